@@ -1,0 +1,23 @@
+# rackmark_test(NAME SOURCES a_test.cpp ... LIBS rackmark::x ... [LABEL unit|engine|mpi|gpu] [TIMEOUT s])
+# One GoogleTest executable; every case is its own CTest entry. Sources are relative to the caller.
+include(GoogleTest)
+add_custom_target(unit_tests)  # builds every executable labelled unit, and nothing else
+function(rackmark_test name)
+  cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;LIBS" ${ARGN})
+  if(NOT arg_LABEL)
+    set(arg_LABEL unit)
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gmock GTest::gtest_main rackmark::warnings)
+  # The code under test keeps its own optimisation; that of the tests themselves only costs build time.
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
+  target_compile_definitions(${name} PRIVATE RACKMARK_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+                                             RACKMARK_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+  if(arg_LABEL STREQUAL "unit")
+    add_dependencies(unit_tests ${name})
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
+endfunction()
