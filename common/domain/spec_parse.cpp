@@ -1,0 +1,248 @@
+#include <algorithm>
+#include <set>
+
+#include "common/domain/spec_table.hpp"
+#include "common/json/described.hpp"
+
+namespace rackmark {
+namespace {
+
+using Json = nlohmann::json;
+constexpr std::size_t kMaxProblems = 100;
+
+struct Given {
+  const SpecRow* row;
+  const Json* value;
+};
+
+// One pass over what was submitted, kept as members so that every check can add to `problems`.
+class Parser {
+ public:
+  Result<JobSpec> parse(const Json& submitted) {
+    if (!submitted.is_object()) {
+      return invalid("(body)", Json(submitted.type_name()), "a JSON object",
+                     "a job spec is a JSON object");
+    }
+    collect(submitted, "");
+    for (const auto& [row, value] : given_) set(*row, *value);
+    fill_defaults();
+    check_applies();
+    check_required();
+    check_contradictions();
+    check_available();
+    if (problems_.empty()) return std::move(spec_);
+    problems_.resize(std::min(problems_.size(), kMaxProblems));
+    std::string message = problems_.front().detail + ", allowed: " + problems_.front().allowed;
+    if (problems_.size() > 1) {
+      message += " (and " + std::to_string(problems_.size() - 1) + " more)";
+    }
+    return Error{ErrorCode::kInvalid, std::move(message), std::move(problems_)};
+  }
+
+ private:
+  // Leaves of the submitted object that are rows of the table; everything else is a problem.
+  void collect(const Json& object, const std::string& prefix) {
+    for (const auto& [name, value] : object.items()) {
+      if (problems_.size() > kMaxProblems) return;
+      const std::string path = prefix + name;
+      if (const SpecRow* row = name.find('.') == name.npos ? find_spec_row(path) : nullptr) {
+        given_.push_back({row, &value});
+      } else if (name.find('.') != name.npos || !is_group(path)) {
+        add(shown_path(prefix, name), value, children(prefix), "is unknown");
+      } else if (!value.is_object()) {
+        bad_.insert(path);
+        add(path, value, "an object with " + children(path + "."), "is not allowed");
+      } else {
+        collect(value, path + ".");
+      }
+    }
+  }
+  static std::string shown_path(const std::string& prefix, const std::string& name) {
+    return prefix + (name.size() > 100 ? name.substr(0, 100) + "..." : name);
+  }
+  static bool is_group(const std::string& path) {
+    const std::string start = path + ".";
+    const auto& table = spec_table();
+    return std::any_of(table.begin(), table.end(),
+                       [&](const SpecRow& row) { return row.field.path.starts_with(start); });
+  }
+  static std::string children(const std::string& prefix) {
+    std::vector<std::string> names;
+    for (const auto& row : spec_table()) {
+      if (!row.field.path.starts_with(prefix)) continue;
+      const std::string rest = row.field.path.substr(prefix.size());
+      const std::string name = rest.substr(0, rest.find('.'));
+      if (names.empty() || names.back() != name) names.push_back(name);
+    }
+    return json::detail::joined(names);
+  }
+
+  void add(const std::string& path, const Json& value, const std::string& allowed,
+           const std::string& why) {
+    bad_.insert(path);
+    problems_.push_back(spec_problem(path, value, allowed, why));
+  }
+  bool is_bad(const std::string& path) const { return bad_.contains(path); }
+  const Json* given(const std::string& path) const {
+    for (const auto& [row, value] : given_) {
+      if (row->field.path == path) return value;
+    }
+    return nullptr;
+  }
+
+  void set(const SpecRow& row, const Json& value) {
+    const std::size_t before = problems_.size();
+    row.set(value, spec_, problems_);
+    if (problems_.size() != before) bad_.insert(row.field.path);
+  }
+
+  const ModelFacts* facts() const {
+    for (const auto& facts : model_facts()) {
+      if (facts.name == spec_.model) return &facts;
+    }
+    return nullptr;
+  }
+
+  void fill_defaults() {
+    if (trains(spec_) && !spec_.variable_update && !is_bad("variable_update")) {
+      spec_.variable_update = VariableUpdate::kAllReduce;
+    }
+    if (spec_.mode != Mode::kAccuracy && !spec_.steps.measured && !spec_.steps.measured_seconds) {
+      spec_.steps.measured = 100;
+    }
+    if (const ModelFacts* model = facts()) {
+      if (spec_.batch_size == 0 && !spec_.batch_max) spec_.batch_size = model->default_batch;
+      if (spec_.image_size == 0) spec_.image_size = model->image_size;
+      // With pictures the folders are the classes: 0 here, counted by the worker.
+      if (spec_.classes == 0 && !needs_host_path(spec_)) spec_.classes = model->classes;
+    }
+  }
+
+  // A field on whose governor there is a problem already is not judged.
+  void check_applies() {
+    for (const auto& [row, value] : given_) {
+      const auto& path = row->field.path;
+      if (is_bad(path) || row->applies(spec_)) continue;
+      const bool undecided = std::any_of(row->governed_by.begin(), row->governed_by.end(),
+                                         [&](const std::string& by) { return is_bad(by); });
+      if (undecided) continue;
+      add(path, *value, "leave it out unless " + row->field.applies_when,
+          "does not apply: it does when " + row->field.applies_when);
+    }
+  }
+
+  void check_required() {
+    if (!given("model")) {
+      add("model", nullptr, allowed_now(find_spec_row("model")->field), "is missing");
+    }
+    if (needs_host_path(spec_) && !given("input.path") && !is_bad("input.kind")) {
+      add("input.path", nullptr, "an absolute path inside a data root of the agent", "is missing");
+    }
+    if (spec_.parameter_server.consistency == Consistency::kBounded &&
+        !spec_.parameter_server.staleness && !is_bad("parameter_server.staleness") &&
+        spec_.variable_update == VariableUpdate::kParameterServer) {
+      add("parameter_server.staleness", nullptr, "a whole number, 1 to 1000 steps", "is missing");
+    }
+  }
+
+  void check_contradictions() {
+    const StepsSpec& steps = spec_.steps;
+    if (steps.measured && steps.measured_seconds) {
+      add("steps.measured_seconds", *steps.measured_seconds,
+          "steps.measured or steps.measured_seconds, not both", "contradicts steps.measured");
+    }
+    const ModelFacts* model = facts();
+    if (model && spec_.image_size < model->minimum_image_size && !is_bad("image_size")) {
+      add("image_size", spec_.image_size,
+          "a whole number, " + std::to_string(model->minimum_image_size) + " to 1024 pixels",
+          "is too small for " + model->name);
+    }
+    if (spec_.all_reduce.wire != Precision::kFp32 &&
+        spec_.all_reduce.algorithm != AllReduceAlgorithm::kAuto && !is_bad("all_reduce.wire") &&
+        !is_bad("all_reduce.algorithm")) {
+      add("all_reduce.algorithm", json::encode(spec_.all_reduce.algorithm), "auto",
+          "contradicts a 16-bit all_reduce.wire");
+    }
+    check_precision();
+    check_path();
+  }
+
+  void check_precision() {
+    if (is_bad("precision") || is_bad("mode") || is_bad("resources.device")) return;
+    const std::string name = json::enum_name(spec_.precision);
+    const bool gpu_only =
+        spec_.precision == Precision::kTf32 || spec_.precision == Precision::kFp16;
+    if (gpu_only && spec_.resources.device != Device::kGpu) {
+      add("precision", name, "fp32, bf16, int8 on cpu", "needs resources.device gpu");
+    } else if (spec_.precision == Precision::kInt8 && spec_.mode != Mode::kInference) {
+      add("precision", name, "fp32, tf32, bf16, fp16 in training", "needs mode inference");
+    }
+  }
+
+  void check_path() {
+    if (!spec_.input.path || is_bad("input.path")) return;
+    const std::string& path = *spec_.input.path;
+    bool climbs = false;
+    for (std::size_t at = 0; at <= path.size();) {
+      const std::size_t end = std::min(path.find('/', at), path.size());
+      climbs = climbs || path.substr(at, end - at) == "..";
+      at = end + 1;
+    }
+    if (path.empty() || path[0] != '/' || climbs) {
+      add("input.path", path, "an absolute path without ..", "is not allowed");
+    }
+  }
+
+  // Well-formed and free of contradictions, but not built yet.
+  void check_available() {
+    for (const auto& [row, value] : given_) {
+      const SpecField& field = row->field;
+      if (is_bad(field.path)) continue;
+      if (!field.available || (!field.values_now.empty() && !runs_now(field, *row))) {
+        add(field.path, *value, allowed_now(field), "is not available in this version");
+      }
+    }
+    const auto workers = spec_.resources.workers_per_agent;
+    if (spec_.variable_update == VariableUpdate::kParameterServer && trains(spec_) && workers &&
+        *workers != 1 && !is_bad("resources.workers_per_agent")) {
+      add("resources.workers_per_agent", *workers, "1 with parameter_server, or all_reduce",
+          "is not available in this version with variable_update parameter_server");
+    }
+  }
+  bool runs_now(const SpecField& field, const SpecRow& row) const {
+    const Json value = row.get(spec_);
+    if (field.values_now == std::vector<std::string>{"a number"}) return value.is_number();
+    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    return std::find(field.values_now.begin(), field.values_now.end(), text) !=
+           field.values_now.end();
+  }
+
+  JobSpec spec_;
+  std::vector<Given> given_;
+  std::vector<FieldProblem> problems_;
+  std::set<std::string> bad_;  // paths with a problem
+};
+
+}  // namespace
+
+Result<JobSpec> parse_spec(const Json& submitted) { return Parser().parse(submitted); }
+
+Json to_json(const JobSpec& spec) {
+  Json out = Json::object();
+  for (const auto& row : spec_table()) {
+    if (!row.applies(spec)) continue;
+    Json value = row.get(spec);
+    if (value.is_null()) continue;
+    Json* at = &out;
+    std::size_t start = 0;
+    for (auto dot = row.field.path.find('.'); dot != std::string::npos;
+         dot = row.field.path.find('.', start)) {
+      at = &(*at)[row.field.path.substr(start, dot - start)];
+      start = dot + 1;
+    }
+    (*at)[row.field.path.substr(start)] = std::move(value);
+  }
+  return out;
+}
+
+}  // namespace rackmark

@@ -1,0 +1,79 @@
+#include <algorithm>
+
+#include "common/domain/spec_table.hpp"
+
+namespace rackmark {
+namespace {
+
+// Workers as one per NUMA domain keep memory local; a parameter server of one worker is the
+// exception that this version can run.
+std::int64_t default_workers(const JobSpec& spec, const HostShape& host) {
+  if (spec.resources.device == Device::kGpu) return std::max<std::int64_t>(1, host.gpus);
+  if (spec.variable_update == VariableUpdate::kParameterServer && trains(spec)) return 1;
+  return std::clamp<std::int64_t>(host.numa_domains, 1,
+                                  std::max<std::int64_t>(1, host.physical_cores));
+}
+
+}  // namespace
+
+Result<JobSpec> resolve_for_host(JobSpec spec, const HostShape& host) {
+  ResourcesSpec& resources = spec.resources;
+  if (resources.device == Device::kGpu && host.gpus == 0) {
+    return invalid("resources.device", "gpu", "cpu", "this host has no GPU");
+  }
+  if (!resources.workers_per_agent) resources.workers_per_agent = default_workers(spec, host);
+  const std::int64_t workers = *resources.workers_per_agent;
+  const std::string cores = std::to_string(host.physical_cores);
+  if (workers > host.physical_cores) {
+    return invalid(
+        "resources.workers_per_agent", workers, "1 to " + cores,
+        std::to_string(workers) + " workers do not fit the host's " + cores + " physical cores");
+  }
+  const std::int64_t fitting = host.physical_cores / workers;
+  if (!resources.threads_per_worker) resources.threads_per_worker = fitting;
+  if (*resources.threads_per_worker > fitting) {
+    return invalid("resources.threads_per_worker", *resources.threads_per_worker,
+                   "1 to " + std::to_string(fitting),
+                   std::to_string(workers) + " x " + std::to_string(*resources.threads_per_worker) +
+                       " threads are more than the host's " + cores + " physical cores");
+  }
+  if (resources.device == Device::kGpu) {
+    if (!resources.gpus_per_worker) resources.gpus_per_worker = 1;
+    if (workers * *resources.gpus_per_worker > host.gpus) {
+      return invalid("resources.gpus_per_worker", *resources.gpus_per_worker,
+                     "workers x gpus <= " + std::to_string(host.gpus),
+                     "the host has " + std::to_string(host.gpus) + " GPUs");
+    }
+  }
+  if (needs_host_path(spec)) {
+    // Decoding one picture costs about a hundredth of training on it, so an eighth is plenty.
+    if (!spec.input.decode_threads) {
+      spec.input.decode_threads = std::max<std::int64_t>(1, *resources.threads_per_worker / 8);
+    }
+    if (!spec.input.queue_depth) spec.input.queue_depth = 3;
+  }
+  return spec;
+}
+
+double derived_timeout_s(const JobSpec& spec) {
+  if (spec.timeout_s) return *spec.timeout_s;
+  // A backstop, not an estimate (the stall watchdog ends what hangs): start-up, plus the work at
+  // 2 GFLOP/s, slower than one old core.
+  constexpr double kStartS = 900, kSlowestGflops = 2, kMaxS = 2592000;
+  double gflop_per_image = 50;
+  for (const auto& model : model_facts()) {
+    if (model.name != spec.model || model.training_gflop_per_image == 0) continue;
+    const double scale =
+        static_cast<double>(spec.image_size) / static_cast<double>(model.image_size);
+    gflop_per_image = model.training_gflop_per_image * scale * scale;
+  }
+  const double step_s = static_cast<double>(std::max<std::int64_t>(1, spec.batch_size)) *
+                        gflop_per_image / kSlowestGflops;
+  const auto warmup = static_cast<double>(spec.steps.warmup);
+  const double measured_s = spec.steps.measured_seconds
+                                ? *spec.steps.measured_seconds + step_s
+                                : static_cast<double>(spec.steps.measured.value_or(100)) * step_s;
+  return std::min(kMaxS, kStartS + warmup * step_s + measured_s);
+}
+
+}  // namespace rackmark

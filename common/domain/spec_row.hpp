@@ -1,0 +1,169 @@
+// How a row of the spec table is built from a member of JobSpec. Private to common/domain.
+#pragma once
+
+#include <type_traits>
+#include <utility>
+
+#include "common/domain/spec_table.hpp"
+#include "common/json/described.hpp"
+
+namespace rackmark {
+
+using Problems = std::vector<FieldProblem>;
+
+// The value has another type, is none of the listed ones or lies outside the range.
+FieldProblem not_allowed(const SpecField& field, const nlohmann::json& value);
+// Range, list, length and characters of a value that has the right type.
+void check_limits(const SpecField& field, const nlohmann::json& value, Problems& problems);
+
+// Members that one JSON value of more than one form sets.
+nlohmann::json get_batch_size(const JobSpec& spec);
+void set_batch_size(const SpecField&, const nlohmann::json&, JobSpec&, Problems&);
+nlohmann::json get_classes(const JobSpec& spec);
+void set_classes(const SpecField&, const nlohmann::json&, JobSpec&, Problems&);
+nlohmann::json get_repetitions(const JobSpec& spec);
+void set_repetitions(const SpecField&, const nlohmann::json&, JobSpec&, Problems&);
+
+namespace detail {
+
+template <class T>
+struct bare {
+  using type = T;
+};
+template <class T>
+struct bare<std::optional<T>> {
+  using type = T;
+};
+
+template <class T>
+void init_type(SpecField& field) {
+  if constexpr (std::is_same_v<T, bool>) {
+    field.type = "boolean";
+  } else if constexpr (std::is_enum_v<T>) {
+    field.type = "enum";
+    field.values = json::enum_names<T>();
+  } else if constexpr (std::is_integral_v<T>) {
+    field.type = "integer";
+  } else if constexpr (std::is_floating_point_v<T>) {
+    field.type = "number";
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    field.type = "string";
+  } else {
+    field.type = "map";
+  }
+}
+
+// Decodes and checks; `into` is untouched when there is a problem.
+template <class T>
+void decode_checked(const SpecField& field, const nlohmann::json& value, T& into,
+                    Problems& problems) {
+  T decoded{};
+  Problems found;
+  json::detail::decode_into(value, decoded, json::Unknown::kRefuse, field.path, found);
+  if (!found.empty() && field.type != "map") found = {not_allowed(field, value)};
+  if (found.empty()) check_limits(field, value, found);
+  if (found.empty()) into = std::move(decoded);
+  for (auto& problem : found) problems.push_back(std::move(problem));
+}
+
+}  // namespace detail
+
+// Builds one row; each call sets one property of it.
+class Row {
+ public:
+  using Get = std::function<nlohmann::json(const JobSpec&)>;
+  using Set = std::function<void(const SpecField&, const nlohmann::json&, JobSpec&, Problems&)>;
+
+  // `at` returns the member of a JobSpec, const or not. Type, enumerators and default are the
+  // member's own.
+  template <class At>
+  Row(std::string path, At at) {
+    using Member = std::remove_cvref_t<decltype(at(std::declval<JobSpec&>()))>;
+    using Value = typename detail::bare<Member>::type;
+    detail::init_type<Value>(row_.field);
+    const JobSpec untouched;
+    row_.field.path = std::move(path);
+    row_.field.default_value = json::encode(at(untouched));
+    row_.get = [at](const JobSpec& spec) { return json::encode(at(spec)); };
+    row_.applies = [](const JobSpec&) { return true; };
+    set_ = [at](const SpecField& field, const nlohmann::json& value, JobSpec& spec,
+                Problems& problems) {
+      Value decoded{};
+      const std::size_t before = problems.size();
+      detail::decode_checked(field, value, decoded, problems);
+      if (problems.size() == before) at(spec) = std::move(decoded);
+    };
+  }
+  // A field that no member holds, since nothing can run it yet.
+  static Row unavailable(std::string path, std::string type) {
+    Row row;
+    row.row_.field.path = std::move(path);
+    row.row_.field.type = std::move(type);
+    row.row_.field.available = false;
+    row.row_.get = [](const JobSpec&) { return nlohmann::json(nullptr); };
+    row.row_.applies = [](const JobSpec&) { return true; };
+    row.set_ = [](const SpecField&, const nlohmann::json&, JobSpec&, Problems&) {};
+    return row;
+  }
+
+  Row&& custom(std::string type, Get get, Set set) && {
+    row_.field.type = std::move(type);
+    row_.get = std::move(get);
+    set_ = std::move(set);
+    return std::move(*this);
+  }
+  Row&& range(double minimum, double maximum, std::string unit = "") && {
+    row_.field.minimum = minimum;
+    row_.field.maximum = maximum;
+    row_.field.unit = std::move(unit);
+    return std::move(*this);
+  }
+  Row&& values(std::vector<std::string> all) && {
+    row_.field.type = "enum";
+    row_.field.values = std::move(all);
+    return std::move(*this);
+  }
+  // What this version can run; JSON texts of the values for what is not an enum.
+  Row&& now(std::vector<std::string> runnable) && {
+    row_.field.values_now = std::move(runnable);
+    return std::move(*this);
+  }
+  Row&& defaults_to(nlohmann::json value) && {
+    row_.field.default_value = std::move(value);
+    return std::move(*this);
+  }
+  Row&& defaults_to_text(std::string text) && {
+    row_.field.default_value = nullptr;
+    row_.field.default_text = std::move(text);
+    return std::move(*this);
+  }
+  Row&& when(std::string words, std::vector<std::string> governed_by,
+             bool (*applies)(const JobSpec&)) && {
+    row_.field.applies_when = std::move(words);
+    row_.governed_by = std::move(governed_by);
+    row_.applies = applies;
+    return std::move(*this);
+  }
+  Row&& not_measured() && {  // changes no number: not part of a series' identity
+    row_.field.in_fingerprint = false;
+    return std::move(*this);
+  }
+  Row&& help(std::string sentence) && {
+    row_.field.help = std::move(sentence);
+    return std::move(*this);
+  }
+  SpecRow build() && {
+    row_.set = [set = std::move(set_), field = row_.field](const nlohmann::json& value,
+                                                           JobSpec& spec, Problems& problems) {
+      set(field, value, spec, problems);
+    };
+    return std::move(row_);
+  }
+
+ private:
+  Row() = default;
+  SpecRow row_;
+  Set set_;
+};
+
+}  // namespace rackmark

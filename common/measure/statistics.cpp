@@ -1,0 +1,267 @@
+#include "common/measure/statistics.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <string_view>
+
+namespace rackmark::measure {
+namespace {
+
+constexpr double kScaledMad = 1.4826;  // makes the median absolute deviation a sigma of a normal
+
+constexpr double kMaxDrift = 0.05, kMaxVariation = 0.20, kMaxSteal = 0.02, kMaxForeignCpu = 0.05;
+constexpr std::int64_t kFewSteps = 5;
+
+double mean_of(std::span<const double> values) {
+  double sum = 0;
+  for (const double v : values) sum += v;
+  return sum / static_cast<double>(values.size());
+}
+
+double squares_around(std::span<const double> values, double mean) {
+  double sum = 0;
+  for (const double v : values) sum += (v - mean) * (v - mean);
+  return sum;
+}
+
+// n - 1 in the divisor; nothing from fewer than two values.
+std::optional<double> sample_deviation(std::span<const double> values) {
+  if (values.size() < 2) return std::nullopt;
+  return std::sqrt(squares_around(values, mean_of(values)) /
+                   static_cast<double>(values.size() - 1));
+}
+
+double scaled_mad(std::span<const double> values) {
+  const double middle = *median({values.begin(), values.end()});
+  std::vector<double> distances;
+  distances.reserve(values.size());
+  for (const double v : values) distances.push_back(std::abs(v - middle));
+  return kScaledMad * *median(std::move(distances));
+}
+
+// Of sorted values.
+double interpolated(const std::vector<double>& sorted, double q) {
+  const double at = q * static_cast<double>(sorted.size() - 1);
+  const auto low = static_cast<std::size_t>(at);
+  const std::size_t high = std::min(low + 1, sorted.size() - 1);
+  return sorted[low] + (sorted[high] - sorted[low]) * (at - static_cast<double>(low));
+}
+
+std::size_t shortest(const std::vector<std::vector<double>>& ranks) {
+  std::size_t length = ranks.empty() ? 0 : ranks.front().size();
+  for (const auto& rank : ranks) length = std::min(length, rank.size());
+  return length;
+}
+
+// `format` takes one percentage.
+std::string with_percent(const char* format, double fraction) {
+  char text[96];
+  std::snprintf(text, sizeof text, format, fraction * 100);
+  return text;
+}
+
+}  // namespace
+
+std::optional<double> headline(std::span<const RankWindow> ranks) {
+  std::int64_t images = 0, longest_ns = 0;
+  for (const auto& rank : ranks) {
+    images += rank.images;
+    longest_ns = std::max(longest_ns, rank.end_ns - rank.start_ns);
+  }
+  if (images <= 0 || longest_ns <= 0) return std::nullopt;
+  return static_cast<double>(images) * 1e9 / static_cast<double>(longest_ns);
+}
+
+std::optional<double> percentile(std::vector<double> values, double q) {
+  if (values.empty() || !(q >= 0 && q <= 1)) return std::nullopt;
+  std::sort(values.begin(), values.end());
+  return interpolated(values, q);
+}
+
+std::optional<double> median(std::vector<double> values) {
+  return percentile(std::move(values), 0.5);
+}
+
+std::vector<double> slowest_per_step(const std::vector<std::vector<double>>& ranks_ms) {
+  std::vector<double> slowest(shortest(ranks_ms), 0);
+  for (const auto& rank : ranks_ms) {
+    for (std::size_t i = 0; i < slowest.size(); ++i) slowest[i] = std::max(slowest[i], rank[i]);
+  }
+  return slowest;
+}
+
+std::vector<double> share_last(const std::vector<std::vector<double>>& ranks_ms) {
+  std::vector<double> shares(ranks_ms.size(), 0);
+  const std::size_t steps = shortest(ranks_ms);
+  for (std::size_t i = 0; i < steps; ++i) {
+    std::size_t last = 0;
+    for (std::size_t rank = 1; rank < ranks_ms.size(); ++rank) {
+      if (ranks_ms[rank][i] > ranks_ms[last][i]) last = rank;
+    }
+    shares[last] += 1.0 / static_cast<double>(steps);
+  }
+  return shares;
+}
+
+StepStatistics step_statistics(std::span<const double> steps_ms) {
+  StepStatistics out;
+  out.count = static_cast<std::int64_t>(steps_ms.size());
+  if (steps_ms.empty()) return out;
+  std::vector<double> sorted(steps_ms.begin(), steps_ms.end());
+  std::sort(sorted.begin(), sorted.end());
+  out.mean_ms = mean_of(steps_ms);
+  out.median_ms = out.p50_ms = interpolated(sorted, 0.5);
+  out.p90_ms = interpolated(sorted, 0.9);
+  out.p95_ms = interpolated(sorted, 0.95);
+  out.p99_ms = interpolated(sorted, 0.99);
+  out.min_ms = sorted.front();
+  out.max_ms = sorted.back();
+  out.jitter_ms = scaled_mad(steps_ms);
+  if (const auto deviation = sample_deviation(steps_ms)) {
+    out.standard_error_ms = *deviation / std::sqrt(static_cast<double>(steps_ms.size()));
+    if (*out.mean_ms > 0) out.variation = *deviation / *out.mean_ms;
+    // An odd step in the middle belongs to neither half.
+    const std::size_t half = steps_ms.size() / 2;
+    const double first = *median({steps_ms.begin(), steps_ms.begin() + half});
+    const double second = *median({steps_ms.end() - half, steps_ms.end()});
+    if (first > 0) out.drift = second / first - 1;
+  }
+  return out;
+}
+
+Headline job_headline(std::span<const double> runs_images_per_second,
+                      const StepStatistics& only_run) {
+  Headline out;
+  out.runs = static_cast<std::int64_t>(runs_images_per_second.size());
+  if (runs_images_per_second.empty()) return out;
+  out.images_per_second = median({runs_images_per_second.begin(), runs_images_per_second.end()});
+  if (runs_images_per_second.size() == 1) {
+    out.spread.kind = "steps";
+    if (only_run.standard_error_ms && only_run.mean_ms && *only_run.mean_ms > 0) {
+      out.spread.value = *only_run.standard_error_ms / *only_run.mean_ms;
+    }
+    return out;
+  }
+  out.spread.kind = "runs";
+  const double mean = mean_of(runs_images_per_second);
+  if (mean > 0) {
+    out.spread.value = *sample_deviation(runs_images_per_second) /
+                       std::sqrt(static_cast<double>(runs_images_per_second.size())) / mean;
+  }
+  return out;
+}
+
+std::optional<double> mfu(double training_gflop_per_image, std::optional<double> images_per_second,
+                          std::optional<double> peak_gflops) {
+  if (!images_per_second || !peak_gflops || !(*peak_gflops > 0) ||
+      !(training_gflop_per_image > 0)) {
+    return std::nullopt;
+  }
+  return training_gflop_per_image * *images_per_second / *peak_gflops;
+}
+
+Validity judge(const StepStatistics& steps, const HostConditions& host) {
+  Validity out;
+  const bool positive = steps.mean_ms && std::isfinite(*steps.mean_ms) && *steps.mean_ms > 0;
+  if (steps.count == 0 || !positive) {
+    out.verdict = Verdict::kInvalid;
+    out.causes.emplace_back(steps.count == 0 ? "no measured steps"
+                                             : "step times are not positive numbers");
+    return out;
+  }
+  const auto suspect = [&out](std::string_view cause) {
+    out.verdict = Verdict::kSuspect;
+    out.causes.emplace_back(cause);
+  };
+  if (steps.count < kFewSteps) suspect("few steps: " + std::to_string(steps.count));
+  // From fewer steps neither half says anything.
+  if (steps.count >= kFewSteps && steps.drift && std::abs(*steps.drift) > kMaxDrift) {
+    suspect(with_percent("step time drifted by %.1f %% inside the window", *steps.drift));
+  }
+  if (steps.variation && *steps.variation > kMaxVariation) {
+    suspect(with_percent("step time varied by %.1f %%", *steps.variation));
+  }
+  if (host.steal_fraction && *host.steal_fraction > kMaxSteal) {
+    suspect(with_percent("the hypervisor took %.1f %% of the CPU time", *host.steal_fraction));
+  }
+  if (host.foreign_cpu_fraction && *host.foreign_cpu_fraction > kMaxForeignCpu) {
+    suspect(
+        with_percent("other processes used %.1f %% of the CPU time", *host.foreign_cpu_fraction));
+  }
+  if (host.governor_changed) suspect("the frequency governor changed during the run");
+  return out;
+}
+
+TfSpeed tf_speed(std::span<const double> step_seconds, double images_per_step) {
+  if (step_seconds.empty()) return {};
+  std::vector<double> rates;
+  rates.reserve(step_seconds.size());
+  for (const double seconds : step_seconds) {
+    rates.push_back(seconds > 0 ? images_per_step / seconds : 0);
+  }
+  TfSpeed out;
+  const double mean_s = mean_of(step_seconds);
+  out.images_per_second = mean_s > 0 ? images_per_step / mean_s : 0;
+  const auto n = static_cast<double>(rates.size());
+  out.uncertainty = std::sqrt(squares_around(rates, mean_of(rates)) / n) / std::sqrt(n);
+  out.jitter = scaled_mad(rates);
+  return out;
+}
+
+const std::map<std::string, std::string>& definitions() {
+  static const std::map<std::string, std::string> sentences = {
+      {"images_per_second",
+       "All images of all ranks divided by the longest measured window of a rank (end - start on "
+       "its own monotonic clock; all start at the same barrier). Of a job: the median over its "
+       "runs that are not invalid."},
+      {"spread",
+       "Standard error divided by the mean, a fraction: over runs when there is more than one, "
+       "else over the steps of the one run."},
+      {"step_ms", "Step time of a job at step i is the slowest rank's, in milliseconds."},
+      {"mean_ms", "Arithmetic mean of the measured step times."},
+      {"median_ms", "Middle of the measured step times."},
+      {"p50_ms", "The same as the median."},
+      {"p90_ms", "Nine of ten steps took at most this long; linear between neighbours."},
+      {"p95_ms", "19 of 20 steps took at most this long; linear between neighbours."},
+      {"p99_ms", "99 of 100 steps took at most this long; linear between neighbours."},
+      {"max_ms", "The longest measured step."},
+      {"min_ms", "The shortest measured step."},
+      {"standard_error_ms",
+       "Sample standard deviation of the step times (divisor n - 1) divided by the square root of "
+       "n."},
+      {"jitter_ms", "1.4826 times the median distance of a step time from the median."},
+      {"variation", "Standard deviation of the step times divided by their mean, a fraction."},
+      {"drift",
+       "Median step time of the second half of the window divided by that of the first half, "
+       "minus 1."},
+      {"share_last",
+       "Share of the steps in which this rank was the slowest; ties go to the lower rank."},
+      {"input_wait_ms", "Mean time per step in which computing waited for pictures."},
+      {"compute_ms", "Mean time per step that is none of the waits."},
+      {"exposed_communication_ms",
+       "Mean time per step spent exchanging gradients that no computing hid."},
+      {"server_wait_ms", "Mean time per step spent waiting for a parameter server."},
+      {"mfu",
+       "Model FLOPs per image (one multiply-add is 2) times images per second divided by the "
+       "device's own measured matrix peak."},
+      {"setup_s", "From process start to the first warm-up step."},
+      {"peak_rss_bytes", "Largest resident memory of a rank."},
+      {"window_s", "Longest measured window of a rank."},
+      {"first_loss", "Loss of the first measured step, mean over ranks."},
+      {"final_loss", "Loss of the last measured step, mean over ranks."},
+      {"pictures_broken", "Pictures that could not be decoded and were left out."},
+      {"power_w", "Mean power over the measured window; absent where there is no counter."},
+      {"joules_per_image", "Energy over the measured window divided by its images."},
+      {"images_per_second_per_watt", "Images per second divided by the mean power."},
+      {"validity",
+       "clean, suspect or invalid. Suspect: fewer than 5 steps, drift beyond 5 % either way, "
+       "variation above 20 %, more than 2 % of the CPU time stolen by the hypervisor, more than "
+       "5 % used by other processes, or a changed frequency governor. Invalid: no valid steps."},
+      {"fingerprint",
+       "Results with an equal fingerprint form a series: same measurement, engine, libraries and "
+       "device class."}};
+  return sentences;
+}
+
+}  // namespace rackmark::measure

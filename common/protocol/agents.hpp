@@ -1,0 +1,230 @@
+// Agents: what they are, and the protocol by which they ask for work (agents only call out).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/domain/run_state.hpp"
+#include "common/json/described.hpp"
+#include "common/protocol/endpoint.hpp"
+
+namespace rackmark::protocol {
+
+inline constexpr int kProtocol = 1;
+
+struct CpuInventory {
+  std::string vendor, model_name,
+      isa;  // isa: highest of sse4_1, avx2, avx512, avx512_vnni, avx512_bf16, amx
+  std::int64_t family = 0, model = 0, stepping = 0;
+  std::int64_t sockets = 0, physical_cores = 0, logical_cpus = 0, numa_domains = 0;
+  bool smt = false;
+};
+BOOST_DESCRIBE_STRUCT(CpuInventory, (),
+                      (vendor, model_name, isa, family, model, stepping, sockets, physical_cores,
+                       logical_cpus, numa_domains, smt))
+struct GpuInventory {
+  std::string name, uuid, driver;
+  std::int64_t memory_bytes = 0;
+};
+BOOST_DESCRIBE_STRUCT(GpuInventory, (), (name, uuid, driver, memory_bytes))
+struct Inventory {
+  std::string hostname, os, kernel, virtualization;
+  CpuInventory cpu;
+  std::int64_t memory_bytes = 0;
+  std::optional<std::string> governor;  // null: not available
+  std::vector<GpuInventory> gpus;
+  std::vector<std::string> addresses;  // CIDR of every interface that is up, loopback excluded
+  std::map<std::string, std::string>
+      versions;  // rackmark, engine_revision, onednn, openmpi, cuda driver, ...
+  std::vector<std::string> data_roots;
+  std::string containment;  // cgroup_v2, pid_namespace or proc_sweep
+  std::int64_t free_disk_bytes = 0;
+};
+BOOST_DESCRIBE_STRUCT(Inventory, (),
+                      (hostname, os, kernel, virtualization, cpu, memory_bytes, governor, gpus,
+                       addresses, versions, data_roots, containment, free_disk_bytes))
+
+// --- enrolment
+// -------------------------------------------------------------------------------------
+struct EnrolmentTokenRequest {
+  std::int64_t valid_s = 3600;
+};
+BOOST_DESCRIBE_STRUCT(EnrolmentTokenRequest, (), (valid_s))
+struct EnrolmentToken {
+  std::string token;  // shown once, hashed at rest, good for one enrolment
+  std::string expires_at;
+};
+BOOST_DESCRIBE_STRUCT(EnrolmentToken, (), (token, expires_at))
+struct Enrolment {
+  int protocol = kProtocol;
+  std::string token, name;  // name: a unique label, default the host name
+  std::map<std::string, std::string> labels;
+  std::optional<std::string> device_class;  // else made from the inventory by the controller
+  Inventory inventory;
+};
+BOOST_DESCRIBE_STRUCT(Enrolment, (), (protocol, token, name, labels, device_class, inventory))
+struct Enrolled {
+  int protocol = kProtocol;
+  std::int64_t agent_id = 0;
+  std::string agent_token, controller_uuid;
+  double lease_s = 60;
+};
+BOOST_DESCRIBE_STRUCT(Enrolled, (), (protocol, agent_id, agent_token, controller_uuid, lease_s))
+
+// --- sync: whole state both ways, so either side may restart at any time
+// -----------------------------
+struct ObservedRun {
+  std::int64_t run_id = 0;
+  RunState state = RunState::kReserved;
+  Reason reason = Reason::kNone;
+  std::string detail;                     // for people: what happened, with rank, host and phase
+  std::optional<std::int64_t> exit_code;  // of mpirun
+  nlohmann::json memory;  // out of memory: model, batch_size, precision, bytes_wanted, bytes_free
+  std::string at;         // agent's own clock, RFC 3339
+  std::int64_t last_seq = 0;  // last event batch of this run that the agent has made
+  bool all_gone = false;      // terminal and no process of it is left on the host
+};
+BOOST_DESCRIBE_STRUCT(ObservedRun, (),
+                      (run_id, state, reason, detail, exit_code, memory, at, last_seq, all_gone))
+struct RelayCall {  // "start this orted", relayed between the agents of one run (issue: across
+                    // hosts)
+  std::int64_t call_id = 0, run_id = 0;
+  std::vector<std::string> argv;
+};
+BOOST_DESCRIBE_STRUCT(RelayCall, (), (call_id, run_id, argv))
+struct RelayResult {
+  std::int64_t call_id = 0, run_id = 0, exit_code = 0;
+  std::string output;
+};
+BOOST_DESCRIBE_STRUCT(RelayResult, (), (call_id, run_id, exit_code, output))
+struct SyncUp {
+  int protocol = kProtocol;
+  std::string incarnation;  // new at each process start, sortable: newest of one boot wins
+  std::string boot_id;
+  std::int64_t number = 0;  // grows with each sync of this incarnation, so that one that arrives
+                            // late is known as such; 0: not counted, taken as the newest
+  std::optional<Inventory> inventory;  // when it changed since the last answered sync
+  std::optional<std::map<std::string, std::string>> labels;
+  std::vector<ObservedRun> runs;  // all that the agent still knows
+  std::vector<RelayResult> relay_results;
+  bool wait = true;      // false: answer at once (first sync, shutting down)
+  bool leaving = false;  // orderly shutdown: do not wait for the lease
+};
+BOOST_DESCRIBE_STRUCT(SyncUp, (),
+                      (protocol, incarnation, boot_id, number, inventory, labels, runs,
+                       relay_results, wait, leaving))
+struct WantedRun {
+  std::int64_t run_id = 0, job_id = 0, repetition = 1, attempt = 1;
+  nlohmann::json spec;  // spec_resolved
+  double timeout_s = 0;
+  std::string run_token;           // of this run only
+  std::vector<std::string> hosts;  // agents of the gang, head first
+};
+BOOST_DESCRIBE_STRUCT(WantedRun, (),
+                      (run_id, job_id, repetition, attempt, spec, timeout_s, run_token, hosts))
+struct SyncDown {
+  int protocol = kProtocol;
+  double lease_s = 60;
+  std::vector<WantedRun> wanted;     // all runs this agent should have; not listed = must not run
+  std::vector<std::int64_t> cancel;  // end these as cancelled
+  std::vector<std::int64_t>
+      forget;  // terminal, stored here, events complete: the agent may drop them
+  std::vector<RelayCall> relay_calls;
+};
+BOOST_DESCRIBE_STRUCT(SyncDown, (), (protocol, lease_s, wanted, cancel, forget, relay_calls))
+
+// --- events: numbered batches, accepted once by (run_id, source, seq); source is the agent
+// -----------
+struct LogLine {
+  std::int64_t rank = -1;  // -1: mpirun, guard or agent
+  std::string stream;      // stdout, stderr, agent
+  std::string at;          // agent's clock
+  std::string text;        // at most 8 KiB
+};
+BOOST_DESCRIBE_STRUCT(LogLine, (), (rank, stream, at, text))
+struct EventBatch {
+  std::int64_t run_id = 0, seq = 0;    // seq from 1, without holes
+  std::vector<nlohmann::json> events;  // worker events as they came
+  std::vector<LogLine> logs;
+  std::int64_t dropped = 0;  // lines lost because the spool was full
+};
+BOOST_DESCRIBE_STRUCT(EventBatch, (), (run_id, seq, events, logs, dropped))
+struct EventUpload {
+  std::vector<EventBatch> batches;
+};
+BOOST_DESCRIBE_STRUCT(EventUpload, (), (batches))
+struct AcceptedBatch {
+  std::int64_t run_id = 0;
+  std::int64_t up_to_seq = 0;  // everything up to here is stored; the agent may delete it
+};
+BOOST_DESCRIBE_STRUCT(AcceptedBatch, (), (run_id, up_to_seq))
+struct EventReceipt {
+  std::vector<AcceptedBatch> accepted;
+  std::vector<std::int64_t> refused_runs;  // not this agent's, or over: drop what is left of them
+};
+BOOST_DESCRIBE_STRUCT(EventReceipt, (), (accepted, refused_runs))
+
+// --- for people
+// ------------------------------------------------------------------------------------
+struct AgentView {
+  std::int64_t id = 0;
+  std::string name, device_class;
+  std::map<std::string, std::string> labels;
+  std::string state;  // idle, busy, lost, conflict
+  std::string state_detail;
+  std::optional<std::int64_t> run_id, job_id;  // what it works on
+  std::string enrolled_at;
+  std::optional<std::string> last_seen_at;
+  std::optional<double> last_seen_s;  // seconds ago
+  Inventory inventory;
+};
+BOOST_DESCRIBE_STRUCT(AgentView, (),
+                      (id, name, device_class, labels, state, state_detail, run_id, job_id,
+                       enrolled_at, last_seen_at, last_seen_s, inventory))
+struct AgentList {
+  std::vector<AgentView> items;
+  std::string pack_command;  // what to type to add a host; shown on the Agents page
+};
+BOOST_DESCRIBE_STRUCT(AgentList, (), (items, pack_command))
+
+inline constexpr Endpoint<EnrolmentTokenRequest, EnrolmentToken> kCreateEnrolmentToken{
+    Verb::kPost, "/api/v1/enrolment-tokens", "Make a one-time enrolment token", Role::kAdmin, 201};
+inline constexpr Endpoint<Enrolment, Enrolled> kEnrol{
+    Verb::kPost, "/api/v1/agents", "Enrol an agent with a one-time token", Role::kPublic, 201};
+inline constexpr Endpoint<SyncUp, SyncDown> kSync{Verb::kPost, "/api/v1/agents/{id}/sync",
+                                                  "Exchange whole state with an agent (long poll)",
+                                                  Role::kAgent};
+inline constexpr Endpoint<EventUpload, EventReceipt> kUploadEvents{
+    Verb::kPost, "/api/v1/agents/{id}/events", "Hand in numbered batches of worker events",
+    Role::kAgent};
+inline constexpr Endpoint<Nothing, AgentList> kListAgents{
+    Verb::kGet, "/api/v1/agents", "All agents with their inventory and state"};
+inline constexpr Endpoint<Nothing, AgentView> kShowAgent{Verb::kGet, "/api/v1/agents/{id}",
+                                                         "One agent"};
+
+}  // namespace rackmark::protocol
+
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::CpuInventory)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::GpuInventory)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Inventory)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EnrolmentTokenRequest)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EnrolmentToken)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Enrolment)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Enrolled)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ObservedRun)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RelayCall)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RelayResult)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::SyncUp)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::WantedRun)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::SyncDown)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::LogLine)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EventBatch)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EventUpload)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::AcceptedBatch)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EventReceipt)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::AgentView)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::AgentList)

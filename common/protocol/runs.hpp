@@ -1,0 +1,165 @@
+// Runs: one attempt of one repetition of a job. Steps, logs, transitions.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/domain/run_state.hpp"
+#include "common/json/described.hpp"
+#include "common/measure/statistics.hpp"
+#include "common/protocol/endpoint.hpp"
+
+namespace rackmark::protocol {
+
+struct TransitionView {
+  std::string state, actor, at;
+  std::optional<std::string> agent_at;  // the agent's own clock, beside ours
+  std::string reason, detail;
+};
+BOOST_DESCRIBE_STRUCT(TransitionView, (), (state, actor, at, agent_at, reason, detail))
+
+struct RunProgress {  // live; from the event batches seen so far
+  std::string phase;
+  std::int64_t steps_done = 0;  // of this phase, slowest rank
+  std::optional<std::int64_t> steps_planned;
+  std::optional<double> images_per_second;  // recent: median of the last 8 slowest-rank steps
+  std::optional<double> loss;
+};
+BOOST_DESCRIBE_STRUCT(RunProgress, (), (phase, steps_done, steps_planned, images_per_second, loss))
+
+struct RankTime {  // measured window, per rank; milliseconds are means per step
+  std::int64_t rank = 0;
+  std::string host;
+  double step_ms = 0, input_wait_ms = 0, compute_ms = 0, exposed_communication_ms = 0,
+         server_wait_ms = 0;
+  double share_last = 0;  // share of steps in which this rank was the slowest
+};
+BOOST_DESCRIBE_STRUCT(RankTime, (),
+                      (rank, host, step_ms, input_wait_ms, compute_ms, exposed_communication_ms,
+                       server_wait_ms, share_last))
+
+struct ResultView {  // only of a run that succeeded
+  std::int64_t id = 0, run_id = 0, job_id = 0, agent_id = 0;
+  std::string job_name, agent, device_class, fingerprint, created_at;
+  std::string model, mode, precision, device, input_kind, backend;
+  std::string variable_update;  // as it was run: "parameter_server (1 worker, colocated server)"
+  std::int64_t batch_size = 0, image_size = 0, ranks = 0, threads_per_worker = 0, repetition = 1,
+               attempt = 1;
+  std::int64_t images = 0, steps = 0;
+  double images_per_second = 0, window_s = 0;
+  measure::StepStatistics step;
+  measure::Validity validity;
+  std::optional<double> first_loss, final_loss, mfu, setup_s;
+  std::optional<std::int64_t> peak_rss_bytes;
+  std::optional<double> power_w, joules_per_image,
+      images_per_second_per_watt;  // null: no power counter
+  std::int64_t pictures_broken = 0;
+  std::vector<std::string> broken_pictures;
+  std::vector<RankTime> rank_times;
+  nlohmann::json environment;  // hello of rank 0, agent inventory, versions, engine revision
+};
+BOOST_DESCRIBE_STRUCT(ResultView, (),
+                      (id, run_id, job_id, agent_id, job_name, agent, device_class, fingerprint,
+                       created_at, model, mode, precision, device, variable_update, input_kind,
+                       backend, batch_size, image_size, ranks, threads_per_worker, repetition,
+                       attempt, images, steps, images_per_second, window_s, step, validity,
+                       first_loss, final_loss, mfu, setup_s, peak_rss_bytes, power_w,
+                       joules_per_image, images_per_second_per_watt, pictures_broken,
+                       broken_pictures, rank_times, environment))
+
+struct RunView {
+  std::int64_t id = 0, job_id = 0, repetition = 1, attempt = 1;
+  RunState state = RunState::kReserved;
+  Reason reason = Reason::kNone;
+  std::string detail;
+  std::optional<std::int64_t> agent_id;
+  std::string agent, device_class;
+  std::string created_at;
+  std::optional<std::string> started_at, ended_at;
+  std::optional<std::int64_t> exit_code;
+  nlohmann::json memory;  // out_of_memory: model, batch_size, precision, bytes_wanted, bytes_free
+  RunProgress progress;
+  std::vector<TransitionView> transitions;
+  std::optional<ResultView> result;  // null unless succeeded
+};
+BOOST_DESCRIBE_STRUCT(RunView, (),
+                      (id, job_id, repetition, attempt, state, reason, detail, agent_id, agent,
+                       device_class, created_at, started_at, ended_at, exit_code, memory, progress,
+                       transitions, result))
+
+struct RankSteps {
+  std::int64_t rank = 0;
+  std::vector<double> ms, loss, input_wait_ms, exposed_communication_ms,
+      server_wait_ms;  // measured steps
+  std::vector<double> warmup_ms, warmup_loss;
+};
+BOOST_DESCRIBE_STRUCT(RankSteps, (),
+                      (rank, ms, loss, input_wait_ms, exposed_communication_ms, server_wait_ms,
+                       warmup_ms, warmup_loss))
+struct StepsView {
+  std::int64_t run_id = 0, images_per_step = 0;  // of all ranks together
+  std::vector<RankSteps> ranks;
+  std::vector<nlohmann::json> telemetry;  // telemetry events, oldest first, thinned to 600
+};
+BOOST_DESCRIBE_STRUCT(StepsView, (), (run_id, images_per_step, ranks, telemetry))
+
+struct LogQuery {
+  std::int64_t after = 0;            // line number; pages are at most `limit` lines
+  std::int64_t limit = 1000;         // 1 to 10000
+  std::optional<std::int64_t> tail;  // instead: the last n lines
+};
+BOOST_DESCRIBE_STRUCT(LogQuery, (), (after, limit, tail))
+struct LogLineView {
+  std::int64_t number = 0, rank = -1;
+  std::string stream, at, text;
+};
+BOOST_DESCRIBE_STRUCT(LogLineView, (), (number, rank, stream, at, text))
+struct LogPage {
+  std::int64_t run_id = 0;
+  std::vector<LogLineView> lines;
+  std::int64_t last_number = 0;  // ask again with after = this
+  bool complete = false;         // the run is over and these are the last
+};
+BOOST_DESCRIBE_STRUCT(LogPage, (), (run_id, lines, last_number, complete))
+
+struct ResultQuery {
+  std::optional<std::string> model, mode, precision, device_class, agent, fingerprint, input_kind;
+  std::optional<std::int64_t> batch_size, job;
+  std::optional<std::string> since, until;  // RFC 3339
+  std::optional<std::string> cursor;
+  std::int64_t limit = 100;  // 1 to 1000
+};
+BOOST_DESCRIBE_STRUCT(ResultQuery, (),
+                      (model, mode, precision, device_class, agent, fingerprint, input_kind,
+                       batch_size, job, since, until, cursor, limit))
+struct ResultPage {
+  std::vector<ResultView> items;  // newest first
+  std::optional<std::string> next_cursor;
+};
+BOOST_DESCRIBE_STRUCT(ResultPage, (), (items, next_cursor))
+
+inline constexpr Endpoint<Nothing, RunView> kShowRun{Verb::kGet, "/api/v1/runs/{id}", "One run"};
+inline constexpr Endpoint<Nothing, StepsView> kRunSteps{
+    Verb::kGet, "/api/v1/runs/{id}/steps", "Step times, losses and waits of every rank"};
+inline constexpr Endpoint<Nothing, LogPage, LogQuery> kRunLogs{Verb::kGet, "/api/v1/runs/{id}/logs",
+                                                               "Log lines of a run, by number"};
+inline constexpr Endpoint<Nothing, ResultPage, ResultQuery> kListResults{
+    Verb::kGet, "/api/v1/results", "Results with filters, newest first"};
+
+}  // namespace rackmark::protocol
+
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::TransitionView)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RunProgress)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RankTime)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ResultView)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RunView)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RankSteps)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::StepsView)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::LogQuery)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::LogLineView)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::LogPage)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ResultQuery)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ResultPage)

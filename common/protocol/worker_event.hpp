@@ -1,0 +1,96 @@
+// What a rank tells its local agent, one JSON object a line, over the Unix socket named by
+// RACKMARK_EVENTS (standard output when that is not set). All times t_ns are CLOCK_MONOTONIC.
+// A line is {"type": "...", "v": 1, "rank": r, "t_ns": t, ...members of the struct}.
+#pragma once
+
+#include <boost/describe.hpp>
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/json/described.hpp"
+
+namespace rackmark::protocol {
+
+inline constexpr int kWorkerEventVersion = 1;
+
+struct HelloEvent {  // type "hello", first line of every rank
+  std::int64_t ranks = 1;
+  std::string host;
+  std::int64_t pid = 0;
+  std::string model, backend, precision;
+  std::string isa;  // what the library chose: "avx512_core_vnni"
+  std::string
+      variable_update;  // "parameter_server (1 worker, colocated server)", "all_reduce", ...
+  std::string engine_revision;
+  std::map<std::string, std::string> libraries;  // onednn, openmpi, cudnn, ... -> version
+  std::int64_t threads = 0, parameters = 0;
+  std::int64_t arena_bytes = 0;
+  double training_gflop_per_image = 0;
+};
+BOOST_DESCRIBE_STRUCT(HelloEvent, (),
+                      (ranks, host, pid, model, backend, precision, isa, variable_update,
+                       engine_revision, libraries, threads, parameters, arena_bytes,
+                       training_gflop_per_image))
+
+struct PhaseEvent {  // type "phase": setup, warmup, measuring, collecting
+  std::string phase;
+  std::optional<std::int64_t> steps_planned;  // of this phase, when it is known
+};
+BOOST_DESCRIBE_STRUCT(PhaseEvent, (), (phase, steps_planned))
+
+struct StepsEvent {  // type "steps", flushed every 250 ms; arrays are parallel, never a line a step
+  std::string phase;            // warmup or measuring
+  std::int64_t first_step = 0;  // 0-based within the phase
+  std::vector<double> ms, loss, input_wait_ms, exposed_communication_ms, server_wait_ms;
+};
+BOOST_DESCRIBE_STRUCT(StepsEvent, (),
+                      (phase, first_step, ms, loss, input_wait_ms, exposed_communication_ms,
+                       server_wait_ms))
+
+struct TelemetryEvent {  // type "telemetry", about once a second; null = not available on this host
+  std::optional<double> cpu_fraction, rss_bytes, load_1min, steal_fraction;
+  std::optional<double> gpu_fraction, gpu_memory_bytes, power_w, temperature_c, clock_mhz;
+};
+BOOST_DESCRIBE_STRUCT(TelemetryEvent, (),
+                      (cpu_fraction, rss_bytes, load_1min, steal_fraction, gpu_fraction,
+                       gpu_memory_bytes, power_w, temperature_c, clock_mhz))
+
+struct FailureEvent {  // type "failure"; reason is a name of rackmark::Reason
+  std::string reason, detail, phase;
+};
+BOOST_DESCRIBE_STRUCT(FailureEvent, (), (reason, detail, phase))
+
+struct OutOfMemoryEvent {  // type "out_of_memory"
+  std::string model, precision;
+  std::int64_t batch_size = 0;
+  std::optional<std::int64_t> bytes_wanted, bytes_free;
+};
+BOOST_DESCRIBE_STRUCT(OutOfMemoryEvent, (),
+                      (model, precision, batch_size, bytes_wanted, bytes_free))
+
+struct SummaryEvent {                  // type "summary", last line of a rank that did all its steps
+  std::int64_t images = 0, steps = 0;  // measured ones
+  std::int64_t start_ns = 0, end_ns = 0;
+  std::optional<double> first_loss, final_loss;
+  std::optional<std::int64_t> peak_rss_bytes;
+  std::optional<double> setup_s;  // process start to first warm-up step
+  std::int64_t pictures_read = 0, pictures_broken = 0;
+  std::vector<std::string> broken_pictures;  // the first 20, by path inside input.path
+};
+BOOST_DESCRIBE_STRUCT(SummaryEvent, (),
+                      (images, steps, start_ns, end_ns, first_loss, final_loss, peak_rss_bytes,
+                       setup_s, pictures_read, pictures_broken, broken_pictures))
+
+}  // namespace rackmark::protocol
+
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::HelloEvent)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::PhaseEvent)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::StepsEvent)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::TelemetryEvent)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::FailureEvent)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::OutOfMemoryEvent)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::SummaryEvent)
