@@ -1,0 +1,135 @@
+// What a backend does: compile a net for a batch into a plan that trains (and evaluates) it.
+//
+// A plan owns its memory: parameters, gradients, momentum, running statistics, activations. It is
+// used by one thread; it may use its own threads inside. Two plans, of the same or of different
+// backends, can live side by side. Errors of a library are exceptions with library, call and code
+// in the text.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "worker/net/net.hpp"
+
+namespace rackmark::worker {
+
+// Thrown by Backend::compile before anything large is allocated, and by a failed allocation.
+struct OutOfMemory : std::runtime_error {
+  OutOfMemory(std::int64_t wanted, std::int64_t free)
+      : std::runtime_error("out of memory"), bytes_wanted(wanted), bytes_free(free) {}
+  std::int64_t bytes_wanted, bytes_free;
+};
+
+struct Batch {
+  std::span<const float> images;  // batch x 3 x size x size, NCHW, alive until the call returns
+  std::span<const std::int32_t> labels;  // batch
+};
+
+struct SgdStep {  // g += weight_decay * w; v = momentum * v + g (v = g at first); w -=
+                  // learning_rate * v
+  double learning_rate = 0.01, momentum = 0.9, weight_decay = 1e-4;
+};
+
+// Deliberate mistakes, so that tests can show that verification sees them. Empty in every real run.
+struct Faults {
+  std::string negate_gradient;            // of this parameter, after every backward pass
+  bool negate_residual_gradient = false;  // every Add passes -dy to its residual branch
+};
+
+struct PlanOptions {
+  int batch = 1;
+  int threads = 0;                 // 0: all of this process's CPUs
+  std::string precision = "fp32";  // what the backend lists in precisions()
+  std::string fusion;              // "": the backend's best
+  bool dropout = true;             // false: every dropout passes all through, as verification needs
+  std::int64_t seed = 1;           // of dropout's masks
+  Faults faults;
+};
+
+struct PlanFacts {
+  std::string backend, isa, fusion;
+  std::map<std::string, std::string> libraries;  // "onednn" -> "2.6.3"
+  std::int64_t arena_bytes = 0;                  // all device memory that the plan holds
+  int threads = 0;
+};
+
+struct OpTime {                            // one row of --profile
+  std::string node, pass, implementation;  // pass: forward, backward_data, backward_weights, update
+  double ms = 0, gflop = 0, bytes = 0;
+};
+
+class TrainPlan {
+ public:
+  virtual ~TrainPlan() = default;
+  virtual const Net& net() const = 0;
+  virtual PlanFacts facts() const = 0;
+
+  // Forward pass in training mode; returns the total loss (mean over the batch). Updates running
+  // statistics. Gradients are untouched.
+  virtual double forward(const Batch& batch) = 0;
+
+  // Backward pass of the last forward; overwrites all gradients. Calls ready(parameter index) as
+  // soon as that gradient is final (any order, each once, from the calling thread), so that an
+  // exchange can start.
+  using GradientReady = std::function<void(int parameter)>;
+  virtual void backward(const GradientReady& ready = {}) = 0;
+
+  // One optimiser step with the current gradients; first call starts momentum.
+  virtual void update(const SgdStep& step) = 0;
+
+  // Forward in evaluation mode (running statistics, no dropout, no auxiliary heads); fills
+  // logits().
+  virtual void evaluate(const Batch& batch) = 0;
+  virtual std::vector<double> logits()
+      const = 0;  // batch x classes of the main head, last pass, row major
+
+  // In torchvision's order of elements (OIHW, (out, in)), whatever the plan's own layout is.
+  virtual void write_parameter(int parameter, std::span<const float> values) = 0;
+  virtual std::vector<double> read_parameter(int parameter) const = 0;
+  virtual std::vector<double> read_gradient(int parameter) const = 0;
+  virtual std::vector<double> read_running(int statistic) const = 0;
+  virtual void write_running(int statistic, std::span<const float> values) = 0;
+
+  // Exchange works on raw storage in the plan's own layout: one flat block in which gradients lie
+  // in the order in which backward() finishes them, so that a bucket is one contiguous range. Ranks
+  // may exchange only when their layout_key() is equal. Empty for a plan that cannot exchange
+  // (double).
+  struct Extent {
+    std::int64_t offset = 0, count = 0;  // in floats; count includes the layout's padding
+  };
+  virtual std::span<float> gradient_block() = 0;
+  virtual std::span<float> parameter_block() = 0;  // same extents
+  virtual Extent extent(int parameter) const = 0;
+  virtual std::string layout_key() const = 0;
+
+  // Times of every operation of one training step, in a separate, labelled pass.
+  virtual std::vector<OpTime> profile(const Batch& batch) = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;                     // "reference", "onednn", "cuda"
+  virtual std::vector<std::string> precisions() const = 0;  // reference: fp32, fp64
+  virtual std::map<std::string, std::string> libraries() const {
+    return {};
+  }                                                     // "onednn" -> "2.6.3"
+  virtual bool usable(std::string* why_not) const = 0;  // this host has what it needs
+  // Throws OutOfMemory when the predicted arena does not fit into this process's memory limit.
+  virtual std::unique_ptr<TrainPlan> compile(const Net& net, const PlanOptions& options) = 0;
+};
+
+// Backends are plug-ins (librackmark-backend-<name>.so beside the worker) with one entry point:
+//   extern "C" rackmark::worker::Backend* rackmark_make_backend();   // caller owns it
+// "reference" is linked in.
+std::vector<std::string> backend_names();  // those whose plug-in is present, best first
+std::unique_ptr<Backend> load_backend(const std::string& name);  // throws naming what is missing
+std::unique_ptr<Backend> best_backend();                         // first usable one
+
+}  // namespace rackmark::worker

@@ -1,0 +1,21 @@
+// How much memory this process may still take, so that a job too large is refused in one clear
+// event instead of being killed half-way.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace rackmark::worker {
+
+struct MemoryLimit {
+  std::int64_t free_bytes = 0;  // INT64_MAX when nothing limits
+  std::string set_by;           // "cgroup v2", "cgroup v1", "RLIMIT_AS", "MemAvailable"
+};
+
+// The smallest of: cgroup v2 memory.max and cgroup v1 memory.limit_in_bytes of this process's group
+// and of every group above it, less what is in use there and cannot be reclaimed as file cache;
+// RLIMIT_AS less the address space in use; MemAvailable of /proc/meminfo. What cannot be read does
+// not limit. `root` is put before every path, for tests.
+MemoryLimit memory_limit(const std::string& root = "");
+
+}  // namespace rackmark::worker

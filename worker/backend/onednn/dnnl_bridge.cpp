@@ -1,0 +1,326 @@
+#include "worker/backend/onednn/dnnl_bridge.hpp"
+
+#include <oneapi/dnnl/dnnl_version.h>
+
+#include <utility>
+
+namespace rackmark::worker::onednn {
+namespace {
+
+constexpr auto kFloat = dnnl::memory::data_type::f32;
+constexpr auto kTraining = dnnl::prop_kind::forward_training;
+
+const char* status_name(dnnl_status_t status) {
+  switch (status) {
+    case dnnl_out_of_memory:
+      return "out of memory";
+    case dnnl_invalid_arguments:
+      return "invalid arguments";
+    case dnnl_unimplemented:
+      return "not implemented";
+    case dnnl_runtime_error:
+      return "runtime error";
+    default:
+      return "error";
+  }
+}
+
+template <class Make>
+Made checked(const char* call, Make make) {
+  try {
+    return make();
+  } catch (const dnnl::error& error) {
+    throw DnnlError(call, error);
+  }
+}
+
+dnnl::primitive_attr user_scratch() {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attr;
+}
+
+// 2.x describes an operation first, then asks an engine for it; 3.x does both in one call.
+template <class P, class... Args>
+typename P::primitive_desc ask(const dnnl::engine& engine, const Args&... args) {
+#if DNNL_VERSION_MAJOR >= 3
+  return typename P::primitive_desc(engine, args..., user_scratch());
+#else
+  return typename P::primitive_desc(typename P::desc(args...), user_scratch(), engine);
+#endif
+}
+template <class P, class Forward, class... Args>
+typename P::primitive_desc ask_backward(const dnnl::engine& engine, const Forward& forward,
+                                        const Args&... args) {
+#if DNNL_VERSION_MAJOR >= 3
+  return typename P::primitive_desc(engine, args..., forward, user_scratch());
+#else
+  return typename P::primitive_desc(typename P::desc(args...), user_scratch(), engine, forward);
+#endif
+}
+
+template <class P>
+Made make(const typename P::primitive_desc& desc) {
+  Made made;
+  made.primitive = P(desc);
+  made.scratch_bytes = static_cast<std::int64_t>(desc.scratchpad_desc().get_size());
+  made.implementation = desc.impl_info_str();
+  return made;
+}
+
+dnnl::algorithm algorithm(ConvolutionKind kind) {
+  return kind == ConvolutionKind::kWinograd ? dnnl::algorithm::convolution_winograd
+                                            : dnnl::algorithm::convolution_direct;
+}
+
+// Backward passes only need a forward description as a hint; it need not be the one that runs.
+dnnl::convolution_forward::primitive_desc convolution_hint(const dnnl::engine& engine,
+                                                           const ConvolutionShape& s) {
+  const Desc any = make_desc(
+#if DNNL_VERSION_MAJOR >= 3
+      s.weights.get_dims(),
+#else
+      s.weights.dims(),
+#endif
+      Tag::any);
+  return ask<dnnl::convolution_forward>(engine, kTraining, algorithm(s.kind), s.src, any, s.dst,
+                                        s.strides, s.pad_before, s.pad_after);
+}
+
+dnnl::inner_product_forward::primitive_desc linear_hint(const dnnl::engine& engine,
+                                                        const LinearShape& s) {
+  return ask<dnnl::inner_product_forward>(engine, kTraining, s.src, s.weights, s.dst);
+}
+
+dnnl::pooling_forward::primitive_desc pooling(const dnnl::engine& engine, const PoolingShape& s) {
+  const auto kind = s.kind == PoolingKind::kMax ? dnnl::algorithm::pooling_max
+                                                : dnnl::algorithm::pooling_avg_include_padding;
+#if DNNL_VERSION_MAJOR >= 3
+  const Dims dilation(s.kernel.size(), 0);
+  return ask<dnnl::pooling_forward>(engine, kTraining, kind, s.src, s.dst, s.strides, s.kernel,
+                                    dilation, s.pad_before, s.pad_after);
+#else
+  return ask<dnnl::pooling_forward>(engine, kTraining, kind, s.src, s.dst, s.strides, s.kernel,
+                                    s.pad_before, s.pad_after);
+#endif
+}
+
+}  // namespace
+
+DnnlError::DnnlError(const std::string& call, const dnnl::error& error)
+    : std::runtime_error("oneDNN " + library_version() + ": " + call + ": " +
+                         status_name(error.status) + " (" + std::to_string(error.status) +
+                         "): " + error.message),
+      unimplemented(error.status == dnnl_unimplemented) {}
+
+Made make_convolution_forward(const dnnl::engine& engine, const ConvolutionShape& s) {
+  return checked("convolution forward", [&] {
+    const auto desc =
+        s.has_bias
+            ? ask<dnnl::convolution_forward>(engine, kTraining, algorithm(s.kind), s.src, s.weights,
+                                             s.bias, s.dst, s.strides, s.pad_before, s.pad_after)
+            : ask<dnnl::convolution_forward>(engine, kTraining, algorithm(s.kind), s.src, s.weights,
+                                             s.dst, s.strides, s.pad_before, s.pad_after);
+    Made made = make<dnnl::convolution_forward>(desc);
+    made.src = desc.src_desc();
+    made.weights = desc.weights_desc();
+    made.bias = desc.bias_desc();
+    made.dst = desc.dst_desc();
+    return made;
+  });
+}
+
+Made make_convolution_data(const dnnl::engine& engine, const ConvolutionShape& s) {
+  return checked("convolution backward data", [&] {
+    const auto desc = ask_backward<dnnl::convolution_backward_data>(
+        engine, convolution_hint(engine, s), algorithm(s.kind), s.src, s.weights, s.dst, s.strides,
+        s.pad_before, s.pad_after);
+    Made made = make<dnnl::convolution_backward_data>(desc);
+    made.src = desc.diff_src_desc();
+    made.weights = desc.weights_desc();
+    made.dst = desc.diff_dst_desc();
+    return made;
+  });
+}
+
+Made make_convolution_weights(const dnnl::engine& engine, const ConvolutionShape& s) {
+  return checked("convolution backward weights", [&] {
+    const auto hint = convolution_hint(engine, s);
+    const auto desc = s.has_bias ? ask_backward<dnnl::convolution_backward_weights>(
+                                       engine, hint, algorithm(s.kind), s.src, s.weights, s.bias,
+                                       s.dst, s.strides, s.pad_before, s.pad_after)
+                                 : ask_backward<dnnl::convolution_backward_weights>(
+                                       engine, hint, algorithm(s.kind), s.src, s.weights, s.dst,
+                                       s.strides, s.pad_before, s.pad_after);
+    Made made = make<dnnl::convolution_backward_weights>(desc);
+    made.src = desc.src_desc();
+    made.weights = desc.diff_weights_desc();
+    made.bias = desc.diff_bias_desc();
+    made.dst = desc.diff_dst_desc();
+    return made;
+  });
+}
+
+Made make_linear_forward(const dnnl::engine& engine, const LinearShape& s) {
+  return checked("inner product forward", [&] {
+    const auto desc =
+        s.has_bias
+            ? ask<dnnl::inner_product_forward>(engine, kTraining, s.src, s.weights, s.bias, s.dst)
+            : ask<dnnl::inner_product_forward>(engine, kTraining, s.src, s.weights, s.dst);
+    Made made = make<dnnl::inner_product_forward>(desc);
+    made.src = desc.src_desc();
+    made.weights = desc.weights_desc();
+    made.bias = desc.bias_desc();
+    made.dst = desc.dst_desc();
+    return made;
+  });
+}
+
+Made make_linear_data(const dnnl::engine& engine, const LinearShape& s) {
+  return checked("inner product backward data", [&] {
+    const auto desc = ask_backward<dnnl::inner_product_backward_data>(
+        engine, linear_hint(engine, s), s.src, s.weights, s.dst);
+    Made made = make<dnnl::inner_product_backward_data>(desc);
+    made.src = desc.diff_src_desc();
+    made.weights = desc.weights_desc();
+    made.dst = desc.diff_dst_desc();
+    return made;
+  });
+}
+
+Made make_linear_weights(const dnnl::engine& engine, const LinearShape& s) {
+  return checked("inner product backward weights", [&] {
+    const auto hint = linear_hint(engine, s);
+    const auto desc = s.has_bias ? ask_backward<dnnl::inner_product_backward_weights>(
+                                       engine, hint, s.src, s.weights, s.bias, s.dst)
+                                 : ask_backward<dnnl::inner_product_backward_weights>(
+                                       engine, hint, s.src, s.weights, s.dst);
+    Made made = make<dnnl::inner_product_backward_weights>(desc);
+    made.src = desc.src_desc();
+    made.weights = desc.diff_weights_desc();
+    made.bias = desc.diff_bias_desc();
+    made.dst = desc.diff_dst_desc();
+    return made;
+  });
+}
+
+Made make_pooling_forward(const dnnl::engine& engine, const PoolingShape& s) {
+  return checked("pooling forward", [&] {
+    const auto desc = pooling(engine, s);
+    Made made = make<dnnl::pooling_forward>(desc);
+    made.src = desc.src_desc();
+    made.dst = desc.dst_desc();
+    made.workspace = desc.workspace_desc();
+    return made;
+  });
+}
+
+Made make_pooling_backward(const dnnl::engine& engine, const PoolingShape& s) {
+  return checked("pooling backward", [&] {
+    const auto kind = s.kind == PoolingKind::kMax ? dnnl::algorithm::pooling_max
+                                                  : dnnl::algorithm::pooling_avg_include_padding;
+#if DNNL_VERSION_MAJOR >= 3
+    const Dims dilation(s.kernel.size(), 0);
+    const auto desc = ask_backward<dnnl::pooling_backward>(engine, pooling(engine, s), kind, s.src,
+                                                           s.dst, s.strides, s.kernel, dilation,
+                                                           s.pad_before, s.pad_after);
+#else
+    const auto desc =
+        ask_backward<dnnl::pooling_backward>(engine, pooling(engine, s), kind, s.src, s.dst,
+                                             s.strides, s.kernel, s.pad_before, s.pad_after);
+#endif
+    Made made = make<dnnl::pooling_backward>(desc);
+    made.src = desc.diff_src_desc();
+    made.dst = desc.diff_dst_desc();
+    made.workspace = desc.workspace_desc();
+    return made;
+  });
+}
+
+Made make_reorder(const dnnl::engine& engine, const Desc& from, const Desc& to) {
+  return checked("reorder", [&] {
+    const dnnl::reorder::primitive_desc desc(engine, from, engine, to, user_scratch());
+    Made made;
+    made.primitive = dnnl::reorder(desc);
+    made.scratch_bytes = static_cast<std::int64_t>(desc.scratchpad_desc().get_size());
+    made.implementation = desc.impl_info_str();
+    made.src = from;
+    made.dst = to;
+    return made;
+  });
+}
+
+Desc make_desc(const Dims& dims, Tag tag) { return Desc(dims, kFloat, tag); }
+
+std::int64_t padded_bytes(const Desc& desc) { return static_cast<std::int64_t>(desc.get_size()); }
+
+std::string layout_text(const Desc& desc) {
+  std::string text;
+  const auto list = [&text](const char* what, const Dims& values) {
+    text += what;
+    for (const auto value : values) text += ' ' + std::to_string(value);
+    text += ';';
+  };
+#if DNNL_VERSION_MAJOR >= 3
+  list("dims", desc.get_dims());
+  list("padded", desc.get_padded_dims());
+  if (desc.get_format_kind() != dnnl::memory::format_kind::blocked)
+    return text + "opaque " + std::to_string(desc.get_size());
+  list("strides", desc.get_strides());
+  list("blocks", desc.get_inner_blks());
+  list("of", desc.get_inner_idxs());
+#else
+  const dnnl_memory_desc_t& d = desc.data;
+  const auto dims = [](const dnnl_dim_t* first, int count) { return Dims(first, first + count); };
+  list("dims", dims(d.dims, d.ndims));
+  list("padded", dims(d.padded_dims, d.ndims));
+  if (d.format_kind != dnnl_blocked) return text + "opaque " + std::to_string(desc.get_size());
+  const dnnl_blocking_desc_t& blocking = d.format_desc.blocking;
+  list("strides", dims(blocking.strides, d.ndims));
+  list("blocks", dims(blocking.inner_blks, blocking.inner_nblks));
+  list("of", dims(blocking.inner_idxs, blocking.inner_nblks));
+#endif
+  return text;
+}
+
+std::string library_version() {
+  const dnnl_version_t* v = dnnl_version();
+  return std::to_string(v->major) + '.' + std::to_string(v->minor) + '.' + std::to_string(v->patch);
+}
+
+std::string isa_name() {
+  switch (dnnl::get_effective_cpu_isa()) {
+    case dnnl::cpu_isa::sse41:
+      return "sse41";
+    case dnnl::cpu_isa::avx:
+      return "avx";
+    case dnnl::cpu_isa::avx2:
+      return "avx2";
+    case dnnl::cpu_isa::avx2_vnni:
+      return "avx2_vnni";
+    case dnnl::cpu_isa::avx512_core:
+      return "avx512_core";
+    case dnnl::cpu_isa::avx512_core_vnni:
+      return "avx512_core_vnni";
+    case dnnl::cpu_isa::avx512_core_bf16:
+      return "avx512_core_bf16";
+    case dnnl::cpu_isa::avx512_core_amx:
+      return "avx512_core_amx";
+#if DNNL_VERSION_MAJOR >= 3
+    case dnnl::cpu_isa::avx2_vnni_2:
+      return "avx2_vnni_2";
+    case dnnl::cpu_isa::avx512_core_fp16:
+      return "avx512_core_fp16";
+    case dnnl::cpu_isa::avx512_core_amx_fp16:
+      return "avx512_core_amx_fp16";
+#endif
+    default:
+      return "other";
+  }
+}
+
+bool prefers_blocks_of_16() { return isa_name().rfind("avx512", 0) == 0; }
+
+bool has_winograd() { return DNNL_VERSION_MAJOR < 3 && prefers_blocks_of_16(); }
+
+}  // namespace rackmark::worker::onednn

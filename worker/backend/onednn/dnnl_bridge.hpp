@@ -1,0 +1,76 @@
+// The only place that knows oneDNN 2.6 from 3.x: every primitive is created here and handed out as
+// a Made, which looks the same for both. Needs no other header of this folder.
+//
+// A call that oneDNN refuses throws DnnlError, whose text holds library, call and status. All
+// primitives take their scratch memory from the caller (DNNL_ARG_SCRATCHPAD).
+#pragma once
+
+#include <cstdint>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <stdexcept>
+#include <string>
+
+namespace rackmark::worker::onednn {
+
+using Desc = dnnl::memory::desc;
+using Dims = dnnl::memory::dims;
+using Tag = dnnl::memory::format_tag;
+
+struct DnnlError : std::runtime_error {
+  DnnlError(const std::string& call, const dnnl::error& error);
+  bool unimplemented = false;  // oneDNN has no kernel for what was asked
+};
+
+// A primitive with the layouts it settled on. In a backward pass src, weights, bias and dst
+// describe the gradient where the pass writes or reads the gradient of that tensor.
+struct Made {
+  dnnl::primitive primitive;
+  Desc src, weights, bias, dst, workspace;
+  std::int64_t scratch_bytes = 0;
+  std::string implementation;  // oneDNN's name of the kernel
+};
+
+enum class ConvolutionKind { kDirect, kWinograd };
+
+// src NCHW, weights OIHW, dst NCHW in logical order; weights may have layout `any`.
+struct ConvolutionShape {
+  Desc src, weights, bias, dst;
+  Dims strides, pad_before, pad_after;
+  bool has_bias = false;
+  ConvolutionKind kind = ConvolutionKind::kDirect;
+};
+Made make_convolution_forward(const dnnl::engine& engine, const ConvolutionShape& shape);
+Made make_convolution_data(const dnnl::engine& engine, const ConvolutionShape& shape);
+Made make_convolution_weights(const dnnl::engine& engine, const ConvolutionShape& shape);
+
+// src (N, in), weights (out, in), dst (N, out).
+struct LinearShape {
+  Desc src, weights, bias, dst;
+  bool has_bias = false;
+};
+Made make_linear_forward(const dnnl::engine& engine, const LinearShape& shape);
+Made make_linear_data(const dnnl::engine& engine, const LinearShape& shape);
+Made make_linear_weights(const dnnl::engine& engine, const LinearShape& shape);
+
+enum class PoolingKind { kMax, kAverageWithPadding };
+struct PoolingShape {
+  Desc src, dst;
+  Dims kernel, strides, pad_before, pad_after;
+  PoolingKind kind = PoolingKind::kMax;
+};
+Made make_pooling_forward(const dnnl::engine& engine, const PoolingShape& shape);
+Made make_pooling_backward(const dnnl::engine& engine, const PoolingShape& shape);
+
+Made make_reorder(const dnnl::engine& engine, const Desc& from, const Desc& to);
+
+Desc make_desc(const Dims& dims, Tag tag);  // float32
+std::int64_t padded_bytes(const Desc& desc);
+// The whole layout in words, equal for equal layouts only: part of a plan's layout key.
+std::string layout_text(const Desc& desc);
+
+std::string library_version();  // of the library that is loaded: "2.6.3"
+std::string isa_name();         // what oneDNN uses on this host: "avx512_core_vnni"
+bool prefers_blocks_of_16();  // true with AVX-512; otherwise blocks of 8 channels are its fast ones
+bool has_winograd();          // 2.x on AVX-512
+
+}  // namespace rackmark::worker::onednn

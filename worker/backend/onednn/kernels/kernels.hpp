@@ -1,0 +1,80 @@
+// Vectorised loops that oneDNN lacks: batch norm fused with ReLU and residual add, element-wise
+// passes, the optimiser. One table per instruction set, chosen at run time.
+//
+// A plane is one image's block of channels: `pixels` rows of `block` floats, contiguous
+// (nChw16c, nChw8c). All per-channel arrays hold `block` floats. Pointers are aligned to 4 bytes at
+// least; no kernel allocates, throws, or starts threads.
+#pragma once
+
+#include <cstdint>
+
+namespace rackmark::worker::onednn {
+
+// y = relu?(a*x + b + (residual | a2*x2 + b2 | nothing))
+struct NormalizePlane {
+  const float* x;
+  const float *a, *b;
+  const float* x2;       // residual or second batch norm's input; may be null
+  const float *a2, *b2;  // null: x2 is a plain residual
+  float* y;              // may be x
+  std::int64_t pixels;
+  bool relu;
+};
+
+enum class Mask { kNone, kFromAffine, kFromOutput };  // where ReLU's mask comes from
+
+// dz = mask(g + g2); dz is stored if asked for. sums = {sum dz, sum dz*(x-mean), sum
+// dz*(x2-mean2)}, each `block` doubles, overwritten; the third only when x2 is given.
+struct ReducePlane {
+  const float *g, *g2;  // g2 may be null
+  const float *x, *mean;
+  const float *x2, *mean2;  // may be null
+  const float *a, *b;       // kFromAffine: mask is a*x + b > 0
+  const float* y;           // kFromOutput: mask is y > 0
+  float* dz;                // may be null, may be g
+  double* sums;
+  std::int64_t pixels;
+  Mask mask;
+};
+
+// dx = p*mask(g) + q*x + r, mask from a*x + b > 0 if `a` is given.
+struct GradientPlane {
+  const float *g, *x;
+  const float *a, *b;  // may be null
+  const float *p, *q, *r;
+  float* dx;  // may be g
+  std::int64_t pixels;
+};
+
+struct SgdRange {
+  float* weights;
+  const float* gradient;
+  float* velocity;
+  std::int64_t count;
+  float learning_rate, momentum, weight_decay;
+};
+
+struct Kernels {
+  const char* isa;
+  // sums = {sum (x-shift), sum (x-shift)^2}, each `block` doubles, overwritten.
+  void (*moments)(const float* x, std::int64_t pixels, const float* shift, double* sums);
+  void (*normalize)(const NormalizePlane& plane);
+  void (*reduce)(const ReducePlane& plane);
+  void (*gradient)(const GradientPlane& plane);
+  void (*add)(float* into, const float* from, std::int64_t count);  // into += from
+  void (*sum)(const float* a, const float* b, float* y, std::int64_t count);
+  void (*relu)(const float* x, float* y, std::int64_t count);                 // y may be x
+  void (*relu_gradient)(const float* y, float* g, std::int64_t count);        // g = y > 0 ? g : 0
+  void (*scale)(const float* x, float factor, float* y, std::int64_t count);  // y may be x
+  void (*sgd)(const SgdRange& range);
+};
+
+// The best table for this host and block size (8 or 16).
+const Kernels& kernels(int block);
+
+// The tables themselves, for tests; null where this host cannot run them.
+const Kernels* baseline_kernels(int block);
+const Kernels* avx2_kernels(int block);
+const Kernels* avx512_kernels(int block);
+
+}  // namespace rackmark::worker::onednn

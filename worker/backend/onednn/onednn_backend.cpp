@@ -1,0 +1,65 @@
+#include "worker/backend/onednn/onednn_backend.hpp"
+
+#include <stdexcept>
+
+#include "worker/backend/onednn/dnnl_bridge.hpp"
+#include "worker/backend/onednn/plan.hpp"
+
+namespace rackmark::worker {
+namespace onednn {
+
+constexpr const char* kDefaultFusion = "bn-relu-add+winograd";
+
+Fusion parse_fusion(const std::string& text) {
+  Fusion fusion;
+  std::string rest = text.empty() ? kDefaultFusion : text;
+  if (rest == "none") return fusion;
+  for (bool more = true; more;) {
+    const auto plus = rest.find('+');
+    const std::string part = rest.substr(0, plus);
+    if (part == "bn-relu-add") {
+      fusion.norm = true;
+    } else if (part == "winograd") {
+      fusion.winograd = true;
+    } else {
+      throw std::invalid_argument("onednn: unknown fusion '" + text +
+                                  "', known: none, or bn-relu-add and winograd joined by +");
+    }
+    more = plus != std::string::npos;
+    if (more) rest.erase(0, plus + 1);
+  }
+  return fusion;
+}
+
+std::string fusion_text(const Fusion& fusion) {
+  std::string text = fusion.norm ? "bn-relu-add" : "";
+  if (fusion.winograd) text += text.empty() ? "winograd" : "+winograd";
+  return text.empty() ? "none" : text;
+}
+
+namespace {
+
+class OnednnBackend final : public Backend {
+ public:
+  std::string name() const override { return "onednn"; }
+  std::vector<std::string> precisions() const override { return {"fp32"}; }
+  std::map<std::string, std::string> libraries() const override {
+    return {{"onednn", library_version()}};
+  }
+  bool usable(std::string*) const override { return true; }  // has kernels for every CPU
+
+  std::unique_ptr<TrainPlan> compile(const Net& net, const PlanOptions& options) override {
+    if (options.precision != "fp32") {
+      throw std::invalid_argument("onednn: precision '" + options.precision +
+                                  "' is not in this version yet; known: fp32");
+    }
+    return std::make_unique<Plan>(net, options);
+  }
+};
+
+}  // namespace
+}  // namespace onednn
+
+std::unique_ptr<Backend> make_onednn_backend() { return std::make_unique<onednn::OnednnBackend>(); }
+
+}  // namespace rackmark::worker

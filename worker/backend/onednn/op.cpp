@@ -1,0 +1,97 @@
+#include "worker/backend/onednn/op.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <stdexcept>
+#include <utility>
+
+#include "worker/backend/onednn/threads.hpp"
+
+namespace rackmark::worker::onednn {
+
+int Assembly::parameter(int id, const char* leaf) const {
+  const std::string wanted = node(id).name + "." + leaf;
+  const auto& all = net.parameters();
+  const auto found =
+      std::find_if(all.begin(), all.end(), [&](const auto& p) { return p.name == wanted; });
+  if (found == all.end()) throw std::logic_error("onednn: net has no parameter " + wanted);
+  return static_cast<int>(found - all.begin());
+}
+
+int Assembly::statistic(int id, const char* leaf) const {
+  const std::string wanted = node(id).name + "." + leaf;
+  const auto& all = net.running_statistics();
+  const auto found =
+      std::find_if(all.begin(), all.end(), [&](const auto& s) { return s.name == wanted; });
+  if (found == all.end()) throw std::logic_error("onednn: net has no statistic " + wanted);
+  return static_cast<int>(found - all.begin());
+}
+
+Desc Assembly::picture(const Shape& s) const {
+  return make_desc({batch, s.channels, s.height, s.width},
+                   block == 16 ? Tag::nChw16c : Tag::nChw8c);
+}
+
+void Assembly::define(int id, const Desc& desc) {
+  values[id].desc = desc;
+  values[id].slot = add_buffer(padded_bytes(desc));
+}
+
+int Assembly::use(int id) {
+  const int slot = values[id].slot;
+  if (slot < 0) throw std::logic_error("onednn: node " + node(id).name + " was merged away");
+  arena.use(slot, event);
+  return slot;
+}
+
+void Assembly::need_scratch(std::int64_t bytes) { scratch_bytes = std::max(scratch_bytes, bytes); }
+
+void Pass::run(const std::string& node, const char* pass, const std::string& implementation,
+               double flop, double bytes, const std::function<void()>& work) {
+  if (times == nullptr) return work();
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
+  times->push_back({node, pass, implementation, took.count(), flop / 1e9, bytes});
+}
+
+void Call::bind(const Binding& where, std::unordered_map<int, dnnl::memory> with) {
+  arguments = std::move(with);
+  if (made.scratch_bytes > 0) {
+    const Desc scratch({made.scratch_bytes}, dnnl::memory::data_type::u8, Tag::a);
+    arguments.insert({DNNL_ARG_SCRATCHPAD, where.memory(scratch, where.scratch)});
+  }
+}
+
+std::vector<int> GradientSum::plan(Assembly& assembly, int node, int most) {
+  slots_ = std::exchange(assembly.values[node].gradients, {});
+  if (slots_.empty()) {
+    throw std::invalid_argument("onednn: node '" + assembly.node(node).name +
+                                "' does not reach a loss, so it has no gradient");
+  }
+  for (const int slot : slots_) assembly.arena.use(slot, assembly.event);
+  count_ = assembly.arena.bytes(slots_.front()) / static_cast<std::int64_t>(sizeof(float));
+  std::vector<int> left{slots_.front()};
+  while (static_cast<int>(left.size()) < most && slots_.size() > 1) {
+    left.push_back(slots_.back());
+    slots_.pop_back();
+  }
+  return left;
+}
+
+void GradientSum::bind(const Binding& where) {
+  buffers_.clear();
+  for (const int slot : slots_) buffers_.push_back(where.at(slot));
+}
+
+void GradientSum::run(Pass& pass, const std::string& node) {
+  for (std::size_t i = 1; i < buffers_.size(); ++i) {
+    pass.run(node, "backward_data", "sum of gradients", 0, 12.0 * static_cast<double>(count_), [&] {
+      parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
+        pass.kernels.add(buffers_[0] + first, buffers_[i] + first, last - first);
+      });
+    });
+  }
+}
+
+}  // namespace rackmark::worker::onednn

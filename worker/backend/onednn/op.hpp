@@ -1,0 +1,140 @@
+// An operation of a compiled plan, and the state that operations share while the plan is made
+// (Assembly), placed in memory (Binding) and run (Pass).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "worker/backend/backend.hpp"
+#include "worker/backend/onednn/arena.hpp"
+#include "worker/backend/onednn/dnnl_bridge.hpp"
+#include "worker/backend/onednn/kernels/kernels.hpp"
+#include "worker/net/net.hpp"
+
+namespace rackmark::worker::onednn {
+
+// What a node computes for the whole batch. Pictures are blocked by channel (nChw16c or nChw8c),
+// with zeros in the channels that fill the last block, except the net's input (nchw); outputs of
+// flatten and linear are plain (N, n).
+struct Value {
+  Desc desc;
+  int slot = -1;                // -1: not computed (merged into another operation)
+  bool needs_gradient = false;  // some parameter lies before it
+  // Buffers whose sum is the gradient of this value, in the order in which backward makes them.
+  // Each belongs to this value alone: whoever takes them may write into them.
+  std::vector<int> gradients;
+};
+
+// Planning state. `event` is the time at which the operation being planned runs.
+struct Assembly {
+  Assembly(const Net& the_net, int the_batch) : net(the_net), batch(the_batch) {}
+  const Net& net;
+  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  int batch;
+  int block = 16;
+  bool winograd = false;
+  int event = 0;
+  std::vector<Value> values;  // by node id
+  ArenaPlan arena;
+  std::int64_t scratch_bytes = 0;
+  std::vector<Desc> parameter_layouts;  // by parameter index
+
+  const NodeInfo& node(int id) const { return net.nodes()[id]; }
+  int parameter(int node, const char* leaf) const;  // index of "<node name>.<leaf>"
+  int statistic(int node, const char* leaf) const;  // index of "<node name>.running_<...>"
+  Desc picture(const Shape& shape) const;           // blocked by channel
+  std::int64_t block_count(const Shape& s) const { return (s.channels + block - 1) / block; }
+
+  int add_buffer(std::int64_t bytes) { return arena.add(bytes, event); }
+  void define(int id, const Desc& desc);  // gives the value its buffer
+  int use(int id);                        // marks the value's buffer as read now; returns it
+  void need_scratch(std::int64_t bytes);
+  void need_scratch(const Made& made) { need_scratch(made.scratch_bytes); }
+};
+
+// Where everything lies.
+struct Binding {
+  const ArenaPlan& arena;
+  const dnnl::engine& engine;
+  std::byte* arena_base;
+  std::byte* scratch;
+  std::vector<float*> parameters, gradients;  // by parameter index
+  std::vector<float>* running;                // by statistic index
+
+  float* at(int slot) const {
+    return slot < 0 ? nullptr : reinterpret_cast<float*>(arena_base + arena.offset(slot));
+  }
+  dnnl::memory memory(const Desc& desc, void* where) const {
+    return dnnl::memory(desc, engine, where);
+  }
+};
+
+// One run through the operations.
+struct Pass {
+  dnnl::stream& stream;
+  const Kernels& kernels;
+  bool training = true;
+  std::span<const std::int32_t> labels;
+  double loss = 0;
+  std::function<void(int parameter)> ready;
+  std::vector<OpTime>* times = nullptr;  // null: not timed
+
+  // Runs and, in a profile, times `work`.
+  void run(const std::string& node, const char* pass, const std::string& implementation,
+           double flop, double bytes, const std::function<void()>& work);
+};
+
+// A primitive with its arguments.
+struct Call {
+  Made made;
+  std::unordered_map<int, dnnl::memory> arguments;
+  void bind(const Binding& where, std::unordered_map<int, dnnl::memory> with);
+  void operator()(Pass& pass) { made.primitive.execute(pass.stream, arguments); }
+};
+
+class Op {
+ public:
+  virtual ~Op() = default;
+  // Defines the output value. Values of the inputs are defined.
+  virtual void plan_forward(Assembly& assembly) = 0;
+  // Takes the gradients of the output value and adds to those of the inputs that need one. Called
+  // in reverse order. Returns the parameters whose gradients are final after it, in that order.
+  virtual std::vector<int> plan_backward(Assembly& assembly) = 0;
+  virtual void bind(const Binding& where) = 0;
+  virtual void forward(Pass& pass) = 0;
+  virtual void backward(Pass& pass) = 0;
+  virtual int output() const = 0;  // node id
+};
+
+// Sums a value's gradient buffers into the first one, until at most `most` are left.
+class GradientSum {
+ public:
+  // Returns the buffers left. Throws std::invalid_argument when there is none: the node does not
+  // reach a loss.
+  std::vector<int> plan(Assembly& assembly, int node, int most = 1);
+  void bind(const Binding& where);
+  void run(Pass& pass, const std::string& node);
+
+ private:
+  std::vector<int> slots_;
+  std::vector<float*> buffers_;  // [0] takes the others
+  std::int64_t count_ = 0;
+};
+
+std::unique_ptr<Op> make_convolution_op(int node);
+std::unique_ptr<Op> make_linear_op(int node);
+std::unique_ptr<Op> make_pooling_op(int node);
+std::unique_ptr<Op> make_relu_op(int node, bool in_place);
+std::unique_ptr<Op> make_add_op(int node, bool negate_residual_gradient);
+std::unique_ptr<Op> make_flatten_op(int node);
+std::unique_ptr<Op> make_loss_op(int node, double weight, LossKind kind);
+
+// Batch norm of `norm`, with what follows it in one pass: see graph.hpp.
+struct NormGroup;
+std::unique_ptr<Op> make_norm_op(const NormGroup& group);
+
+}  // namespace rackmark::worker::onednn

@@ -1,0 +1,142 @@
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "common/clock.hpp"
+#include "worker/collective/gradient_exchange.hpp"
+
+namespace rackmark::worker {
+
+namespace {
+
+class Independent : public GradientExchange {
+ public:
+  Independent(TrainPlan& plan, std::string label) : plan_(plan), label_(std::move(label)) {}
+  std::string label() const override { return label_; }
+  ExchangeWaits finish_step() override {
+    plan_.update(step_);
+    return {};
+  }
+
+ private:
+  TrainPlan& plan_;
+  std::string label_;
+};
+
+class AllReduce : public GradientExchange {
+ public:
+  AllReduce(TrainPlan& plan, Communicator& ranks, const AllReduceOptions& options)
+      : plan_(plan),
+        ranks_(ranks),
+        overlap_(options.overlap),
+        buckets_(make_buckets(plan, options.bucket_bytes)),
+        missing_(buckets_.size()),
+        bucket_of_(plan.net().parameters().size()) {
+    for (std::size_t b = 0; b < buckets_.size(); ++b) {
+      for (const int parameter : buckets_[b].parameters) {
+        bucket_of_[static_cast<std::size_t>(parameter)] = b;
+      }
+    }
+    exchanged_ = buckets_.size();
+    thread_ = std::thread([this] { exchange_loop(); });
+  }
+  AllReduce(const AllReduce&) = delete;
+  AllReduce& operator=(const AllReduce&) = delete;
+  ~AllReduce() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+
+  std::string label() const override { return "all_reduce"; }
+
+  void begin_step(const SgdStep& step) override {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t b = 0; b < buckets_.size(); ++b) missing_[b] = buckets_[b].parameters.size();
+    exchanged_ = 0;
+    released_ = overlap_;
+    step_ = step;
+  }
+
+  void ready(int parameter) override {
+    const std::lock_guard lock(mutex_);
+    if (--missing_[bucket_of_[static_cast<std::size_t>(parameter)]] == 0) changed_.notify_all();
+  }
+
+  ExchangeWaits finish_step() override {
+    const SystemClock clock;
+    const std::int64_t start_ns = clock.monotonic_ns();
+    {
+      std::unique_lock lock(mutex_);
+      released_ = true;
+      changed_.notify_all();
+      changed_.wait(lock, [this] { return exchanged_ == buckets_.size() || error_; });
+      if (error_) std::rethrow_exception(error_);
+    }
+    const double waited_ms = static_cast<double>(clock.monotonic_ns() - start_ns) * 1e-6;
+    plan_.update(step_);
+    return {.communication_ms = waited_ms};
+  }
+
+ private:
+  // Buckets leave strictly in their own order: every rank must call in the same one.
+  void exchange_loop() try {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [this] {
+        return stopping_ ||
+               (exchanged_ < buckets_.size() && released_ && missing_[exchanged_] == 0);
+      });
+      if (stopping_) return;
+      const TrainPlan::Extent range = buckets_[exchanged_].range;
+      lock.unlock();
+      exchange(range);
+      lock.lock();
+      if (++exchanged_ == buckets_.size()) changed_.notify_all();
+    }
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    error_ = std::current_exception();
+    changed_.notify_all();
+  }
+
+  void exchange(const TrainPlan::Extent& range) {
+    const auto values = plan_.gradient_block().subspan(static_cast<std::size_t>(range.offset),
+                                                       static_cast<std::size_t>(range.count));
+    ranks_.all_reduce_sum(values);
+    const float share = 1.0F / static_cast<float>(ranks_.size());
+    for (float& value : values) value *= share;
+  }
+
+  TrainPlan& plan_;
+  Communicator& ranks_;
+  const bool overlap_;
+  const std::vector<Bucket> buckets_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::size_t> missing_;  // gradients that each bucket still waits for
+  std::vector<std::size_t> bucket_of_;
+  std::size_t exchanged_ = 0;
+  bool released_ = false, stopping_ = false;
+  std::exception_ptr error_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+std::unique_ptr<GradientExchange> make_independent(TrainPlan& plan, std::string label) {
+  return std::make_unique<Independent>(plan, std::move(label));
+}
+
+std::unique_ptr<GradientExchange> make_all_reduce(TrainPlan& plan, Communicator& ranks,
+                                                  const AllReduceOptions& options) {
+  if (ranks.size() == 1) return make_independent(plan, "all_reduce");
+  return std::make_unique<AllReduce>(plan, ranks, options);
+}
+
+}  // namespace rackmark::worker

@@ -1,0 +1,112 @@
+#include "worker/collective/communicator.hpp"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "worker/failure.hpp"
+
+namespace rackmark::worker {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kPlugin = "librackmark-mpi.so";
+constexpr const char* kEntryPoint = "rackmark_make_communicator";
+
+class SingleCommunicator : public Communicator {
+ public:
+  std::int64_t rank() const override { return 0; }
+  std::int64_t size() const override { return 1; }
+  void barrier() override {}
+  void all_reduce_sum(std::span<float>) override {}
+  double all_reduce_max(double value) override { return value; }
+  void broadcast(std::span<float>, std::int64_t) override {}
+  std::vector<std::string> all_gather(const std::string& text) override { return {text}; }
+  void finish() override {}
+  void abort(int) override {}
+};
+
+std::int64_t from_environment(const char* name, std::int64_t otherwise) {
+  const char* text = std::getenv(name);
+  if (text == nullptr) return otherwise;
+  std::int64_t value = 0;
+  const char* end = text + std::strlen(text);
+  const auto [stop, error] = std::from_chars(text, end, value);
+  if (error != std::errc() || stop != end || value < 0) {
+    throw std::runtime_error(std::string(name) + " is '" + text + "', not a number");
+  }
+  return value;
+}
+
+fs::path plugin_folder() {
+  if (const char* set = std::getenv("RACKMARK_PLUGIN_DIR"); set != nullptr && *set != '\0') {
+    return set;
+  }
+  return fs::read_symlink("/proc/self/exe").parent_path();
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_single_communicator() {
+  return std::make_unique<SingleCommunicator>();
+}
+
+LaunchedRanks launched_ranks() {
+  LaunchedRanks ranks;
+  ranks.rank = from_environment("OMPI_COMM_WORLD_RANK", 0);
+  ranks.size = std::max<std::int64_t>(1, from_environment("OMPI_COMM_WORLD_SIZE", 1));
+  ranks.local_rank = from_environment("OMPI_COMM_WORLD_LOCAL_RANK", 0);
+  ranks.local_size = std::max<std::int64_t>(1, from_environment("OMPI_COMM_WORLD_LOCAL_SIZE", 1));
+  return ranks;
+}
+
+std::unique_ptr<Communicator> connect_ranks(const CommunicatorOptions& options) {
+  if (launched_ranks().size == 1) return make_single_communicator();
+  const fs::path path = plugin_folder() / kPlugin;
+  // Global: Open MPI's own plug-ins look for its symbols. Never closed: MPI leaves threads behind.
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  if (library == nullptr) {
+    throw std::runtime_error(std::string("several ranks need MPI: dlopen: ") + dlerror());
+  }
+  const auto make =
+      reinterpret_cast<Communicator* (*)(const CommunicatorOptions&)>(dlsym(library, kEntryPoint));
+  if (make == nullptr) throw std::runtime_error(path.string() + " has no " + kEntryPoint);
+  return std::unique_ptr<Communicator>(make(options));
+}
+
+void require_agreement(Communicator& ranks, const std::map<std::string, std::string>& statement) {
+  if (ranks.size() == 1) return;
+  const nlohmann::json mine = {{"host", host_name()}, {"says", statement}};
+  const auto texts = ranks.all_gather(mine.dump());
+  const auto first = nlohmann::json::parse(texts.front());
+  for (std::size_t rank = 1; rank < texts.size(); ++rank) {
+    const auto other = nlohmann::json::parse(texts[rank]);
+    for (const auto& [what, said] : first.at("says").items()) {
+      const auto wanted = said.get<std::string>();
+      const std::string found = other.at("says").value(what, "nothing");
+      if (found == wanted) continue;
+      throw Failure(Reason::kLaunchFailed,
+                    "rank " + std::to_string(rank) + " on host " +
+                        other.at("host").get<std::string>() + " has another " + what +
+                        " than rank 0 on host " + first.at("host").get<std::string>() + ": " +
+                        found.substr(0, 300) + " instead of " + wanted.substr(0, 300));
+    }
+  }
+}
+
+}  // namespace rackmark::worker

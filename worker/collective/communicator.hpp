@@ -1,0 +1,58 @@
+// What ranks say to each other. All ranks call the same operations in the same order; one thread at
+// a time. Errors of the transport are exceptions naming library, call and code.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace rackmark::worker {
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual std::int64_t rank() const = 0;
+  virtual std::int64_t size() const = 0;
+  virtual std::map<std::string, std::string> libraries() const { return {}; }
+
+  virtual void barrier() = 0;
+  // Replaces every element by its sum over all ranks; equal lengths everywhere.
+  virtual void all_reduce_sum(std::span<float> values) = 0;
+  virtual double all_reduce_max(double value) = 0;
+  virtual void broadcast(std::span<float> values, std::int64_t root) = 0;
+  // The texts of all ranks, by rank, on every rank.
+  virtual std::vector<std::string> all_gather(const std::string& text) = 0;
+
+  // Orderly end; collective. Nothing may be called after it.
+  virtual void finish() = 0;
+  // Ends every rank of the job, from any thread, without waiting for them.
+  virtual void abort(int exit_status) = 0;
+};
+
+struct CommunicatorOptions {
+  std::string all_reduce_algorithm = "auto";  // auto, ring, recursive_doubling, rabenseifner
+};
+
+// The only rank there is; needs no start-up.
+std::unique_ptr<Communicator> make_single_communicator();
+
+// How many ranks the launcher started, from its environment; 1 when there is none.
+struct LaunchedRanks {
+  std::int64_t rank = 0, size = 1;
+  std::int64_t local_rank = 0, local_size = 1;  // on this host
+};
+LaunchedRanks launched_ranks();
+
+// A single rank gets the single communicator; more load librackmark-mpi.so from beside the worker,
+// so that the worker itself needs no MPI library. Throws std::runtime_error naming what is missing.
+std::unique_ptr<Communicator> connect_ranks(const CommunicatorOptions& options);
+
+// Every rank states what it is about to do (spec, engine revision, memory layout). Throws
+// Failure(launch_failed) on every rank, naming rank and host of the first that differs from rank 0,
+// and in what.
+void require_agreement(Communicator& ranks, const std::map<std::string, std::string>& statement);
+
+}  // namespace rackmark::worker

@@ -1,0 +1,30 @@
+// Where training batches come from.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace rackmark::worker {
+
+struct InputBatch {
+  std::vector<float> images;         // batch x 3 x size x size, NCHW, normalised
+  std::vector<std::int32_t> labels;  // batch
+};
+
+struct InputReport {                         // whole life of the source
+  std::int64_t pictures_read = 0;            // decoded, again in each epoch unless cached
+  std::int64_t pictures_broken = 0;          // files, each counted once
+  std::vector<std::string> broken_pictures;  // the first 20, by path inside the input path
+};
+
+class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+  // The next batch; valid until the next call. Never ends: epochs follow each other. Throws
+  // Failure(input_broken) when nothing can be decoded any more.
+  virtual const InputBatch& next() = 0;
+  virtual InputReport report() const { return {}; }
+};
+
+}  // namespace rackmark::worker

@@ -1,0 +1,125 @@
+// rackmark-worker: the training engine of one rank; also useful alone, with no service around it.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <string>
+
+#include "common/domain/spec.hpp"
+#include "common/json/described.hpp"
+#include "worker/backend/backend.hpp"
+#include "worker/failure.hpp"
+#include "worker/train/engine_revision.hpp"
+#include "worker/train/run.hpp"
+#include "worker/verify/verify.hpp"
+
+namespace {
+
+using namespace rackmark;
+
+int print_models(bool as_json) {
+  if (as_json) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const ModelFacts& model : model_facts()) list.push_back(json::encode(model));
+    std::printf("%s\n", list.dump(2).c_str());
+    return worker::kExitOk;
+  }
+  std::printf("%-20s %6s %8s %6s %12s %16s  %s\n", "model", "image", "classes", "batch",
+              "parameters", "GFLOP/image", "");
+  for (const ModelFacts& model : model_facts()) {
+    if (!model.available) {
+      std::printf("%-20s %6s %8s %6s %12s %16s  not in this version yet\n", model.name.c_str(), "-",
+                  "-", "-", "-", "-");
+      continue;
+    }
+    std::printf("%-20s %6lld %8lld %6lld %12lld %16.2f  %s\n", model.name.c_str(),
+                static_cast<long long>(model.image_size), static_cast<long long>(model.classes),
+                static_cast<long long>(model.default_batch),
+                static_cast<long long>(model.parameters), model.training_gflop_per_image,
+                model.title.c_str());
+  }
+  return worker::kExitOk;
+}
+
+// "rackmark-worker 0.1.0, engine 0123456789ab, onednn 2.6.3": the agent's inventory reads it.
+std::string version_line() {
+  std::string line =
+      std::string("rackmark-worker ") + RACKMARK_VERSION + ", engine " + worker::engine_revision();
+  for (const auto& name : worker::backend_names()) {
+    try {
+      for (const auto& [library, version] : worker::load_backend(name)->libraries()) {
+        line += ", " + library + " " + version;
+      }
+    } catch (const std::exception& error) {
+      line += ", " + name + " unusable";
+    }
+  }
+  return line;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"Trains a network on this host and measures it.", "rackmark-worker"};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::function<std::string()>(version_line));
+  app.footer(
+      "Exit status: 0 done, 1 failed, 2 bad usage or refused spec, 3 out of memory, 4 nobody reads "
+      "the events, 143 ended by SIGTERM.");
+
+  worker::RunOptions options;
+  std::string output = "json";
+  auto* train = app.add_subcommand("run",
+                                   "Train as a job spec says; events go to standard output "
+                                   "or to the socket named by RACKMARK_EVENTS");
+  auto* what = train->add_option_group("what", "What to run");
+  what->add_option("--spec", options.spec_path, "File with a job spec (JSON)");
+  what->add_option("--tf", options.tf_flags, "Flag line of tf_cnn_benchmarks instead of a spec");
+  what->require_option(1);
+  train->add_option("--output", output, "json: event lines; tf: tf_cnn_benchmarks' lines")
+      ->check(CLI::IsMember({"json", "tf"}));
+  train->add_option("--backend", options.backend, "Default: the best one of this host");
+  train
+      ->add_option("--micro-batches", options.micro_batches,
+                   "Test option: one rank plays this many ranks")
+      ->check(CLI::Range(1, 64));
+  train->add_option(
+      "--dump-parameters", options.dump_path,
+      "Test option: write the parameters here when done (float32), names to FILE.json");
+
+  worker::VerifyOptions verify;
+  auto* check = app.add_subcommand("verify", "Compare a backend with reference results");
+  check->add_option("--reference", verify.references, "Reference file; may be repeated")
+      ->required();
+  check->add_option("--backend", verify.backend, "Default: the best one of this host");
+  check->add_option("--precision", verify.precision, "What the backend computes in");
+  check->add_option("--threads", verify.threads, "Default: all CPUs of this process");
+  check->add_option("--inject", verify.inject,
+                    "Self-test, a deliberate fault: negate-gradient=PARAMETER or "
+                    "negate-residual-gradient");
+  check->add_flag("--json", verify.json, "One JSON document instead of tables");
+
+  bool models_json = false;
+  auto* models = app.add_subcommand("models", "The networks that a spec may name");
+  models->add_flag("--json", models_json, "As JSON");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& done) {
+    return app.exit(done);
+  } catch (const CLI::ParseError& error) {
+    std::fprintf(stderr, "rackmark-worker: %s (see --help)\n", error.what());
+    return worker::kExitBadSpec;
+  }
+  options.tf_output = output == "tf";
+  if (train->parsed()) return worker::run_worker(options);
+  if (check->parsed()) return worker::run_verify(verify);
+  return print_models(models_json);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  return run(argc, argv);
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "rackmark-worker: %s\n", error.what());
+  return rackmark::worker::kExitFailure;
+}

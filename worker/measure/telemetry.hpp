@@ -1,0 +1,36 @@
+// What this process and its host did since the last sample, from /proc.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/protocol/worker_event.hpp"
+
+namespace rackmark::worker {
+
+class Telemetry {
+ public:
+  explicit Telemetry(std::string proc = "/proc");
+
+  // cpu_fraction: own CPU time / (elapsed x CPUs that this process may use). steal_fraction: of all
+  // CPU time of the host. Both over the time since the last sample (or construction). Members that
+  // this host does not offer are null.
+  protocol::TelemetryEvent sample();
+
+ private:
+  struct HostTicks {
+    std::int64_t total = 0, steal = 0;
+  };
+  std::optional<HostTicks> host_ticks() const;
+
+  std::string proc_;
+  std::int64_t wall_ns_ = 0, cpu_ns_ = 0;
+  std::optional<HostTicks> ticks_;
+};
+
+std::int64_t peak_rss_bytes();
+// Seconds since this process was started by the kernel; null when /proc does not say.
+std::optional<double> process_age_s();
+
+}  // namespace rackmark::worker

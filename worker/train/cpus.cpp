@@ -1,0 +1,90 @@
+#include "worker/train/cpus.hpp"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <string>
+#include <utility>
+
+#if defined(__x86_64__)
+#include <pmmintrin.h>
+#include <xmmintrin.h>
+#endif
+
+namespace rackmark::worker {
+
+namespace {
+
+// Package and core of a logical CPU; a host that does not say has one CPU a core.
+std::pair<int, int> core_of(int cpu) {
+  const std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
+  int package = 0, core = cpu;
+  std::ifstream(folder + "physical_package_id") >> package;
+  std::ifstream core_file(folder + "core_id");
+  if (!(core_file >> core)) core = cpu;
+  return {package, core};
+}
+
+}  // namespace
+
+UsableCpus usable_cpus() {
+  UsableCpus cpus;
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  const bool known = sched_getaffinity(0, sizeof mask, &mask) == 0;
+  const int online = static_cast<int>(std::min<long>(sysconf(_SC_NPROCESSORS_ONLN), CPU_SETSIZE));
+  std::map<std::pair<int, int>, std::vector<int>> mine, all;
+  for (int cpu = 0; cpu < online; ++cpu) {
+    const auto core = core_of(cpu);
+    all[core].push_back(cpu);
+    if (!known || CPU_ISSET(cpu, &mask)) mine[core].push_back(cpu);
+  }
+  for (auto& [core, logical] : mine) cpus.cores.push_back(std::move(logical));
+  cpus.online_cores = static_cast<std::int64_t>(all.size());
+  cpus.restricted = known && CPU_COUNT(&mask) < online;
+  return cpus;
+}
+
+std::int64_t shared_cores(const UsableCpus& cpus, const LaunchedRanks& ranks) {
+  const auto own = static_cast<std::int64_t>(cpus.cores.size());
+  if (cpus.restricted && ranks.local_size > 1) return std::max(own, cpus.online_cores);
+  return std::max<std::int64_t>(1, own);
+}
+
+std::vector<int> share_of(const std::vector<std::vector<int>>& cores, std::int64_t rank,
+                          std::int64_t ranks) {
+  const auto count = static_cast<std::int64_t>(cores.size());
+  const bool enough = count >= ranks;
+  const std::int64_t from = enough ? rank * count / ranks : 0;
+  const std::int64_t to = enough ? (rank + 1) * count / ranks : count;
+  std::vector<int> cpus;
+  for (std::int64_t core = from; core < to; ++core) {
+    const auto& logical = cores[static_cast<std::size_t>(core)];
+    cpus.insert(cpus.end(), logical.begin(), logical.end());
+  }
+  return cpus;
+}
+
+void settle(const UsableCpus& cpus, const LaunchedRanks& ranks) {
+  if (cpus.restricted || ranks.local_size <= 1) return;
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  for (const int cpu : share_of(cpus.cores, ranks.local_rank, ranks.local_size))
+    CPU_SET(cpu, &mask);
+  if (sched_setaffinity(0, sizeof mask, &mask) != 0) {
+    std::perror("rackmark-worker: sched_setaffinity (going on unbound)");
+  }
+}
+
+void flush_denormals() {
+#if defined(__x86_64__)
+  _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
+  _MM_SET_DENORMALS_ZERO_MODE(_MM_DENORMALS_ZERO_ON);
+#endif
+}
+
+}  // namespace rackmark::worker

@@ -1,0 +1,206 @@
+#include "worker/train/run.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <new>
+#include <optional>
+#include <sstream>
+#include <thread>
+
+#include "common/json/described.hpp"
+#include "worker/failure.hpp"
+#include "worker/train/cpus.hpp"
+#include "worker/train/session.hpp"
+
+namespace rackmark::worker {
+
+namespace {
+
+constexpr std::size_t kMaxSpecBytes = 1 << 20;
+constexpr double kDrainS = 5;
+
+// SIGTERM and SIGINT ask the loop to end after the step in progress. A rank that is stuck in an
+// exchange with a dead peer cannot: it is ended after two seconds.
+class TerminationWatch {
+ public:
+  TerminationWatch() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGTERM);
+    sigaddset(&signals_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);  // threads started from here on inherit it
+    thread_ = std::thread([this] { watch(); });
+  }
+  TerminationWatch(const TerminationWatch&) = delete;
+  TerminationWatch& operator=(const TerminationWatch&) = delete;
+  ~TerminationWatch() {
+    done_ = true;
+    thread_.join();
+  }
+  const std::atomic<bool>& stop() const { return stop_; }
+
+ private:
+  void watch() {
+    const timespec turn{0, 100'000'000};
+    while (!done_ && sigtimedwait(&signals_, nullptr, &turn) < 0) continue;
+    if (done_) return;
+    stop_ = true;
+    for (int i = 0; i < 20 && !done_; ++i) nanosleep(&turn, nullptr);
+    if (!done_) ::_exit(kExitTerminated);
+  }
+
+  sigset_t signals_{};
+  std::atomic<bool> stop_{false}, done_{false};
+  std::thread thread_;
+};
+
+Result<nlohmann::json> read_spec(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kMaxSpecBytes + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  if (file.bad() || (text.empty() && !file.eof())) {
+    return Error{ErrorCode::kMalformed, "cannot read the spec file '" + path + "'", {}};
+  }
+  if (text.size() > kMaxSpecBytes) {
+    return Error{ErrorCode::kMalformed, "the spec file '" + path + "' is larger than 1 MiB", {}};
+  }
+  return json::parse(text);
+}
+
+int refuse(const Error& error) {
+  if (error.fields.empty()) std::fprintf(stderr, "rackmark-worker: %s\n", error.message.c_str());
+  for (const FieldProblem& problem : error.fields) {
+    std::fprintf(stderr, "rackmark-worker: %s\n", problem.detail.c_str());
+  }
+  return kExitBadSpec;
+}
+
+// What the OpenMP runtime reads when a backend loads it.
+void set_threads(const JobSpec& spec) {
+  const std::string threads = std::to_string(spec.resources.threads_per_worker.value_or(1));
+  ::setenv("OMP_NUM_THREADS", threads.c_str(), 1);
+  ::setenv("OMP_DYNAMIC", "FALSE", 1);
+}
+
+std::unique_ptr<LineSink> open_sink(const RunOptions& options) {
+  if (const char* path = std::getenv("RACKMARK_EVENTS"); path != nullptr && *path != '\0') {
+    return std::make_unique<LineSink>(connect_unix(path));
+  }
+  if (options.tf_output) return nullptr;
+  return std::make_unique<LineSink>(STDOUT_FILENO, false);
+}
+
+void say(const std::string& what) {
+  const LaunchedRanks ranks = launched_ranks();
+  const std::string who = ranks.size > 1 ? " rank " + std::to_string(ranks.rank) : "";
+  std::fprintf(stderr, "rackmark-worker%s: %s\n", who.c_str(), what.c_str());
+}
+
+protocol::OutOfMemoryEvent memory_event(const JobSpec& spec) {
+  protocol::OutOfMemoryEvent event;
+  event.model = spec.model;
+  event.precision = json::enum_name(spec.precision);
+  event.batch_size = spec.batch_size;
+  return event;
+}
+
+// Tells everybody why this rank ends; called from within a catch.
+int report(const JobSpec& spec, Events& events) try { throw; } catch (const Failure& failure) {
+  say(json::enum_name(failure.reason) + ": " + failure.what());
+  events.failure(failure.reason, failure.what());
+  return kExitFailure;
+} catch (const OutOfMemory& error) {
+  protocol::OutOfMemoryEvent event = memory_event(spec);
+  event.bytes_wanted = error.bytes_wanted;
+  event.bytes_free = error.bytes_free;
+  say("out of memory: " + spec.model + " at batch size " + std::to_string(spec.batch_size) +
+      " wants " + std::to_string(error.bytes_wanted) + " bytes, " +
+      std::to_string(error.bytes_free) + " are free");
+  events.out_of_memory(event);
+  return kExitOutOfMemory;
+} catch (const std::bad_alloc&) {
+  say("out of memory: " + spec.model + " at batch size " + std::to_string(spec.batch_size));
+  events.out_of_memory(memory_event(spec));
+  return kExitOutOfMemory;
+} catch (const Terminated&) {
+  say("ended by a signal in phase " + events.current_phase());
+  return kExitTerminated;
+} catch (const EventsLost& lost) {
+  say(lost.what());
+  return kExitEventsLost;
+} catch (const std::exception& error) {
+  say(error.what());
+  events.failure(Reason::kInternal, error.what());
+  return kExitFailure;
+}
+
+}  // namespace
+
+Result<JobSpec> load_spec(const RunOptions& options) {
+  auto submitted = options.spec_path.empty() ? spec_from_tf_flags(options.tf_flags, false)
+                                             : read_spec(options.spec_path);
+  if (!submitted) return submitted.error();
+  auto parsed = parse_spec(*submitted);
+  if (!parsed) return parsed.error();
+  // Unless the spec says otherwise, the workers are those that the launcher started.
+  const LaunchedRanks ranks = launched_ranks();
+  HostShape host;
+  host.numa_domains = ranks.local_size;
+  host.physical_cores = shared_cores(usable_cpus(), ranks);
+  return resolve_for_host(*std::move(parsed), host);
+}
+
+int run_worker(const RunOptions& options) {
+  ::signal(SIGPIPE, SIG_IGN);
+  const LaunchedRanks launched = launched_ranks();
+  const Result<JobSpec> spec = load_spec(options);
+  if (!spec) return refuse(spec.error());
+  if (options.micro_batches > 1 && launched.size > 1) {
+    return refuse(invalid("--micro-batches", options.micro_batches, "1 with several ranks",
+                          "--micro-batches plays several ranks in one: start only one rank"));
+  }
+  settle(usable_cpus(), launched);
+  set_threads(*spec);
+  flush_denormals();
+
+  const TerminationWatch watch;
+  const SystemClock clock;
+  std::unique_ptr<LineSink> sink;
+  try {
+    sink = open_sink(options);
+  } catch (const std::exception& error) {
+    say(error.what());
+    return kExitEventsLost;
+  }
+  Events events(sink.get(), launched.rank, clock);
+  Session session(
+      {*spec, options.backend, options.micro_batches, options.dump_path, options.tf_output}, events,
+      clock, watch.stop());
+  try {
+    session.connect();
+    session.set_up();
+    session.train();
+  } catch (...) {
+    const int status = report(*spec, events);
+    events.flush();
+    if (sink) sink->drain(kDrainS);
+    if (session.ranks() != nullptr) session.ranks()->abort(status);
+    std::fflush(nullptr);
+    ::_exit(status);  // threads may be stuck in an exchange with a peer that is gone
+  }
+  if (sink && !sink->drain(kDrainS)) {
+    say("the events could not be delivered: " + sink->broken());
+    return kExitEventsLost;
+  }
+  return kExitOk;
+}
+
+}  // namespace rackmark::worker

@@ -1,0 +1,29 @@
+// `rackmark-worker run`: one rank from start to exit status.
+#pragma once
+
+#include <string>
+
+#include "common/domain/spec.hpp"
+#include "common/error.hpp"
+
+namespace rackmark::worker {
+
+struct RunOptions {
+  std::string spec_path;  // exactly one of these two
+  std::string tf_flags;
+  bool tf_output = false;  // --output tf
+  std::string backend;     // "": the best one of this host
+  std::int64_t micro_batches = 1;
+  std::string dump_path;
+};
+
+// What the options ask for on this host, checked and resolved; kInvalid or kMalformed with every
+// problem.
+Result<JobSpec> load_spec(const RunOptions& options);
+
+// Prints the problems of a refused spec on standard error, one line each, and returns
+// kExitBadSpec. Otherwise trains and returns one of the exit statuses in failure.hpp. A rank that
+// fails sends its failure event, then ends all its peers; it may not return.
+int run_worker(const RunOptions& options);
+
+}  // namespace rackmark::worker

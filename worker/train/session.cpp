@@ -1,0 +1,247 @@
+#include "worker/train/session.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+
+#include "common/json/described.hpp"
+#include "common/measure/statistics.hpp"
+#include "worker/failure.hpp"
+#include "worker/input/jpeg.hpp"
+#include "worker/input/pictures.hpp"
+#include "worker/input/synthetic.hpp"
+#include "worker/measure/telemetry.hpp"
+#include "worker/models/registry.hpp"
+#include "worker/train/dump.hpp"
+#include "worker/train/engine_revision.hpp"
+
+namespace rackmark::worker {
+
+namespace {
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+// Decoded pictures may take a quarter of the host's memory, shared by its ranks.
+std::int64_t cache_bytes() {
+  const std::int64_t memory = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  return memory / 4 / launched_ranks().local_size;
+}
+
+}  // namespace
+
+Session::Session(SessionOptions options, Events& events, const Clock& clock,
+                 const std::atomic<bool>& stop)
+    : options_(std::move(options)), events_(events), clock_(clock), stop_(stop) {}
+
+void Session::connect() try {
+  CommunicatorOptions options;
+  options.all_reduce_algorithm = json::enum_name(options_.spec.all_reduce.algorithm);
+  ranks_ = connect_ranks(options);
+} catch (const std::exception& error) {
+  throw Failure(Reason::kLaunchFailed, error.what());
+}
+
+void Session::set_up() {
+  const JobSpec& spec = options_.spec;
+  const std::int64_t wanted = spec.resources.agents * spec.resources.workers_per_agent.value_or(1);
+  if (wanted != ranks_->size()) {
+    throw Failure(Reason::kLaunchFailed, "the spec wants " + std::to_string(wanted) + " workers, " +
+                                             std::to_string(ranks_->size()) +
+                                             " were started (mpirun -n " + std::to_string(wanted) +
+                                             ")");
+  }
+  // Names are checked before anything costly, the layout when it is known.
+  require_agreement(*ranks_, {{"engine revision", engine_revision()},
+                              {"spec", to_json(spec).dump()},
+                              {"micro_batches", std::to_string(options_.micro_batches)}});
+  if (spec.input.kind == InputKind::kImages) {
+    pictures_ = list_pictures(*spec.input.path);
+    const auto folders = static_cast<std::int64_t>(pictures_->classes.size());
+    if (options_.spec.classes == 0) options_.spec.classes = folders;
+    if (spec.classes < 2) {
+      throw Failure(Reason::kInputUnavailable,
+                    "input.path '" + *spec.input.path + "' has " + std::to_string(folders) +
+                        " folders of pictures; a classifier needs at least 2, one a class");
+    }
+    if (folders > options_.spec.classes) {
+      throw Failure(Reason::kInputUnavailable,
+                    "input.path '" + *spec.input.path + "' has " + std::to_string(folders) +
+                        " class folders, more than classes = " + std::to_string(spec.classes));
+    }
+  }
+
+  const Net net =
+      build_model(spec.model, static_cast<int>(spec.image_size), static_cast<int>(spec.classes));
+  backend_ = options_.backend.empty() ? best_backend() : load_backend(options_.backend);
+  PlanOptions plan;
+  plan.batch = static_cast<int>(spec.batch_size);
+  plan.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
+  plan.precision = json::enum_name(spec.precision);
+  plan.seed = spec.seed;
+  plan_ = backend_->compile(net, plan);
+  require_agreement(
+      *ranks_, {{"memory layout", plan_->layout_key()}, {"classes", std::to_string(spec.classes)}});
+  // The same seed gives the same weights on every rank: nothing needs to be sent.
+  for (std::size_t p = 0; p < net.parameters().size(); ++p) {
+    plan_->write_parameter(static_cast<int>(p), initial_value(net.parameters()[p], spec.seed));
+  }
+  choose_exchange();  // a server takes the weights as they are now
+  send_hello();
+  events_.phase("setup");
+  open_input();
+  if (options_.tf_output && ranks_->rank() == 0) {
+    tf_.emplace(stdout, spec, ranks_->size(),
+                pictures_ ? static_cast<std::int64_t>(pictures_->pictures.size()) : 0);
+    tf_->header();
+  }
+}
+
+void Session::open_input() {
+  const JobSpec& spec = options_.spec;
+  const std::int64_t shards = ranks_->size() * options_.micro_batches;
+  for (std::int64_t m = 0; m < options_.micro_batches; ++m) {
+    const std::int64_t shard = ranks_->rank() * options_.micro_batches + m;
+    if (!pictures_) {
+      inputs_.push_back(std::make_unique<SyntheticSource>(spec.seed, shard, spec.batch_size,
+                                                          spec.image_size, spec.classes));
+      continue;
+    }
+    PicturesOptions pictures;
+    pictures.batch = spec.batch_size;
+    pictures.size = spec.image_size;
+    pictures.rank = shard;
+    pictures.ranks = shards;
+    pictures.seed = spec.seed;
+    pictures.decode_threads = spec.input.decode_threads.value_or(1);
+    pictures.queue_depth = spec.input.queue_depth.value_or(3);
+    pictures.cache = spec.input.cache;
+    pictures.cache_bytes = cache_bytes();
+    inputs_.push_back(std::make_unique<PicturesSource>(*pictures_, pictures));
+  }
+}
+
+void Session::choose_exchange() {
+  const JobSpec& spec = options_.spec;
+  switch (spec.variable_update.value_or(VariableUpdate::kAllReduce)) {
+    case VariableUpdate::kAllReduce:
+      exchange_ = make_all_reduce(
+          *plan_, *ranks_,
+          {.bucket_bytes = spec.all_reduce.bucket_bytes, .overlap = spec.all_reduce.overlap});
+      return;
+    case VariableUpdate::kIndependent:
+      exchange_ = make_independent(*plan_, "independent");
+      return;
+    case VariableUpdate::kParameterServer:
+      if (ranks_->size() > 1) {
+        throw Failure(Reason::kSpecUnsupported,
+                      "parameter_server with more than one worker is not in this version yet");
+      }
+      exchange_ = make_colocated_server(*plan_, spec.parameter_server.shard_bytes);
+      return;
+  }
+}
+
+void Session::send_hello() {
+  const JobSpec& spec = options_.spec;
+  const PlanFacts facts = plan_->facts();
+  protocol::HelloEvent hello;
+  hello.ranks = ranks_->size();
+  hello.host = host_name();
+  hello.pid = ::getpid();
+  hello.model = spec.model;
+  hello.backend = facts.backend;
+  hello.precision = json::enum_name(spec.precision);
+  hello.isa = facts.isa;
+  hello.variable_update = exchange_->label();
+  hello.engine_revision = engine_revision();
+  hello.libraries = facts.libraries;
+  for (const auto& [name, version] : ranks_->libraries()) hello.libraries[name] = version;
+  if (pictures_) hello.libraries["libjpeg_turbo"] = libjpeg_version();
+  hello.threads = facts.threads;
+  hello.parameters = plan_->net().parameter_count();
+  hello.arena_bytes = facts.arena_bytes;
+  hello.training_gflop_per_image = plan_->net().training_flop_per_image() * 1e-9;
+  events_.hello(hello);
+}
+
+void Session::check() const {
+  if (stop_) throw Terminated();
+  if (const std::string why = events_.lost(); !why.empty()) throw EventsLost(why);
+}
+
+void Session::train() {
+  const JobSpec& spec = options_.spec;
+  const SgdStep sgd{.learning_rate = spec.optimizer.learning_rate,
+                    .momentum = spec.optimizer.momentum,
+                    .weight_decay = spec.optimizer.weight_decay};
+  std::vector<BatchSource*> inputs;
+  for (const auto& input : inputs_) inputs.push_back(input.get());
+  const TrainingStep step = inputs.size() == 1
+                                ? make_step(*plan_, *inputs[0], *exchange_, sgd, clock_)
+                                : make_micro_batch_step(*plan_, inputs, *exchange_, sgd, clock_);
+  LoopOptions loop;
+  loop.warmup = spec.steps.warmup;
+  loop.measured = spec.steps.measured;
+  loop.measured_seconds = spec.steps.measured_seconds;
+  loop.end_together = spec.variable_update != VariableUpdate::kIndependent;
+
+  LoopHooks hooks;
+  hooks.phase = [this](const std::string& name, std::optional<std::int64_t> planned) {
+    if (name == "warmup") setup_s_ = process_age_s();
+    events_.phase(name, planned);
+    if (tf_) name == "warmup" ? tf_->warming_up() : tf_->done_warm_up();
+  };
+  hooks.step = [this](const StepRecord& record, bool measured) {
+    events_.step(record);
+    if (tf_ && measured) tf_->step(record.ms * 1e-3, record.loss);
+  };
+  hooks.check = [this] { check(); };
+  finish(run_loop(loop, step, *ranks_, clock_, hooks));
+}
+
+void Session::finish(const Window& window) {
+  events_.phase("collecting");
+  protocol::SummaryEvent summary;
+  summary.images = window.steps * images_per_step();
+  summary.steps = window.steps;
+  summary.start_ns = window.start_ns;
+  summary.end_ns = window.end_ns;
+  summary.first_loss = window.first_loss;
+  summary.final_loss = window.final_loss;
+  summary.peak_rss_bytes = peak_rss_bytes();
+  summary.setup_s = setup_s_;
+  for (const auto& input : inputs_) {
+    const InputReport report = input->report();
+    summary.pictures_read += report.pictures_read;
+    summary.pictures_broken += report.pictures_broken;
+    for (const std::string& path : report.broken_pictures) {
+      if (summary.broken_pictures.size() < 20) summary.broken_pictures.push_back(path);
+    }
+  }
+  if (options_.tf_output) {
+    // Independent ranks may have made different numbers of steps.
+    std::int64_t images = 0;
+    for (const std::string& text : ranks_->all_gather(std::to_string(summary.images))) {
+      images += std::atoll(text.c_str());
+    }
+    const double window_s =
+        ranks_->all_reduce_max(static_cast<double>(window.end_ns - window.start_ns) * 1e-9);
+    if (tf_) tf_->total(static_cast<double>(images) / window_s);
+  }
+  if (!options_.dump_path.empty() && ranks_->rank() == 0) {
+    dump_parameters(*plan_, options_.dump_path);
+  }
+  ranks_->barrier();
+  events_.summary(summary);
+  exchange_.reset();  // its thread talks to the other ranks
+  ranks_->finish();
+}
+
+}  // namespace rackmark::worker

@@ -1,0 +1,65 @@
+// Everything one rank needs to train a spec: ranks, plan, input, exchange. Built once, run once.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/domain/spec.hpp"
+#include "worker/backend/backend.hpp"
+#include "worker/collective/communicator.hpp"
+#include "worker/collective/gradient_exchange.hpp"
+#include "worker/input/batch_source.hpp"
+#include "worker/input/picture_list.hpp"
+#include "worker/measure/events.hpp"
+#include "worker/train/loop.hpp"
+#include "worker/train/tf_output.hpp"
+
+namespace rackmark::worker {
+
+struct SessionOptions {
+  JobSpec spec;                    // resolved for this host
+  std::string backend;             // "": the best one of this host
+  std::int64_t micro_batches = 1;  // test option; more only with a single rank
+  std::string dump_path;           // "": none; written by rank 0
+  bool tf_output = false;
+};
+
+// Failures are exceptions: Failure, OutOfMemory, Terminated, EventsLost, or std::exception for a
+// broken world. After one the object must not be destroyed while peers may be stuck in an exchange
+// with it: report, abort the communicator, end the process (run.cpp).
+class Session {
+ public:
+  // `stop` turns true when the process has been asked to end.
+  Session(SessionOptions options, Events& events, const Clock& clock,
+          const std::atomic<bool>& stop);
+  void connect();                                 // finds the other ranks
+  void set_up();                                  // net, plan, input, exchange; sends hello
+  void train();                                   // warm-up, window, summary
+  Communicator* ranks() { return ranks_.get(); }  // null before connect()
+
+ private:
+  void open_input();
+  void choose_exchange();
+  void send_hello();
+  void check() const;
+  void finish(const Window& window);
+  std::int64_t images_per_step() const { return options_.spec.batch_size * options_.micro_batches; }
+
+  SessionOptions options_;
+  Events& events_;
+  const Clock& clock_;
+  const std::atomic<bool>& stop_;
+  std::unique_ptr<Communicator> ranks_;
+  std::optional<PictureList> pictures_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<TrainPlan> plan_;
+  std::vector<std::unique_ptr<BatchSource>> inputs_;  // one a micro-batch
+  std::unique_ptr<GradientExchange> exchange_;
+  std::optional<TfOutput> tf_;
+  std::optional<double> setup_s_;
+};
+
+}  // namespace rackmark::worker

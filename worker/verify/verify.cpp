@@ -1,0 +1,194 @@
+#include "worker/verify/verify.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "worker/backend/backend.hpp"
+#include "worker/verify/distance.hpp"
+#include "worker/verify/training_run.hpp"
+
+namespace rackmark::worker {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kPassed = 0, kOutside = 1, kUnusable = 2;
+
+struct Report {
+  std::string file;
+  Reference reference;
+  PlanFacts facts;
+  std::vector<GroupDistance> groups;
+  double seconds = 0;
+
+  bool passed() const {
+    return std::all_of(groups.begin(), groups.end(), [](const auto& g) { return g.passed(); });
+  }
+};
+
+Faults faults_of(const std::string& inject) {
+  constexpr std::string_view kNegate = "negate-gradient=";
+  Faults faults;
+  if (inject == "negate-residual-gradient") {
+    faults.negate_residual_gradient = true;
+  } else if (inject.starts_with(kNegate)) {
+    faults.negate_gradient = inject.substr(kNegate.size());
+  } else if (!inject.empty()) {
+    throw std::invalid_argument("--inject is '" + inject +
+                                "', allowed: negate-gradient=<parameter>, "
+                                "negate-residual-gradient");
+  }
+  return faults;
+}
+
+// A fault that hits nothing would look like a verification that sees nothing.
+void check_faults(const Faults& faults, const Net& net) {
+  const auto& parameters = net.parameters();
+  const bool known = std::any_of(parameters.begin(), parameters.end(),
+                                 [&](const auto& p) { return p.name == faults.negate_gradient; });
+  if (!faults.negate_gradient.empty() && !known) {
+    throw std::invalid_argument("--inject: model '" + net.model() + "' has no parameter '" +
+                                faults.negate_gradient + "'");
+  }
+  const auto nodes = net.nodes();
+  const bool adds = std::any_of(nodes.begin(), nodes.end(), [](const auto& node) {
+    return std::holds_alternative<Add>(node.layer);
+  });
+  if (faults.negate_residual_gradient && !adds) {
+    throw std::invalid_argument("--inject: model '" + net.model() + "' has no residual branch");
+  }
+}
+
+void check_precision(const Backend& backend, const std::string& precision) {
+  std::string allowed;
+  for (const auto& p : backend.precisions()) {
+    if (p == precision) return;
+    allowed += (allowed.empty() ? "" : ", ") + p;
+  }
+  throw std::invalid_argument("--precision is '" + precision + "', allowed for backend " +
+                              backend.name() + ": " + allowed);
+}
+
+std::unique_ptr<Backend> chosen_backend(const VerifyOptions& options) {
+  auto backend = options.backend.empty() ? best_backend() : load_backend(options.backend);
+  std::string why_not;
+  if (!backend->usable(&why_not)) {
+    throw std::runtime_error("backend " + backend->name() + " cannot be used here: " + why_not);
+  }
+  check_precision(*backend, options.precision);
+  return backend;
+}
+
+Report verify_one(Backend& backend, const VerifyOptions& options, const std::string& file,
+                  const Reference& reference) {
+  const auto start = std::chrono::steady_clock::now();
+  const Net net = net_of(reference);
+  PlanOptions plan_options{.batch = static_cast<int>(reference.batch),
+                           .threads = options.threads,
+                           .precision = options.precision,
+                           .dropout = false,
+                           .faults = faults_of(options.inject)};
+  check_faults(plan_options.faults, net);
+  const auto plan = backend.compile(net, plan_options);
+  const Results results = train(*plan, reference);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  return {file, reference, plan->facts(), distances(results, reference, options.precision),
+          took.count()};
+}
+
+void print_table(const Report& report, const VerifyOptions& options) {
+  const Reference& r = report.reference;
+  std::printf("%s\n%s, batch %lld, %lld px, seed %lld, %lld steps; backend %s, %s, %d threads\n",
+              report.file.c_str(), r.model.c_str(), static_cast<long long>(r.batch),
+              static_cast<long long>(r.image_size), static_cast<long long>(r.seed),
+              static_cast<long long>(r.steps), report.facts.backend.c_str(),
+              options.precision.c_str(), report.facts.threads);
+  if (!options.inject.empty()) {
+    std::printf("deliberate fault: %s (a self-test: this run must fail)\n", options.inject.c_str());
+  }
+  std::printf("  %-16s %12s %12s  %-4s  %s\n", "group", "distance", "allowed", "", "worst entry");
+  std::string outside;
+  for (const auto& g : report.groups) {
+    std::printf("  %-16s %12.3g %12.3g  %-4s  %s\n", g.group.c_str(), g.distance, g.allowed,
+                g.passed() ? "ok" : "FAIL", g.worst.c_str());
+    if (!g.passed()) outside += (outside.empty() ? "" : ", ") + g.group;
+  }
+  if (report.passed()) {
+    std::printf("passed in %.1f s\n", report.seconds);
+  } else {
+    std::printf("FAILED in %.1f s: outside tolerance: %s\n", report.seconds, outside.c_str());
+  }
+  std::fflush(stdout);
+}
+
+json as_json(const Report& report) {
+  json groups = json::array();
+  for (const auto& g : report.groups) {
+    groups.push_back({{"group", g.group},
+                      {"distance", std::isfinite(g.distance) ? json(g.distance) : json(nullptr)},
+                      {"allowed", g.allowed},
+                      {"passed", g.passed()},
+                      {"worst", g.worst}});
+  }
+  return {{"file", report.file},
+          {"model", report.reference.model},
+          {"batch", report.reference.batch},
+          {"image_size", report.reference.image_size},
+          {"steps", report.reference.steps},
+          {"backend", report.facts.backend},
+          {"isa", report.facts.isa},
+          {"fusion", report.facts.fusion},
+          {"libraries", report.facts.libraries},
+          {"threads", report.facts.threads},
+          {"seconds", report.seconds},
+          {"passed", report.passed()},
+          {"groups", groups}};
+}
+
+int verify_all(const VerifyOptions& options) {
+  if (options.references.empty()) throw std::invalid_argument("--reference is missing");
+  static_cast<void>(faults_of(options.inject));
+  std::vector<Reference> references;  // all are read before the first is run
+  for (const auto& file : options.references) references.push_back(read_reference(file));
+  const auto backend = chosen_backend(options);
+  bool passed = true;
+  json reports = json::array();
+  for (std::size_t i = 0; i < references.size(); ++i) {
+    const Report report = verify_one(*backend, options, options.references[i], references[i]);
+    passed = passed && report.passed();
+    if (options.json) {
+      reports.push_back(as_json(report));
+    } else {
+      print_table(report, options);
+    }
+  }
+  if (options.json) {
+    const json document{{"passed", passed},
+                        {"precision", options.precision},
+                        {"injected", options.inject},
+                        {"references", reports}};
+    std::printf("%s\n", document.dump(1).c_str());
+  }
+  return passed ? kPassed : kOutside;
+}
+
+}  // namespace
+
+int run_verify(const VerifyOptions& options) {
+  try {
+    return verify_all(options);
+  } catch (const OutOfMemory& error) {
+    std::fprintf(stderr, "rackmark-worker verify: out of memory: %lld bytes wanted, %lld free\n",
+                 static_cast<long long>(error.bytes_wanted),
+                 static_cast<long long>(error.bytes_free));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "rackmark-worker verify: %s\n", error.what());
+  }
+  return kUnusable;
+}
+
+}  // namespace rackmark::worker
