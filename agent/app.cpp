@@ -1,0 +1,188 @@
+#include "agent/app.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <boost/asio/error.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/system/system_error.hpp>
+#include <cstdio>
+
+#include "agent/loops/session.hpp"
+#include "agent/probe/inventory.hpp"
+#include "agent/runs/host_facts.hpp"
+#include "common/net/log.hpp"
+#include "common/net/task_group.hpp"
+
+namespace rackmark::agent {
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+
+namespace {
+
+int fail(const std::string& text) {
+  std::fprintf(stderr, "rackmark-agent: %s\n", text.c_str());
+  return 1;
+}
+
+// Everything of a running agent; lives in run_agent().
+class App {
+ public:
+  App(const AgentConfig& config, std::optional<Identity> identity)
+      : config_(config),
+        enrolled_(identity.has_value()),
+        spool_(config.state / "spool", config.spool_bytes),
+        client_(io_.get_executor(), config.controller),
+        session_(io_, client_, clock_, lease_, spool_),
+        supervisor_(io_.get_executor()),
+        tasks_(io_.get_executor()),
+        signals_(io_, SIGTERM, SIGINT) {
+    if (identity) session_.identity = std::move(*identity);
+    session_.incarnation = make_incarnation(clock_.wall_us(), ::getpid());
+    session_.boot_id = read_boot_id();
+    session_.labels = config.labels;
+  }
+
+  int run() {
+    const auto kind = containment_kind_from(config_.containment).value_or(detect_containment());
+    inventory_ = probe({config_.worker, config_.state, config_.data_roots, kind});
+    session_.inventory = inventory_;
+    const RunHost host{.state = config_.state,
+                       .self = config_.self.string(),
+                       .worker = config_.worker,
+                       .data_roots = config_.data_roots,
+                       .mark = mark_of(config_.state.string()),
+                       .containment = kind,
+                       .physical_cores = inventory_.cpu.physical_cores,
+                       .affinity_restricted = affinity_is_restricted()};
+    Runner runner(host, clock_, spool_, lease_, [this](Runner::News news) { notify(news); });
+    session_.runner = &runner;
+    runner.start();
+    arm_signals();
+    supervisor_.spawn("agent", live());
+    io_.run();
+    // The runner's thread may post to io_ until it is joined here, before io_ goes.
+    return session_.fatal.empty() ? 0 : fail(session_.fatal);
+  }
+
+ private:
+  void notify(Runner::News news) {
+    asio::post(io_, [this, news] {
+      if (news == Runner::News::kStates) session_.states_changed.set();
+      session_.more_events.set();
+    });
+  }
+
+  void arm_signals() {
+    signals_.async_wait([this](const boost::system::error_code& error, int) {
+      if (error) return;
+      if (session_.stopping) ::_exit(1);  // asked twice: the guards end what is left
+      session_.stopping = true;
+      session_.ended.set();
+      session_.states_changed.set();
+      arm_signals();
+    });
+  }
+
+  asio::awaitable<void> live() {
+    if (enrolled_) {
+      start_loops();
+    } else {
+      tasks_.spawn("enrol", guarded("enrol", enrol_first()));
+    }
+    while (!session_.stopping && session_.fatal.empty()) co_await session_.ended.wait(1h);
+    log::info("stopping");
+    co_await leave();
+    signals_.cancel();
+    co_await tasks_.stop(0ms, 1000ms);
+  }
+
+  // A loop that breaks ends the agent: one without its sync or its upload is of no use to anybody.
+  asio::awaitable<void> guarded(std::string name, asio::awaitable<void> loop) {
+    try {
+      co_await std::move(loop);
+    } catch (const boost::system::system_error& error) {
+      if (error.code() != asio::error::operation_aborted) give_up(name, error.what());
+    } catch (const std::exception& error) {
+      give_up(name, error.what());
+    }
+  }
+
+  void give_up(const std::string& name, const std::string& why) {
+    session_.fatal = name + " broke: " + why;
+    session_.ended.set();
+  }
+
+  asio::awaitable<void> enrol_first() {
+    protocol::Enrolment request{.token = config_.enrol_token,
+                                .name = config_.name,
+                                .labels = config_.labels,
+                                .device_class = config_.device_class,
+                                .inventory = inventory_};
+    co_await enrol(session_, std::move(request), config_.state / "identity.json");
+    if (session_.identity.agent_id == 0) {
+      session_.ended.set();
+      co_return;
+    }
+    start_loops();
+  }
+
+  void start_loops() {
+    client_.set_header("Authorization", "Bearer " + session_.identity.agent_token);
+    log::info("agent {} of {}, containment {}", session_.identity.name, config_.controller.text(),
+              inventory_.containment);
+    tasks_.spawn("sync", guarded("sync", sync_loop(session_)));
+    tasks_.spawn("news", guarded("news", news_loop(session_)));
+    tasks_.spawn("upload", guarded("upload", upload_loop(session_)));
+    loops_started_ = true;
+  }
+
+  // Ends the runs, hands in what is left, says good-bye: at most 6 + 1 + 1.5 seconds.
+  asio::awaitable<void> leave() {
+    session_.runner->end_all("the agent was stopped");
+    co_await net::sleep_for(100ms);
+    for (int i = 0; i < 120 && session_.runner->busy(); ++i) co_await net::sleep_for(50ms);
+    if (!loops_started_ || !session_.fatal.empty()) co_return;
+    for (int i = 0; i < 20 && spool_.has_pending(); ++i) co_await net::sleep_for(50ms);
+    co_await sync_once(session_, false, true, 1500ms);
+  }
+
+  const AgentConfig& config_;
+  const bool enrolled_;
+  asio::io_context io_{1};
+  SystemClock clock_;
+  Lease lease_;
+  Spool spool_;
+  net::HttpClient client_;
+  Session session_;
+  net::TaskGroup supervisor_, tasks_;  // the supervisor stops the tasks
+  asio::signal_set signals_;
+  protocol::Inventory inventory_;
+  bool loops_started_ = false;
+};
+
+}  // namespace
+
+int run_agent(const AgentConfig& config) {
+  const auto lock = lock_state_folder(config.state);
+  if (!lock) return fail(lock.error().message);
+  auto identity = read_identity(config.state / "identity.json");
+  if (!identity) return fail(identity.error().message);
+  if (!*identity && config.enrol_token.empty() && !config.token_problem.empty())
+    return fail(fmt::format("{} is not enrolled yet and {}", config.name, config.token_problem));
+  if (!*identity && config.enrol_token.empty())
+    return fail(fmt::format(
+        "{} is not enrolled yet: give a token with --enrol-token-file or RACKMARK_ENROL_TOKEN "
+        "(make one with: rackmark agents token)",
+        config.name));
+  try {
+    return App(config, std::move(*identity)).run();
+  } catch (const std::exception& error) {
+    return fail(error.what());
+  }
+}
+
+}  // namespace rackmark::agent

@@ -1,0 +1,47 @@
+// What this host is. Nothing here throws: what cannot be learnt is "unknown", null or absent.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/process/containment.hpp"
+#include "common/protocol/agents.hpp"
+
+namespace rackmark::agent {
+
+struct ProbeInput {
+  std::filesystem::path worker;         // asked for its versions, with a time limit
+  std::filesystem::path state;          // whose file system's free space counts
+  std::vector<std::string> data_roots;  // as configured
+  ContainmentKind containment = ContainmentKind::kProcSweep;
+};
+// Takes up to some seconds: it starts the worker and mpirun.
+protocol::Inventory probe(const ProbeInput& input);
+
+// --- parts, each testable alone
+// Vendor, model name, family, model, stepping, isa from the text of /proc/cpuinfo.
+protocol::CpuInventory parse_cpuinfo(std::string_view text);
+// The highest of sse4_1, avx2, avx512, avx512_vnni, avx512_bf16, amx; "baseline" below all of them.
+std::string isa_level(std::string_view flags);
+// Sockets, cores, processors, NUMA domains by hwloc, put into `cpu`.
+void probe_topology(protocol::CpuInventory& cpu);
+
+std::string os_name(std::string_view os_release);  // PRETTY_NAME
+std::string virtualization();                      // none, kvm, hyperv, vmware, xen, container, ...
+// The one governor of all processors, "mixed", or null when the kernel has no frequency control.
+std::optional<std::string> governor(const std::filesystem::path& cpus = "/sys/devices/system/cpu");
+std::vector<std::string> addresses();  // CIDR of interfaces that are up, no loopback
+std::int64_t memory_bytes();
+std::int64_t free_disk_bytes(const std::filesystem::path& path);
+
+// GPUs through NVML, loaded at run time; empty without a driver. `cuda_driver` is set to its
+// version.
+std::vector<protocol::GpuInventory> gpus(std::optional<std::string>& cuda_driver);
+
+// rackmark, and what the worker and mpirun say of themselves.
+std::map<std::string, std::string> versions(const std::filesystem::path& worker);
+
+}  // namespace rackmark::agent

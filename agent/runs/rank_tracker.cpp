@@ -1,0 +1,142 @@
+#include "agent/runs/rank_tracker.hpp"
+
+#include <algorithm>
+
+#include "common/json/described.hpp"
+
+namespace rackmark::agent {
+
+namespace {
+
+constexpr double kLeastStallS = 60, kBeforeFirstStepS = 300, kStepsOfSilence = 20;
+
+int phase_order(const RankFacts& rank) {
+  if (rank.summary || rank.phase == "collecting") return 3;
+  if (rank.phase == "measuring") return 2;
+  return rank.phase == "warmup" ? 1 : 0;
+}
+
+template <class T>
+std::optional<T> decoded(const nlohmann::json& event) {
+  auto value = json::decode<T>(event, json::Unknown::kIgnore);
+  if (!value) return std::nullopt;
+  return std::move(*value);
+}
+
+}  // namespace
+
+RankTracker::RankTracker(std::int64_t ranks, std::optional<double> stall_s, std::int64_t now_ns)
+    : ranks_(static_cast<std::size_t>(ranks)), stall_s_(stall_s) {
+  for (auto& rank : ranks_) rank.last_progress_ns = now_ns;
+}
+
+bool RankTracker::take(const nlohmann::json& event, std::int64_t now_ns) {
+  if (!event.is_object()) return false;
+  const auto type = event.find("type");
+  const auto rank = event.find("rank");
+  if (type == event.end() || !type->is_string() || rank == event.end() ||
+      !rank->is_number_integer())
+    return false;
+  const auto index = rank->get<std::int64_t>();
+  if (index < 0 || index >= static_cast<std::int64_t>(ranks_.size())) return false;
+  RankFacts& facts = ranks_[static_cast<std::size_t>(index)];
+  if (!take_typed(type->get<std::string>(), event, facts, index)) return false;
+  // Telemetry comes from a thread of its own and says nothing about progress.
+  if (*type != "telemetry") facts.last_progress_ns = now_ns;
+  return true;
+}
+
+bool RankTracker::take_typed(const std::string& type, const nlohmann::json& event, RankFacts& rank,
+                             std::int64_t index) {
+  if (type == "hello") {
+    const auto hello = decoded<protocol::HelloEvent>(event);
+    if (!hello) return false;
+    rank.hello = true;
+    rank.host = hello->host;
+    rank.pid = hello->pid;
+    return true;
+  }
+  if (type == "phase") {
+    const auto phase = decoded<protocol::PhaseEvent>(event);
+    if (!phase) return false;
+    rank.phase = phase->phase;
+    rank.steps = 0;
+    return true;
+  }
+  if (type == "steps") {
+    const auto steps = decoded<protocol::StepsEvent>(event);
+    if (steps) take_steps(*steps, rank);
+    return steps.has_value();
+  }
+  if (type == "failure") {
+    const auto failure = decoded<protocol::FailureEvent>(event);
+    if (failure && !failure_ && !ignore_failures_) {
+      failure_ = failure;
+      failed_rank_ = index;
+    }
+    return failure.has_value();
+  }
+  if (type == "out_of_memory") {
+    const auto memory = decoded<protocol::OutOfMemoryEvent>(event);
+    if (memory && !memory_ && !ignore_failures_) memory_ = memory;
+    return memory.has_value();
+  }
+  if (type == "summary") {
+    rank.summary = decoded<protocol::SummaryEvent>(event).has_value();
+    return rank.summary;
+  }
+  return type == "telemetry" && decoded<protocol::TelemetryEvent>(event).has_value();
+}
+
+void RankTracker::take_steps(const protocol::StepsEvent& steps, RankFacts& rank) {
+  rank.steps = steps.first_step + static_cast<std::int64_t>(steps.ms.size());
+  for (const double ms : steps.ms) recent_ms_.push_back(ms);
+  while (recent_ms_.size() > 64) recent_ms_.pop_front();
+}
+
+RunState RankTracker::state() const {
+  int slowest = 3;
+  for (const auto& rank : ranks_) slowest = std::min(slowest, phase_order(rank));
+  constexpr RunState kStates[] = {RunState::kStarting, RunState::kWarmup, RunState::kMeasuring,
+                                  RunState::kCollecting};
+  return kStates[slowest];
+}
+
+bool RankTracker::any_hello() const {
+  return std::any_of(ranks_.begin(), ranks_.end(), [](const auto& rank) { return rank.hello; });
+}
+
+bool RankTracker::all_summaries() const {
+  return std::all_of(ranks_.begin(), ranks_.end(), [](const auto& rank) { return rank.summary; });
+}
+
+double RankTracker::stall_limit_s() const {
+  if (stall_s_) return *stall_s_;
+  if (recent_ms_.empty()) return kBeforeFirstStepS;
+  std::vector<double> sorted(recent_ms_.begin(), recent_ms_.end());
+  const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
+  std::nth_element(sorted.begin(), middle, sorted.end());
+  return std::max(kLeastStallS, kStepsOfSilence * *middle / 1000);
+}
+
+std::optional<Stall> RankTracker::stalled(std::int64_t now_ns) const {
+  const double limit_s = stall_limit_s();
+  std::optional<Stall> worst;
+  for (std::size_t i = 0; i < ranks_.size(); ++i) {
+    const double silent_s = static_cast<double>(now_ns - ranks_[i].last_progress_ns) * 1e-9;
+    if (silent_s > limit_s && (!worst || silent_s > worst->silent_s))
+      worst =
+          Stall{static_cast<std::int64_t>(i), ranks_[i].host, ranks_[i].phase, silent_s, limit_s};
+  }
+  return worst;
+}
+
+std::string name_rank(const RankTracker& tracker, std::int64_t rank) {
+  std::string name = "rank " + std::to_string(rank);
+  if (rank < 0 || rank >= static_cast<std::int64_t>(tracker.ranks().size())) return name;
+  const RankFacts& facts = tracker.ranks()[static_cast<std::size_t>(rank)];
+  if (!facts.host.empty()) name += " on " + facts.host;
+  return name + " (" + facts.phase + ")";
+}
+
+}  // namespace rackmark::agent

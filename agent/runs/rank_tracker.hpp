@@ -1,0 +1,72 @@
+// What the ranks of one run have said so far, as pure state: no clock, no I/O. Times are the
+// agent's monotonic nanoseconds at which a line was received.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/domain/run_state.hpp"
+#include "common/protocol/worker_event.hpp"
+
+namespace rackmark::agent {
+
+struct RankFacts {
+  bool hello = false, summary = false;
+  std::string host, phase = "launch";
+  std::int64_t pid = 0;
+  std::int64_t steps = 0;  // of the current phase
+  std::int64_t last_progress_ns = 0;
+};
+
+struct Stall {
+  std::int64_t rank = 0;
+  std::string host, phase;
+  double silent_s = 0, limit_s = 0;
+};
+
+class RankTracker {
+ public:
+  // `stall_s`: of the spec; without it max(60, 20 x median step), and 300 before the first step.
+  RankTracker(std::int64_t ranks, std::optional<double> stall_s, std::int64_t now_ns);
+
+  // False when it is not an event of a rank of this run.
+  bool take(const nlohmann::json& event, std::int64_t now_ns);
+
+  // From the slowest rank's phase: starting, warmup, measuring or collecting.
+  RunState state() const;
+  bool any_hello() const;
+  bool all_summaries() const;
+  // A rank whose last progress (hello, phase, steps, summary) is older than the limit.
+  std::optional<Stall> stalled(std::int64_t now_ns) const;
+  double stall_limit_s() const;
+
+  // What came first of each.
+  const std::optional<protocol::FailureEvent>& failure() const { return failure_; }
+  std::int64_t failed_rank() const { return failed_rank_; }
+  const std::optional<protocol::OutOfMemoryEvent>& out_of_memory() const { return memory_; }
+  const std::vector<RankFacts>& ranks() const { return ranks_; }
+
+  // Once we end the run ourselves, what the ranks say about their end is no cause any more.
+  void ignore_failures() { ignore_failures_ = true; }
+
+ private:
+  bool take_typed(const std::string& type, const nlohmann::json& event, RankFacts& rank,
+                  std::int64_t index);
+  void take_steps(const protocol::StepsEvent& steps, RankFacts& rank);
+
+  std::vector<RankFacts> ranks_;
+  std::optional<double> stall_s_;
+  std::deque<double> recent_ms_;  // of all ranks, the last 64
+  std::optional<protocol::FailureEvent> failure_;
+  std::int64_t failed_rank_ = -1;
+  std::optional<protocol::OutOfMemoryEvent> memory_;
+  bool ignore_failures_ = false;
+};
+
+// "rank 1 on host a (measuring)"
+std::string name_rank(const RankTracker& tracker, std::int64_t rank);
+
+}  // namespace rackmark::agent

@@ -1,0 +1,412 @@
+#include "agent/runs/run.hpp"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <system_error>
+
+#include "agent/launch/launch.hpp"
+#include "agent/process/spawn.hpp"
+#include "agent/runs/host_facts.hpp"
+#include "agent/runs/mpirun_output.hpp"
+#include "common/json/described.hpp"
+
+namespace rackmark::agent {
+
+namespace fs = std::filesystem;
+using protocol::WantedRun;
+
+namespace {
+
+constexpr std::int64_t kFlushEveryNs = 250'000'000;
+constexpr std::size_t kBatchBytes = std::size_t{256} << 10;
+constexpr std::size_t kLogBytesPerBatch = std::size_t{128} << 10;  // a flood is counted, not kept
+constexpr std::int64_t kDrainNs = 1'000'000'000;
+constexpr std::int64_t kFailureGraceNs = 5'000'000'000;
+constexpr std::size_t kLastLines = 24;
+
+std::optional<double> number_of(const nlohmann::json& spec, const char* name) {
+  if (!spec.is_object()) return std::nullopt;
+  const auto it = spec.find(name);
+  if (it == spec.end() || !it->is_number()) return std::nullopt;
+  return it->get<double>();
+}
+
+}  // namespace
+
+Run::Run(const RunHost& host, const Clock& clock, Spool& spool, WantedRun wanted)
+    : host_(&host),
+      clock_(&clock),
+      spool_(&spool),
+      wanted_(std::move(wanted)),
+      folder_(host.state / "runs", wanted_.run_id) {
+  observed_.run_id = wanted_.run_id;
+  observed_.state = RunState::kReserved;
+  observed_.at = rfc3339(clock_->wall_us());
+  observed_.last_seq = spool_->last_seq(wanted_.run_id);
+  flushed_ns_ = clock_->monotonic_ns();
+}
+
+std::optional<Run> Run::recover(const RunHost& host, const Clock& clock, Spool& spool,
+                                std::int64_t run_id) {
+  const RunFolder folder(host.state / "runs", run_id);
+  const auto record = folder.read_record();
+  if (!record || record->wanted.run_id != run_id) return std::nullopt;
+  Run run(host, clock, spool, record->wanted);
+  if (auto end = folder.read_end()) {
+    run.observed_ = std::move(*end);
+    run.observed_.last_seq = spool.last_seq(run_id);
+  }
+  run.recovered_ = true;
+  run.order_ = read_guard_order(folder.path());
+  run.guard_.pid = static_cast<pid_t>(record->guard_pid);
+  run.guard_start_ticks_ = record->guard_start_ticks;
+  run.observed_.all_gone = false;
+  run.phase_since_ns_ = clock.monotonic_ns();
+  run.phase_ = Phase::kRunning;
+  return run;
+}
+
+// --- start ---------------------------------------------------------------------------------------
+
+void Run::start() {
+  try {
+    folder_.create();
+    folder_.write_record({wanted_, 0, 0});
+    start_processes();
+  } catch (const std::system_error& error) {
+    const bool full = error.code().value() == ENOSPC || error.code().value() == EDQUOT;
+    refuse(RunState::kFailed, full ? Reason::kDiskFull : Reason::kLaunchFailed, error.what());
+  } catch (const std::exception& error) {
+    refuse(RunState::kFailed, Reason::kLaunchFailed, error.what());
+  }
+}
+
+void Run::start_processes() {
+  const auto shape = rank_shape(wanted_.spec);
+  if (!shape) return refuse(RunState::kFailed, Reason::kSpecUnsupported, shape.error().message);
+  const nlohmann::json spec = spec_for_worker();
+  if (spec.is_null()) return;
+  folder_.write_spec(spec);
+
+  const fs::path scratch = make_scratch(host_->mark, id(), folder_.path());
+  LaunchInput input{.run_id = id(),
+                    .agent_mark = host_->mark,
+                    .ranks = shape->ranks,
+                    .threads = shape->threads,
+                    .physical_cores = host_->physical_cores,
+                    .affinity_restricted = host_->affinity_restricted,
+                    .root = ::geteuid() == 0,
+                    .worker = host_->worker,
+                    .spec_file = folder_.spec_file(),
+                    .scratch = scratch,
+                    .events_socket = scratch / "events",
+                    .inherited = own_environment()};
+  auto launch = plan_launch(input);
+  if (!launch) return refuse(RunState::kFailed, Reason::kLaunchFailed, launch.error().message);
+  events_socket_ = EventSocket(input.events_socket, static_cast<std::size_t>(shape->ranks) + 8);
+
+  const Containment containment = Containment::create(host_->containment, {id(), host_->mark});
+  order_ = GuardOrder{.run_id = id(),
+                      .agent_mark = host_->mark,
+                      .containment = to_string(containment.kind),
+                      .cgroup = containment.cgroup.string(),
+                      .scratch = scratch.string(),
+                      .argv = std::move(launch->argv),
+                      .environment = std::move(launch->environment),
+                      .grace_ms = host_->grace_ms};
+  write_guard_order(folder_.path(), *order_);
+  started_ns_ = phase_since_ns_ = clock_->monotonic_ns();
+  ranks_ = RankTracker(shape->ranks, number_of(wanted_.spec, "stall_s"), started_ns_);
+  memory_kills_before_ = memory_killer_count();
+  guard_ = start_guard(host_->self, folder_.path());
+  phase_ = Phase::kRunning;
+  guard_start_ticks_ = static_cast<std::int64_t>(start_ticks(guard_.pid).value_or(0));
+  folder_.write_record({wanted_, guard_.pid, guard_start_ticks_});
+  observed_.state = RunState::kStarting;
+  observed_.at = rfc3339(clock_->wall_us());
+}
+
+// The spec with its input path made real; null after refuse().
+nlohmann::json Run::spec_for_worker() {
+  nlohmann::json spec = wanted_.spec;
+  const auto input = spec.find("input");
+  if (input == spec.end() || !input->is_object()) return spec;
+  const auto path = input->find("path");
+  if (path == input->end() || path->is_null()) return spec;
+  const std::string wanted = path->is_string() ? path->get<std::string>() : path->dump();
+  const auto real = resolve_input(wanted, host_->data_roots);
+  if (real) {
+    *path = real->string();
+    return spec;
+  }
+  std::string roots;
+  for (const auto& root : host_->data_roots) roots += (roots.empty() ? "" : ", ") + root;
+  refuse(RunState::kFailed, Reason::kInputUnavailable,
+         fmt::format("input.path {} is not inside this agent's data roots ({})", wanted,
+                     roots.empty() ? "it has none: start it with --data-root" : roots));
+  return nullptr;
+}
+
+void Run::refuse(RunState state, Reason reason, std::string detail) {
+  if (guard_.pid != 0 && phase_ == Phase::kRunning) {
+    // The disk filled up right after the start: the guard clears up when its pipe closes.
+    request_stop(StopCause::kDiskFull, std::move(detail));
+    return;
+  }
+  if (order_) {
+    containment_of(*order_).remove();
+    remove_scratch(order_->scratch);
+  }
+  end({state, reason, std::move(detail), std::nullopt, nullptr});
+  observed_.all_gone = true;
+  phase_ = Phase::kEnded;
+}
+
+// --- while it runs -------------------------------------------------------------------------------
+
+void Run::request_stop(StopCause cause, std::string detail) {
+  if (phase_ == Phase::kWaiting) {
+    facts_.stop = cause;
+    facts_.stop_detail = std::move(detail);
+    const RunEnd how = decide_end(facts_, ranks_, wanted_.spec);
+    return refuse(how.state, how.reason, how.detail);
+  }
+  if (phase_ != Phase::kRunning || facts_.stop != StopCause::kNone || recovered_) return;
+  facts_.stop = cause;
+  facts_.stop_detail = std::move(detail);
+  ranks_.ignore_failures();
+  say(facts_.stop_detail);
+  // A fenced run may be given to another host in moments: no time for politeness.
+  if (cause == StopCause::kLeaseLost) {
+    guard_.ask_to_kill();
+  } else {
+    guard_.ask_to_stop();
+  }
+}
+
+void Run::add_to(std::vector<pollfd>& fds) const {
+  for (const auto* fd : {&guard_.ended, &guard_.out, &guard_.err}) {
+    if (*fd) fds.push_back({fd->get(), POLLIN, 0});
+  }
+  events_socket_.add_to(fds);
+}
+
+void Run::service() {
+  if (phase_ == Phase::kWaiting || phase_ == Phase::kEnded) return;
+  if (!recovered_) read_everything();
+  switch (phase_) {
+    case Phase::kRunning:
+      if (guard_has_ended()) {
+        phase_ = Phase::kDraining;
+        phase_since_ns_ = clock_->monotonic_ns();
+        drain();
+      } else if (!recovered_) {
+        watch();
+      }
+      break;
+    case Phase::kDraining:
+      drain();
+      break;
+    case Phase::kClearing:
+      clear();
+      break;
+    case Phase::kWaiting:
+    case Phase::kEnded:
+      break;
+  }
+  if (phase_ != Phase::kEnded) flush_if_due(false);
+}
+
+void Run::read_everything() {
+  events_socket_.service([this](std::string_view line) { take_event(line); },
+                         [this](std::string text) { say(std::move(text)); });
+  read_output(guard_.out, out_lines_, "stdout");
+  read_output(guard_.err, err_lines_, "stderr");
+}
+
+void Run::read_output(UniqueFd& fd, LineReader& reader, const char* stream) {
+  std::array<char, 65536> buffer{};
+  auto take = [&](std::string_view line, bool) { take_output(line, stream); };
+  for (int turn = 0; fd && turn < 8; ++turn) {
+    const ssize_t n = ::read(fd.get(), buffer.data(), buffer.size());
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (n <= 0) {
+      reader.end(take);
+      fd.reset();
+      return;
+    }
+    reader.feed({buffer.data(), static_cast<std::size_t>(n)}, take);
+  }
+}
+
+void Run::take_event(std::string_view line) {
+  auto parsed = json::parse(line);
+  const std::int64_t now = clock_->monotonic_ns();
+  if (!parsed || !ranks_.take(*parsed, now)) {
+    if (++garbage_lines_ <= 20) say("not a worker event: " + valid_utf8(line.substr(0, 200)));
+    return;
+  }
+  if ((ranks_.failure() || ranks_.out_of_memory()) && !failed_ns_) failed_ns_ = now;
+  batch_.events.push_back(std::move(*parsed));
+  batch_bytes_ += line.size();
+  flush_if_due(false);
+}
+
+void Run::take_output(std::string_view line, const char* stream) {
+  TaggedLine tagged = parse_tagged_line(line, stream);
+  if (tagged.stream == "stderr") {
+    last_stderr_.push_back(tagged.text);
+    if (last_stderr_.size() > kLastLines) last_stderr_.pop_front();
+  }
+  std::size_t log_bytes = 0;
+  for (const auto& kept : batch_.logs) log_bytes += kept.text.size() + 64;
+  if (log_bytes > kLogBytesPerBatch) {
+    ++batch_.dropped;
+    return;
+  }
+  batch_bytes_ += tagged.text.size() + 64;
+  batch_.logs.push_back(
+      {tagged.rank, std::move(tagged.stream), rfc3339(clock_->wall_us()), std::move(tagged.text)});
+}
+
+void Run::say(std::string text) {
+  batch_bytes_ += text.size() + 64;
+  batch_.logs.push_back({-1, "agent", rfc3339(clock_->wall_us()), valid_utf8(text)});
+}
+
+void Run::watch() {
+  const std::int64_t now = clock_->monotonic_ns();
+  const RunState state = ranks_.state();
+  if (may_follow(observed_.state, state)) {
+    observed_.state = state;
+    observed_.at = rfc3339(clock_->wall_us());
+  }
+  if (facts_.stop != StopCause::kNone) return;
+  const double ran_s = static_cast<double>(now - started_ns_) * 1e-9;
+  if (wanted_.timeout_s > 0 && ran_s > wanted_.timeout_s)
+    return request_stop(StopCause::kTimedOut,
+                        fmt::format("not done after {:g} s (timeout_s)", wanted_.timeout_s));
+  if (failed_ns_ && now - *failed_ns_ > kFailureGraceNs)
+    return request_stop(StopCause::kAfterFailure, "a rank failed and the others did not end");
+  if (const auto stall = ranks_.stalled(now))
+    request_stop(StopCause::kStalled,
+                 fmt::format("no progress of rank {} on {} in phase {} for {:.1f} s (limit {:g} s)",
+                             stall->rank, stall->host.empty() ? "this host" : stall->host,
+                             stall->phase, stall->silent_s, stall->limit_s));
+}
+
+// --- the end -------------------------------------------------------------------------------------
+
+bool Run::guard_has_ended() {
+  if (recovered_) {
+    // Not our child any more. Its pid may belong to somebody else by now: the start time tells.
+    const auto ticks = guard_.pid > 0 ? start_ticks(guard_.pid) : std::nullopt;
+    return !ticks || static_cast<std::int64_t>(*ticks) != guard_start_ticks_;
+  }
+  int status = 0;
+  return ::waitpid(guard_.pid, &status, WNOHANG) == guard_.pid;
+}
+
+// All writers are dead or about to be: read what they left in the pipes and sockets.
+void Run::drain() {
+  facts_.guard = read_guard_outcome(folder_.path());
+  const bool quiet =
+      recovered_ || (!guard_.out && !guard_.err &&
+                     events_socket_.service([this](std::string_view line) { take_event(line); },
+                                            [this](std::string text) { say(std::move(text)); }));
+  const std::int64_t waited_ns = clock_->monotonic_ns() - phase_since_ns_;
+  if (!quiet && facts_.guard && waited_ns < kDrainNs) return;
+  // The agent died between starting the guard and noting its pid: give that guard time to act.
+  if (recovered_ && order_ && guard_.pid == 0 && !facts_.guard && waited_ns < 2 * kDrainNs) return;
+  phase_ = Phase::kClearing;
+  phase_since_ns_ = clock_->monotonic_ns();
+  clear();
+}
+
+// The guard left nothing, or it was killed itself and the rest is ours to end.
+void Run::clear() {
+  if (order_) {
+    const Containment containment = containment_of(*order_);
+    const auto left = containment.kill_pass();
+    for (const pid_t pid : left) ::waitpid(pid, nullptr, WNOHANG);
+    if (!left.empty()) return;
+    containment.remove();
+    remove_scratch(order_->scratch);
+  }
+  if (is_terminal(observed_.state)) {  // recovered, and it had ended before
+    observed_.all_gone = true;
+    phase_ = Phase::kEnded;
+    return;
+  }
+  if (recovered_) {
+    const bool by_itself = facts_.guard && facts_.guard->cause == GuardCause::kExited;
+    RunEnd how{RunState::kFailed, Reason::kAgentRestarted,
+               "the agent ended while this run was on; its guard ended the workers", std::nullopt,
+               nullptr};
+    if (by_itself) how.detail = "the agent ended and did not see the end of this run";
+    if (facts_.guard) how.exit_code = facts_.guard->exit_code;
+    if (facts_.guard && facts_.guard->cause == GuardCause::kNotStarted) {
+      how.reason = Reason::kLaunchFailed;
+      how.detail = facts_.guard->error;
+    }
+    end(std::move(how));
+  } else {
+    facts_.last_stderr.assign(last_stderr_.begin(), last_stderr_.end());
+    facts_.memory_killer = memory_killer_count() > memory_kills_before_;
+    end(decide_end(facts_, ranks_, wanted_.spec));
+  }
+  observed_.all_gone = true;
+  phase_ = Phase::kEnded;
+}
+
+void Run::flush_if_due(bool now) {
+  const std::int64_t at = clock_->monotonic_ns();
+  if (!now && at - flushed_ns_ < kFlushEveryNs && batch_bytes_ < kBatchBytes) return;
+  flushed_ns_ = at;
+  try {
+    flush();
+  } catch (const std::system_error& error) {
+    request_stop(StopCause::kDiskFull, std::string("the spool cannot be written: ") + error.what());
+    if (now) throw;
+  }
+}
+
+void Run::flush() {
+  if (batch_.events.empty() && batch_.logs.empty() && batch_.dropped == 0) return;
+  protocol::EventBatch batch = std::exchange(batch_, {});
+  batch_bytes_ = 0;
+  batch.run_id = id();
+  observed_.last_seq = spool_->append(std::move(batch));
+}
+
+// The state is terminal only together with its last batch and its trace on disk.
+void Run::end(RunEnd how) {
+  try {
+    flush_if_due(true);
+  } catch (const std::system_error& error) {
+    how = {RunState::kFailed, Reason::kDiskFull, error.what(), how.exit_code, nullptr};
+  }
+  observed_.state = how.state;
+  observed_.reason = how.reason;
+  observed_.detail = std::move(how.detail);
+  observed_.exit_code = how.exit_code;
+  observed_.memory = std::move(how.memory);
+  observed_.at = rfc3339(clock_->wall_us());
+  try {
+    protocol::ObservedRun kept = observed_;
+    kept.all_gone = true;
+    folder_.create();  // a run that was ended while it waited has none yet
+    folder_.write_end(kept);
+    if (!folder_.read_record()) folder_.write_record({wanted_, 0, 0});
+  } catch (const std::exception&) {
+    // Without end.json a restarted agent would say agent_restarted; this process still knows.
+  }
+  events_socket_ = EventSocket();
+}
+
+}  // namespace rackmark::agent

@@ -1,0 +1,105 @@
+// One run on this host, from "wanted" to "nothing of it is left". Owned and called by the runner's
+// thread only.
+//
+//   waiting --start()--> running --guard ended--> draining --> clearing --> ended
+//   (found on disk after a restart: running without pipes, or ended)
+#pragma once
+
+#include <poll.h>
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/process/guard.hpp"
+#include "agent/runs/event_socket.hpp"
+#include "agent/runs/outcome.hpp"
+#include "agent/runs/rank_tracker.hpp"
+#include "agent/runs/run_folder.hpp"
+#include "agent/spool.hpp"
+#include "common/clock.hpp"
+#include "common/protocol/agents.hpp"
+
+namespace rackmark::agent {
+
+// What is the same for all runs of an agent.
+struct RunHost {
+  std::filesystem::path state;   // runs are below state/runs
+  std::string self;              // rackmark-agent, for the guard
+  std::filesystem::path worker;  // rackmark-worker
+  std::vector<std::string> data_roots;
+  std::string mark;  // RunMark::agent
+  ContainmentKind containment = ContainmentKind::kProcSweep;
+  std::int64_t physical_cores = 1;
+  bool affinity_restricted = false;
+  std::int64_t grace_ms = 1000;  // between SIGTERM and SIGKILL
+};
+
+class Run {
+ public:
+  Run(const RunHost& host, const Clock& clock, Spool& spool, protocol::WantedRun wanted);
+  // What an earlier process of this agent left; nullopt when the folder says nothing.
+  static std::optional<Run> recover(const RunHost& host, const Clock& clock, Spool& spool,
+                                    std::int64_t run_id);
+
+  std::int64_t id() const { return wanted_.run_id; }
+  void start();  // never throws: what fails is the end of the run
+  void request_stop(StopCause cause, std::string detail);
+  void add_to(std::vector<pollfd>& fds) const;
+  void service();  // reads, watches, goes on; call after every poll and at least every 100 ms
+
+  bool waiting() const { return phase_ == Phase::kWaiting; }
+  bool over() const { return phase_ == Phase::kEnded; }  // terminal, and nothing left on the host
+  const protocol::ObservedRun& observed() const { return observed_; }
+  void remove_traces() const { folder_.remove(); }
+
+ private:
+  enum class Phase { kWaiting, kRunning, kDraining, kClearing, kEnded };
+
+  void start_processes();
+  nlohmann::json spec_for_worker();
+  void read_everything();
+  void read_output(UniqueFd& fd, LineReader& reader, const char* stream);
+  void take_event(std::string_view line);
+  void take_output(std::string_view line, const char* stream);
+  void say(std::string text);  // a line of the agent's own in the run's log
+  void watch();
+  bool guard_has_ended();
+  void drain();
+  void clear();
+  void flush_if_due(bool now);
+  void flush();
+  void end(RunEnd end);
+  void refuse(RunState state, Reason reason, std::string detail);  // ended before it started
+
+  const RunHost* host_;
+  const Clock* clock_;
+  Spool* spool_;
+  protocol::WantedRun wanted_;
+  RunFolder folder_;
+  Phase phase_ = Phase::kWaiting;
+  protocol::ObservedRun observed_;
+
+  GuardedProcess guard_;
+  std::optional<GuardOrder> order_;
+  bool recovered_ = false;
+  std::int64_t guard_start_ticks_ = 0;
+  EventSocket events_socket_;
+  LineReader out_lines_{8192}, err_lines_{8192};
+  RankTracker ranks_{0, std::nullopt, 0};
+  std::deque<std::string> last_stderr_;
+  EndFacts facts_;
+  std::int64_t garbage_lines_ = 0;
+
+  protocol::EventBatch batch_;
+  std::size_t batch_bytes_ = 0;
+  std::int64_t flushed_ns_ = 0;
+  std::int64_t started_ns_ = 0, phase_since_ns_ = 0;
+  std::optional<std::int64_t> failed_ns_;
+  std::int64_t memory_kills_before_ = 0;
+};
+
+}  // namespace rackmark::agent
