@@ -1,0 +1,191 @@
+#include "controller/service/life.hpp"
+
+#include <variant>
+
+#include "controller/service/queue.hpp"
+#include "controller/service/repetition.hpp"
+#include "controller/service/result_of_run.hpp"
+#include "controller/store/facts.hpp"
+#include "controller/store/results.hpp"
+#include "controller/store/steps.hpp"
+
+namespace rackmark::service {
+
+namespace {
+
+void record(Change& change, const store::RunRow& run, const Cause& cause) {
+  store::add_transition(change.tx, {run.job_id, run.id, json::enum_name(run.state), cause.actor,
+                                    cause.reason, cause.detail, 0, cause.agent_at_us});
+}
+
+void record(Change& change, const store::JobRow& job, const Cause& cause) {
+  store::add_transition(change.tx, {job.id, std::nullopt, json::enum_name(job.state), cause.actor,
+                                    cause.reason, cause.detail, 0, std::nullopt});
+}
+
+void take_headline(store::JobRow& job, const std::vector<protocol::ResultView>& results) {
+  std::vector<double> rates;
+  measure::StepStatistics only;
+  for (const auto& result : results) {
+    if (result.validity.verdict == measure::Verdict::kInvalid) continue;
+    rates.push_back(result.images_per_second);
+    only = result.step;
+  }
+  const measure::Headline headline = measure::job_headline(rates, only);
+  job.images_per_second = headline.images_per_second;
+  job.spread = headline.spread.value;
+  job.spread_kind = headline.spread.kind;
+  job.headline_runs = headline.runs;
+  if (results.empty()) return;
+  job.verdict = json::enum_name(results.back().validity.verdict);
+  job.causes = results.back().validity.causes;
+}
+
+// The next run of this job after `run` ended, if any.
+bool queue_next(Change& change, store::JobRow& job, const store::RunRow& run) {
+  if (job.cancel_wanted()) return false;
+  const JobSpec spec = stored_spec(job.spec_resolved);
+  if (run.state == RunState::kSucceeded) {
+    const auto results = store::list_results_of_job(change.db(), job.id);
+    std::vector<double> rates;
+    for (const auto& result : results) rates.push_back(result.images_per_second);
+    const double minutes =
+        static_cast<double>(change.now_us() - job.started_us.value_or(change.now_us())) / 60e6;
+    if (!wants_another(spec.repetitions, run.repetition, rates, minutes)) return false;
+    job.next_repetition = run.repetition + 1;
+    job.next_attempt = 1;
+  } else {
+    if (!is_retryable(run.state, run.reason) || run.attempt > spec.retries) return false;
+    job.next_repetition = run.repetition;
+    job.next_attempt = run.attempt + 1;
+  }
+  store::update_job(change.tx, job);
+  change.touch_job(job.id);
+  change.place_later();
+  return true;
+}
+
+void settle_job(Change& change, const store::RunRow& run) {
+  auto job = store::find_job(change.db(), run.job_id);
+  if (!job || is_terminal(job->state)) return;
+  if (run.state == RunState::kSucceeded) {
+    take_headline(*job, store::list_results_of_job(change.db(), job->id));
+  }
+  if (queue_next(change, *job, run)) return;
+  Cause cause{Actor::kController, run.reason, run.detail, std::nullopt};
+  JobState end = job_state_for(run.state);
+  if (job->cancel_wanted()) {
+    // A run that was done before the cancellation reached it still counts when it was the last.
+    const JobSpec spec = stored_spec(job->spec_resolved);
+    if (end != JobState::kSucceeded || run.repetition < spec.repetitions.min) {
+      end = JobState::kCancelled;
+      cause.reason = Reason::kCancelledByUser;
+    }
+  }
+  end_job(change, *job, end, run.state, cause);
+}
+
+// An end that was asked for is an end as cancelled, however the workers died of it.
+RunState as_asked(const store::RunRow& run, RunState end) {
+  const bool died = end == RunState::kFailed || end == RunState::kStalled;
+  return run.cancel_wanted() && died ? RunState::kCancelled : end;
+}
+
+bool batches_complete(Change& change, const store::RunRow& run) {
+  const auto host = store::find_host(change.db(), run.id, run.agent_id);
+  return host && host->accepted_seq >= run.reported_seq;
+}
+
+void finish_succeeded(Change& change, store::RunRow& run) {
+  const auto result = result_of_run(collect_evidence(change.db(), run));
+  if (const auto* failure = std::get_if<Failure>(&result)) {
+    end_run(change, run, RunState::kFailed,
+            {Actor::kController, failure->reason, failure->detail, run.reported_agent_us});
+    return;
+  }
+  store::insert_result(change.tx, std::get<protocol::ResultView>(result));
+  end_run(change, run, RunState::kSucceeded,
+          {Actor::kAgent, Reason::kNone, run.reported_detail, run.reported_agent_us});
+}
+
+}  // namespace
+
+void move_run(Change& change, store::RunRow& run, RunState to, const Cause& cause) {
+  if (!may_follow(run.state, to)) return;
+  if (run.state == RunState::kReserved && !is_terminal(to)) run.started_us = change.now_us();
+  run.state = to;
+  if (is_terminal(to)) {
+    run.reason = cause.reason;
+    run.detail = cause.detail;
+    run.ended_us = change.now_us();
+  }
+  store::update_run(change.tx, run);
+  record(change, run, cause);
+  change.touch_run(run.id);
+}
+
+void end_run(Change& change, store::RunRow& run, RunState end, const Cause& cause) {
+  if (!may_follow(run.state, end)) return;
+  move_run(change, run, end, cause);
+  store::compact_samples(change.tx, run.id);
+  store::thin_telemetry(change.tx, run.id, store::kTelemetryKept);
+  for (store::HostRow& host : store::list_hosts(change.db(), run.id)) {
+    // Never told of the run: nothing of it can be there.
+    if (host.told_incarnation.empty()) release_host(change, host);
+    change.touch_agent(host.agent_id);
+    change.wake(host.agent_id);
+  }
+  change.core.memory.deadline_ns.erase(run.id);
+  change.core.memory.recent.erase(run.id);
+  settle_job(change, run);
+}
+
+void finish_reported(Change& change, store::RunRow& run, bool late) {
+  if (!run.reported_state || is_terminal(run.state)) return;
+  const bool complete = batches_complete(change, run);
+  if (!complete && !late) return;
+  if (*run.reported_state != RunState::kSucceeded) {
+    const RunState end = as_asked(run, *run.reported_state);
+    const Reason reason =
+        end == RunState::kCancelled ? Reason::kCancelledByUser : run.reported_reason;
+    end_run(change, run, end, {Actor::kAgent, reason, run.reported_detail, run.reported_agent_us});
+  } else if (complete) {
+    finish_succeeded(change, run);
+  } else {
+    end_run(change, run, RunState::kFailed,
+            {Actor::kController, Reason::kInternal,
+             "the agent said that the run succeeded, but its event batches up to " +
+                 std::to_string(run.reported_seq) + " never came",
+             run.reported_agent_us});
+  }
+}
+
+void release_host(Change& change, store::HostRow& host) {
+  if (host.released_us) return;
+  host.released_us = change.now_us();
+  store::update_host(change.tx, host);
+  change.touch_agent(host.agent_id);
+  change.place_later();
+}
+
+void end_job(Change& change, store::JobRow& job, JobState end, std::optional<RunState> outcome,
+             const Cause& cause) {
+  job.state = end;
+  job.outcome = outcome;
+  job.reason = cause.reason;
+  job.detail = cause.detail;
+  job.next_repetition.reset();
+  job.next_attempt.reset();
+  job.ended_us = change.now_us();
+  if (end != JobState::kSucceeded) {  // a job without its end has no number
+    job.images_per_second.reset();
+    job.spread.reset();
+    job.spread_kind.clear();
+    job.headline_runs = 0;
+  }
+  store::update_job(change.tx, job);
+  record(change, job, cause);
+  change.touch_job(job.id);
+}
+
+}  // namespace rackmark::service

@@ -1,0 +1,243 @@
+#include "controller/service/reader.hpp"
+
+#include "common/domain/spec.hpp"
+#include "controller/service/filters.hpp"
+#include "controller/service/queue.hpp"
+#include "controller/service/secrets.hpp"
+#include "controller/service/submission.hpp"
+#include "controller/service/views.hpp"
+#include "controller/store/facts.hpp"
+#include "controller/store/journal.hpp"
+#include "controller/store/logs.hpp"
+#include "controller/store/migrate.hpp"
+#include "controller/store/steps.hpp"
+
+namespace rackmark::service {
+
+namespace {
+
+Error not_found(const char* what, std::int64_t id) {
+  return {ErrorCode::kNotFound, std::string("there is no ") + what + " " + std::to_string(id), {}};
+}
+
+std::vector<double> doubles(const std::vector<float>& values) {
+  return {values.begin(), values.end()};
+}
+
+protocol::RankSteps rank_steps(const store::RankSamples& s) {
+  return {s.rank,
+          doubles(s.ms),
+          doubles(s.loss),
+          doubles(s.input_wait_ms),
+          doubles(s.exposed_communication_ms),
+          doubles(s.server_wait_ms),
+          doubles(s.warmup_ms),
+          doubles(s.warmup_loss)};
+}
+
+constexpr std::size_t kTelemetryShown = 600;
+
+std::vector<nlohmann::json> thinned(std::vector<store::FactRow> rows) {
+  const std::size_t stride = (rows.size() + kTelemetryShown - 1) / kTelemetryShown;
+  std::vector<nlohmann::json> out;
+  for (std::size_t i = 0; i < rows.size(); i += stride) out.push_back(std::move(rows[i].data));
+  return out;
+}
+
+// Numbers that are missing between two kept lines were dropped; said in place of the last of them.
+std::vector<protocol::LogLineView> log_views(const std::vector<store::LogRow>& rows,
+                                             std::int64_t after) {
+  std::vector<protocol::LogLineView> lines;
+  for (const store::LogRow& row : rows) {
+    const std::int64_t dropped = row.number - after - 1;
+    if (dropped > 0 && row.number > store::kFirstLines) {
+      lines.push_back({row.number - 1, -1, "controller", "",
+                       std::to_string(dropped) + " lines are not kept: of a long log the first " +
+                           std::to_string(store::kFirstLines) + " and the last " +
+                           std::to_string(store::kLastLines) + " are"});
+    }
+    lines.push_back(
+        {row.number, row.rank, row.stream, row.at_us ? rfc3339(*row.at_us) : "", row.text});
+    after = row.number;
+  }
+  return lines;
+}
+
+template <class State, class Map>
+std::map<std::string, std::int64_t> named(const Map& counts) {
+  std::map<std::string, std::int64_t> out;
+  for (const std::string& name : json::enum_names<State>()) out[name] = 0;
+  for (const auto& [state, count] : counts) out[json::enum_name(state)] = count;
+  return out;
+}
+
+}  // namespace
+
+struct Reader::Impl {
+  store::Database db;
+  const Clock& clock;
+  Settings settings;
+};
+
+Reader::Reader(const std::filesystem::path& database, const Clock& clock, Settings settings)
+    : impl_(new Impl{{database, store::Database::Access::kRead}, clock, settings}) {}
+
+Reader::~Reader() = default;
+
+Identity Reader::identity() {
+  return {store::controller_uuid(impl_->db), store::schema_number(impl_->db)};
+}
+
+bool Reader::ready() {
+  try {
+    return !store::controller_uuid(impl_->db).empty();
+  } catch (const store::StoreError&) {
+    return false;  // which is the answer
+  }
+}
+
+Result<protocol::JobPage> Reader::jobs(const protocol::JobQuery& query) {
+  const auto filter = job_filter(query);
+  if (!filter) return filter.error();
+  store::Snapshot snapshot(impl_->db);
+  auto rows = store::list_jobs(impl_->db, *filter, query.limit + 1);
+  protocol::JobPage page;
+  if (static_cast<std::int64_t>(rows.size()) > query.limit) {
+    rows.pop_back();
+    page.next_cursor = std::to_string(rows.back().id);
+  }
+  for (const store::JobRow& row : rows) page.items.push_back(job_view(impl_->db, row));
+  return page;
+}
+
+Result<protocol::JobView> Reader::job(std::int64_t id) {
+  store::Snapshot snapshot(impl_->db);
+  const auto row = store::find_job(impl_->db, id);
+  if (!row) return not_found("job", id);
+  return full_job_view(impl_->db, *row, impl_->clock.wall_us());
+}
+
+Result<protocol::DryRun> Reader::dry_run(const nlohmann::json& submitted) {
+  const auto row = job_row(submitted, "");
+  if (!row) return row.error();
+  store::Snapshot snapshot(impl_->db);
+  protocol::DryRun out;
+  std::optional<std::int64_t> fitting;
+  out.waiting = would_wait(impl_->db, *row, impl_->clock.wall_us(), out.matching_agents, fitting);
+  out.estimate_s = store::past_duration_s(impl_->db, row->spec_key);
+  JobSpec spec = stored_spec(row->spec_resolved);
+  if (fitting) {
+    const auto agent = store::find_agent(impl_->db, *fitting);
+    if (auto resolved = resolve_for_host(spec, shape_of(agent->inventory))) spec = *resolved;
+  }
+  out.spec_resolved = to_json(spec);
+  return out;
+}
+
+Result<protocol::RunView> Reader::run(std::int64_t id) {
+  store::Snapshot snapshot(impl_->db);
+  const auto row = store::find_run(impl_->db, id);
+  if (!row) return not_found("run", id);
+  return full_run_view(impl_->db, *row);
+}
+
+Result<protocol::StepsView> Reader::steps(std::int64_t id) {
+  store::Snapshot snapshot(impl_->db);
+  const auto row = store::find_run(impl_->db, id);
+  if (!row) return not_found("run", id);
+  protocol::StepsView view;
+  view.run_id = id;
+  view.images_per_step = row->images_per_step;
+  for (const auto& samples : store::list_samples(impl_->db, id)) {
+    view.ranks.push_back(rank_steps(samples));
+  }
+  view.telemetry = thinned(store::list_telemetry(impl_->db, id));
+  return view;
+}
+
+Result<protocol::LogPage> Reader::logs(std::int64_t id, const protocol::LogQuery& query) {
+  if (auto ok = check(query); !ok) return ok.error();
+  store::Snapshot snapshot(impl_->db);
+  const auto run = store::find_run(impl_->db, id);
+  if (!run) return not_found("run", id);
+  const auto rows = query.tail ? store::tail_log(impl_->db, id, *query.tail)
+                               : store::list_log(impl_->db, id, query.after, query.limit);
+  const std::int64_t from = query.tail ? (rows.empty() ? 0 : rows.front().number - 1) : query.after;
+  protocol::LogPage page;
+  page.run_id = id;
+  page.lines = log_views(rows, from);
+  page.last_number = rows.empty() ? query.after : rows.back().number;
+  page.complete = is_terminal(run->state) && page.last_number >= run->log_lines;
+  return page;
+}
+
+Result<protocol::ResultPage> Reader::results(const protocol::ResultQuery& query) {
+  const auto filter = result_filter(query);
+  if (!filter) return filter.error();
+  protocol::ResultPage page;
+  page.items = store::list_results(impl_->db, *filter, query.limit + 1);
+  if (static_cast<std::int64_t>(page.items.size()) > query.limit) {
+    page.items.pop_back();
+    page.next_cursor = std::to_string(page.items.back().id);
+  }
+  return page;
+}
+
+protocol::AgentList Reader::agents() {
+  store::Snapshot snapshot(impl_->db);
+  protocol::AgentList list;
+  for (const store::AgentRow& row : store::list_agents(impl_->db)) {
+    list.items.push_back(
+        agent_view(impl_->db, row, impl_->clock.wall_us(), impl_->settings.lease_s));
+  }
+  return list;
+}
+
+Result<protocol::AgentView> Reader::agent(std::int64_t id) {
+  store::Snapshot snapshot(impl_->db);
+  const auto row = store::find_agent(impl_->db, id);
+  if (!row) return not_found("agent", id);
+  return agent_view(impl_->db, *row, impl_->clock.wall_us(), impl_->settings.lease_s);
+}
+
+Result<void> Reader::authenticate(std::int64_t agent_id, std::string_view bearer) {
+  const auto hash = store::find_token_hash(impl_->db, agent_id);
+  // Compared for unknown agents too, so that time does not tell which ids exist.
+  const bool same = equal_secrets(sha256_hex(bearer), hash.value_or(sha256_hex("")));
+  if (hash && same) return {};
+  return Error{
+      ErrorCode::kUnauthorized, "the token is not that of agent " + std::to_string(agent_id), {}};
+}
+
+std::vector<EventLogEntry> Reader::events_after(std::int64_t after, std::optional<std::int64_t> job,
+                                                std::int64_t limit) {
+  std::vector<EventLogEntry> entries;
+  for (auto& row : store::list_events(impl_->db, after, job, limit)) {
+    entries.push_back({row.id, std::move(row.event), row.job_id, std::move(row.data)});
+  }
+  return entries;
+}
+
+std::int64_t Reader::newest_event_id() { return store::newest_event_id(impl_->db); }
+std::int64_t Reader::oldest_event_id() { return store::oldest_event_id(impl_->db); }
+
+Counters Reader::counters() {
+  store::Snapshot snapshot(impl_->db);
+  Counters out;
+  out.jobs_by_state = named<JobState>(store::count_jobs(impl_->db));
+  out.runs_by_state = named<RunState>(store::count_runs(impl_->db));
+  out.agents_by_state = {{"idle", 0}, {"busy", 0}, {"lost", 0}, {"conflict", 0}};
+  for (const store::AgentRow& row : store::list_agents(impl_->db)) {
+    ++out.agents_by_state
+          [agent_view(impl_->db, row, impl_->clock.wall_us(), impl_->settings.lease_s).state];
+  }
+  out.results = store::count_results(impl_->db);
+  out.events_logged = store::newest_event_id(impl_->db);
+  out.database_bytes = store::database_bytes(impl_->db);
+  if (const auto oldest = store::oldest_queued_us(impl_->db)) {
+    out.oldest_queued_s = static_cast<double>(impl_->clock.wall_us() - *oldest) / 1e6;
+  }
+  return out;
+}
+
+}  // namespace rackmark::service

@@ -1,0 +1,249 @@
+#include "controller/service/result_of_run.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "common/measure/statistics.hpp"
+#include "common/protocol/worker_event.hpp"
+#include "controller/service/queue.hpp"
+
+namespace rackmark::service {
+
+namespace {
+
+using protocol::HelloEvent;
+using protocol::SummaryEvent;
+using protocol::TelemetryEvent;
+
+constexpr std::size_t kBrokenPicturesKept = 20;
+
+// The newest event of each rank. What does not decode counts as not sent.
+template <class T>
+std::map<std::int64_t, T> by_rank(const std::vector<store::FactRow>& facts) {
+  std::map<std::int64_t, T> out;
+  for (const store::FactRow& fact : facts) {
+    auto value = json::decode<T>(fact.data, json::Unknown::kIgnore);
+    if (value) out[fact.rank] = std::move(*value);
+  }
+  return out;
+}
+
+std::vector<double> doubles(const std::vector<float>& values) {
+  return {values.begin(), values.end()};
+}
+
+double mean(const std::vector<float>& values) {
+  double sum = 0;
+  std::int64_t count = 0;
+  for (const float value : values) {
+    if (std::isnan(value)) continue;
+    sum += value;
+    ++count;
+  }
+  return count ? sum / static_cast<double>(count) : 0;
+}
+
+struct Means {  // of telemetry inside the measured window
+  std::optional<double> power_w, steal_fraction, foreign_cpu_fraction;
+};
+
+// One host for now, so that all ranks and the telemetry share a clock.
+Means telemetry_means(const std::vector<store::FactRow>& telemetry, std::int64_t start_ns,
+                      std::int64_t end_ns) {
+  std::map<std::string, std::pair<double, int>> sums;
+  for (const store::FactRow& row : telemetry) {
+    if (row.t_ns < start_ns || row.t_ns > end_ns) continue;
+    for (const char* name : {"power_w", "steal_fraction", "foreign_cpu_fraction"}) {
+      const auto member = row.data.find(name);
+      if (member == row.data.end() || !member->is_number()) continue;
+      sums[name].first += member->get<double>();
+      ++sums[name].second;
+    }
+  }
+  const auto take = [&sums](const char* name) -> std::optional<double> {
+    const auto found = sums.find(name);
+    if (found == sums.end()) return std::nullopt;
+    return found->second.first / found->second.second;
+  };
+  return {take("power_w"), take("steal_fraction"), take("foreign_cpu_fraction")};
+}
+
+std::optional<double> mean_over_ranks(const std::map<std::int64_t, SummaryEvent>& summaries,
+                                      std::optional<double> SummaryEvent::*member) {
+  double sum = 0;
+  for (const auto& [rank, summary] : summaries) {
+    if (!(summary.*member)) return std::nullopt;
+    sum += *(summary.*member);
+  }
+  return sum / static_cast<double>(summaries.size());
+}
+
+template <class T>
+std::optional<T> largest(const std::map<std::int64_t, SummaryEvent>& summaries,
+                         std::optional<T> SummaryEvent::*member) {
+  std::optional<T> out;
+  for (const auto& [rank, summary] : summaries) {
+    if (summary.*member) out = std::max(out.value_or(*(summary.*member)), *(summary.*member));
+  }
+  return out;
+}
+
+std::vector<protocol::RankTime> rank_times(const std::vector<store::RankSamples>& samples,
+                                           const std::map<std::int64_t, HelloEvent>& hellos,
+                                           const std::vector<double>& share_last) {
+  std::vector<protocol::RankTime> out;
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const store::RankSamples& s = samples[i];
+    protocol::RankTime time;
+    time.rank = s.rank;
+    if (const auto hello = hellos.find(s.rank); hello != hellos.end()) {
+      time.host = hello->second.host;
+    }
+    time.step_ms = mean(s.ms);
+    time.input_wait_ms = mean(s.input_wait_ms);
+    time.exposed_communication_ms = mean(s.exposed_communication_ms);
+    time.server_wait_ms = mean(s.server_wait_ms);
+    time.compute_ms = std::max(0.0, time.step_ms - time.input_wait_ms -
+                                        time.exposed_communication_ms - time.server_wait_ms);
+    time.share_last = i < share_last.size() ? share_last[i] : 0;
+    out.push_back(time);
+  }
+  return out;
+}
+
+// Every rank must have said that it did all its steps.
+std::optional<Failure> missing_rank(const Evidence& e,
+                                    const std::map<std::int64_t, SummaryEvent>& summaries) {
+  for (std::int64_t rank = 0; rank < e.run.ranks; ++rank) {
+    if (summaries.contains(rank)) continue;
+    return Failure{Reason::kMissingRank, "rank " + std::to_string(rank) + " of " +
+                                             std::to_string(e.run.ranks) +
+                                             " sent no summary of its measured steps"};
+  }
+  return std::nullopt;
+}
+
+void describe(protocol::ResultView& r, const Evidence& e, const HelloEvent& hello) {
+  const JobSpec spec = stored_spec(e.run.spec_resolved);
+  r.run_id = e.run.id;
+  r.job_id = e.job.id;
+  r.agent_id = e.agent.id;
+  r.job_name = e.job.name;
+  r.agent = e.agent.name;
+  r.device_class = e.run.device_class;
+  r.fingerprint = fingerprint(spec, hello.engine_revision, hello.libraries, e.run.device_class);
+  r.model = e.job.model;
+  r.mode = e.job.mode;
+  r.precision = e.job.precision;
+  r.device = e.job.device;
+  // As the worker ran it: "parameter_server (1 worker, colocated server)" says more than the spec.
+  r.variable_update = hello.variable_update.empty() ? e.job.variable_update : hello.variable_update;
+  r.input_kind = e.job.input_kind;
+  r.backend = hello.backend;
+  r.batch_size = spec.batch_size;
+  r.image_size = spec.image_size;
+  r.ranks = e.run.ranks;
+  r.threads_per_worker = spec.resources.threads_per_worker.value_or(hello.threads);
+  r.repetition = e.run.repetition;
+  r.attempt = e.run.attempt;
+}
+
+void take_pictures(protocol::ResultView& r, const std::map<std::int64_t, SummaryEvent>& summaries) {
+  for (const auto& [rank, summary] : summaries) {
+    r.pictures_broken += summary.pictures_broken;
+    for (const std::string& path : summary.broken_pictures) {
+      if (r.broken_pictures.size() < kBrokenPicturesKept) r.broken_pictures.push_back(path);
+    }
+  }
+}
+
+void take_energy(protocol::ResultView& r, const std::optional<double>& power_w) {
+  r.power_w = power_w;
+  if (!power_w || *power_w <= 0) return;
+  r.joules_per_image = *power_w * r.window_s / static_cast<double>(r.images);
+  r.images_per_second_per_watt = r.images_per_second / *power_w;
+}
+
+void judge_run(protocol::ResultView& r, const Means& means, const Evidence& e,
+               const std::map<std::int64_t, SummaryEvent>& summaries) {
+  r.validity = measure::judge(r.step, {means.steal_fraction, means.foreign_cpu_fraction, false});
+  for (const store::RankSamples& s : e.samples) {
+    const auto summary = summaries.find(s.rank);
+    if (summary == summaries.end()) continue;
+    const auto sent =
+        std::count_if(s.ms.begin(), s.ms.end(), [](float v) { return !std::isnan(v); });
+    if (sent == summary->second.steps) continue;
+    r.validity.verdict = std::max(r.validity.verdict, measure::Verdict::kSuspect);
+    r.validity.causes.push_back("rank " + std::to_string(s.rank) + " sent " + std::to_string(sent) +
+                                " step times for " + std::to_string(summary->second.steps) +
+                                " steps");
+  }
+}
+
+}  // namespace
+
+Evidence collect_evidence(store::Database& db, const store::RunRow& run) {
+  Evidence e;
+  e.run = run;
+  e.job = store::find_job(db, run.job_id).value();
+  e.agent = store::find_agent(db, run.agent_id).value();
+  e.hellos = store::list_facts(db, run.id, "hello");
+  e.summaries = store::list_facts(db, run.id, "summary");
+  e.samples = store::list_samples(db, run.id);
+  e.telemetry = store::list_telemetry(db, run.id);
+  return e;
+}
+
+std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
+  const auto hellos = by_rank<HelloEvent>(e.hellos);
+  const auto summaries = by_rank<SummaryEvent>(e.summaries);
+  if (auto failure = missing_rank(e, summaries)) return *failure;
+
+  protocol::ResultView r;
+  std::vector<measure::RankWindow> windows;
+  std::int64_t first_ns = summaries.begin()->second.start_ns, last_ns = first_ns;
+  for (const auto& [rank, s] : summaries) {
+    windows.push_back({s.images, s.start_ns, s.end_ns});
+    r.images += s.images;
+    r.steps = std::max(r.steps, s.steps);
+    r.window_s = std::max(r.window_s, static_cast<double>(s.end_ns - s.start_ns) / 1e9);
+    first_ns = std::min(first_ns, s.start_ns);
+    last_ns = std::max(last_ns, s.end_ns);
+  }
+  const auto rate = measure::headline(windows);
+  if (!rate) return Failure{Reason::kNoValidSteps, "no image was measured"};
+  r.images_per_second = *rate;
+
+  std::vector<std::vector<double>> ms;
+  for (const store::RankSamples& s : e.samples) {
+    if (!s.ms.empty()) ms.push_back(doubles(s.ms));
+  }
+  if (static_cast<std::int64_t>(ms.size()) < e.run.ranks) {
+    return Failure{Reason::kNoValidSteps, "a rank sent no time of a measured step"};
+  }
+  auto steps = measure::slowest_per_step(ms);
+  std::erase_if(steps, [](double v) { return !std::isfinite(v) || v <= 0; });
+  if (steps.empty()) return Failure{Reason::kNoValidSteps, "no measured step has a valid time"};
+  r.step = measure::step_statistics(steps);
+
+  const HelloEvent hello = hellos.empty() ? HelloEvent{} : hellos.begin()->second;
+  describe(r, e, hello);
+  r.rank_times = rank_times(e.samples, hellos, measure::share_last(ms));
+  r.first_loss = mean_over_ranks(summaries, &SummaryEvent::first_loss);
+  r.final_loss = mean_over_ranks(summaries, &SummaryEvent::final_loss);
+  r.setup_s = largest(summaries, &SummaryEvent::setup_s);
+  r.peak_rss_bytes = largest(summaries, &SummaryEvent::peak_rss_bytes);
+  // The device's own peak is not measured yet (roofline), so there is no share of it to state.
+  r.mfu = measure::mfu(hello.training_gflop_per_image, r.images_per_second, std::nullopt);
+  take_pictures(r, summaries);
+  const Means means = telemetry_means(e.telemetry, first_ns, last_ns);
+  take_energy(r, means.power_w);
+  judge_run(r, means, e, summaries);
+  r.environment = {{"worker", e.hellos.empty() ? nlohmann::json() : e.hellos.front().data},
+                   {"agent", json::encode(e.agent.inventory)},
+                   {"controller", {{"version", RACKMARK_VERSION}}}};
+  return r;
+}
+
+}  // namespace rackmark::service
