@@ -1,0 +1,106 @@
+#include "cli/export_columns.hpp"
+
+#include <array>
+
+#include "common/json/described.hpp"
+
+namespace rackmark::cli {
+namespace {
+
+using Json = nlohmann::json;
+using protocol::ResultView;
+
+struct ExportColumn {
+  const char* name;
+  Json (*value)(const ResultView&);
+};
+
+template <class T>
+Json plain(const T& value) {
+  return json::encode(value);
+}
+
+#define MEMBER(name, member)                                   \
+  ExportColumn {                                               \
+#name, [](const ResultView& r) { return plain(r.member); } \
+  }
+
+const auto kColumns = std::to_array<ExportColumn>({
+    MEMBER(result_id, id),
+    MEMBER(job_id, job_id),
+    MEMBER(run_id, run_id),
+    MEMBER(job_name, job_name),
+    MEMBER(agent, agent),
+    MEMBER(device_class, device_class),
+    MEMBER(created_at, created_at),
+    MEMBER(model, model),
+    MEMBER(mode, mode),
+    MEMBER(precision, precision),
+    MEMBER(device, device),
+    MEMBER(variable_update, variable_update),
+    MEMBER(input_kind, input_kind),
+    MEMBER(backend, backend),
+    MEMBER(batch_size_images, batch_size),
+    MEMBER(image_size_pixels, image_size),
+    MEMBER(ranks, ranks),
+    MEMBER(threads_per_worker, threads_per_worker),
+    MEMBER(repetition, repetition),
+    MEMBER(attempt, attempt),
+    MEMBER(images, images),
+    MEMBER(steps, steps),
+    MEMBER(images_per_second, images_per_second),
+    MEMBER(window_s, window_s),
+    MEMBER(step_mean_ms, step.mean_ms),
+    MEMBER(step_median_ms, step.median_ms),
+    MEMBER(step_p90_ms, step.p90_ms),
+    MEMBER(step_p95_ms, step.p95_ms),
+    MEMBER(step_p99_ms, step.p99_ms),
+    MEMBER(step_min_ms, step.min_ms),
+    MEMBER(step_max_ms, step.max_ms),
+    MEMBER(step_standard_error_ms, step.standard_error_ms),
+    MEMBER(step_jitter_ms, step.jitter_ms),
+    MEMBER(step_variation_fraction, step.variation),
+    MEMBER(step_drift_fraction, step.drift),
+    MEMBER(verdict, validity.verdict),
+    ExportColumn{"verdict_causes",
+                 [](const ResultView& r) {
+                   std::string causes;
+                   for (const auto& cause : r.validity.causes) {
+                     if (!causes.empty()) causes += "; ";
+                     causes += cause;
+                   }
+                   return Json(causes);
+                 }},
+    MEMBER(first_loss, first_loss),
+    MEMBER(final_loss, final_loss),
+    MEMBER(mfu_fraction, mfu),
+    MEMBER(setup_s, setup_s),
+    MEMBER(peak_rss_bytes, peak_rss_bytes),
+    MEMBER(power_w, power_w),
+    MEMBER(joules_per_image, joules_per_image),
+    MEMBER(images_per_second_per_watt, images_per_second_per_watt),
+    MEMBER(pictures_broken, pictures_broken),
+    MEMBER(fingerprint, fingerprint),
+});
+#undef MEMBER
+
+std::string cell(const Json& value) {
+  if (value.is_null()) return "";
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+}  // namespace
+
+std::vector<std::string> export_header() {
+  std::vector<std::string> names;
+  for (const auto& column : kColumns) names.emplace_back(column.name);
+  return names;
+}
+
+std::vector<std::string> export_row(const ResultView& result) {
+  std::vector<std::string> cells;
+  for (const auto& column : kColumns) cells.push_back(cell(column.value(result)));
+  return cells;
+}
+
+}  // namespace rackmark::cli

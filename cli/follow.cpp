@@ -1,0 +1,139 @@
+#include "cli/follow.hpp"
+
+#include <ostream>
+#include <thread>
+
+#include "cli/format.hpp"
+
+namespace rackmark::cli {
+namespace {
+
+using Steady = std::chrono::steady_clock;
+
+// What was shown last, so that a log file gets a line only when there is news.
+class Progress {
+ public:
+  explicit Progress(Context& context) : context_(context) {}
+  ~Progress() { clear(); }
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void show(const protocol::JobView& job) {
+    const std::string head = "job " + std::to_string(job.id) + "  ";
+    const std::string text =
+        head + progress_text(job, context_.width - static_cast<int>(head.size()) - 1);
+    if (context_.progress_bar) {
+      context_.err << '\r' << text << "\x1b[K" << std::flush;
+      shown_ = true;
+      return;
+    }
+    const std::string phase = phase_of(job);
+    const auto now = Steady::now();
+    if (phase == phase_ && now - printed_at_ < std::chrono::seconds(10)) return;
+    if (text == text_) return;
+    phase_ = phase;
+    text_ = text;
+    printed_at_ = now;
+    context_.err << text << std::endl;
+  }
+
+  void say(const std::string& line) {
+    clear();
+    context_.err << line << std::endl;
+  }
+
+  void clear() {
+    if (shown_) context_.err << "\r\x1b[K" << std::flush;
+    shown_ = false;
+  }
+
+ private:
+  static std::string phase_of(const protocol::JobView& job) {
+    if (job.runs.empty()) return json::enum_name(job.state);
+    const auto& run = job.runs.back();
+    return std::to_string(run.id) + json::enum_name(run.state);
+  }
+
+  Context& context_;
+  bool shown_ = false;
+  std::string phase_, text_;
+  Steady::time_point printed_at_{};
+};
+
+void print_result(Context& context, const protocol::JobView& job) {
+  const protocol::ResultView* result = nullptr;
+  for (const auto& run : job.runs) {
+    if (run.result) result = &*run.result;
+  }
+  if (!result) return;
+  auto& out = context.out;
+  out << "  " << result->model << ' ' << words(result->mode) << ' ' << result->precision
+      << ", batch " << result->batch_size << ", " << result->ranks
+      << (result->ranks == 1 ? " worker" : " workers") << " x " << result->threads_per_worker
+      << (result->threads_per_worker == 1 ? " thread" : " threads") << " on "
+      << printable(result->agent) << " (" << printable(result->device_class) << "), "
+      << words(result->input_kind) << " input\n";
+  out << "  step time: median " << milliseconds_text(result->step.median_ms) << ", p95 "
+      << milliseconds_text(result->step.p95_ms) << ", longest "
+      << milliseconds_text(result->step.max_ms) << ", " << result->steps << " steps\n";
+  if (result->first_loss && result->final_loss) {
+    out << "  loss: " << rate_text(*result->first_loss) << " -> " << rate_text(*result->final_loss)
+        << '\n';
+  }
+  out << "  validity: " << json::enum_name(result->validity.verdict);
+  for (const auto& cause : result->validity.causes) out << "; " << printable(cause);
+  out << '\n';
+  if (result->pictures_broken > 0) {
+    out << "  broken pictures left out: " << result->pictures_broken << '\n';
+  }
+}
+
+}  // namespace
+
+std::optional<protocol::JobView> follow_job(Context& context, std::int64_t id) {
+  Progress progress(context);
+  bool silent = false;
+  Steady::time_point silent_since;
+  for (;;) {
+    auto job = context.client().call(protocol::kShowJob, id);
+    if (job) {
+      if (silent) progress.say("the controller is back");
+      silent = false;
+      if (is_terminal(job->state)) return std::move(*job);
+      progress.show(*job);
+      std::this_thread::sleep_for(context.poll);
+      continue;
+    }
+    const bool unreachable = job.error().code == ErrorCode::kUnavailable;
+    const auto now = Steady::now();
+    if (!silent) silent_since = now;
+    if (!unreachable || now - silent_since >= context.patience) {
+      progress.clear();
+      context.fail(job.error());
+      return std::nullopt;
+    }
+    if (!silent) progress.say(printable(job.error().message) + "; trying again");
+    silent = true;
+    std::this_thread::sleep_for(context.poll * 2);
+  }
+}
+
+void print_outcome(Context& context, const protocol::JobView& job) {
+  context.status = exit_status(job.state, job.outcome);
+  if (context.json) return context.print_json(job);
+  const std::string state = json::enum_name(job.state), number = job_number_text(job);
+  context.out << "job " << job.id << ' ' << state;
+  // "failed: nan loss" and "cancelled" say the state already.
+  if (number.starts_with(state)) {
+    context.out << printable(number.substr(state.size()));
+  } else {
+    context.out << ": " << printable(number);
+  }
+  context.out << '\n';
+  if (!job.detail.empty() && job.detail != state && job.state != JobState::kSucceeded) {
+    context.out << "  " << printable(job.detail) << '\n';
+  }
+  print_result(context, job);
+}
+
+}  // namespace rackmark::cli
