@@ -1,0 +1,174 @@
+// What a run measured, where, and every attempt of the job.
+import type { ComponentChildren } from "preact";
+import type { AgentView, JobView, Json, ResultView, RunView } from "../contract";
+import { flat } from "../compare";
+import { bytes, duration, milliseconds, number, percent, rate, reasonWords, words } from "../format";
+import { Mark } from "./marks";
+import { Term } from "./tip";
+import { Elapsed, Missing, Time } from "./values";
+
+const ms = (value: number | null): ComponentChildren => (value === null ? <Missing why="too few steps" /> : milliseconds(value));
+const orWhy = <T,>(value: T | null, show: (v: T) => ComponentChildren, why: string): ComponentChildren => (value === null ? <Missing why={why} /> : show(value));
+
+export function Measured({ result }: { result: ResultView }) {
+  const s = result.step;
+  const rows: [string, string, ComponentChildren][] = [
+    ["images_per_second", "throughput", `${rate(result.images_per_second)} img/s`],
+    ["window_s", "measured window", `${duration(result.window_s)}, ${result.steps} steps, ${result.images.toLocaleString("en-US")} images`],
+    ["median_ms", "median step", ms(s.median_ms)],
+    ["mean_ms", "mean step", s.mean_ms === null ? ms(null) : `${milliseconds(s.mean_ms)} ± ${s.standard_error_ms === null ? "?" : milliseconds(s.standard_error_ms)}`],
+    ["p90_ms", "p90", ms(s.p90_ms)],
+    ["p95_ms", "p95", ms(s.p95_ms)],
+    ["p99_ms", "p99", ms(s.p99_ms)],
+    ["max_ms", "slowest step", ms(s.max_ms)],
+    ["jitter_ms", "jitter", ms(s.jitter_ms)],
+    ["variation", "variation", orWhy(s.variation, (v) => percent(v), "too few steps")],
+    ["drift", "drift in the window", orWhy(s.drift, (v) => `${v > 0 ? "+" : ""}${percent(v)}`, "too few steps")],
+    ["first_loss", "first loss", orWhy(result.first_loss, (v) => number(v, 4), "not available: no loss in this mode")],
+    ["final_loss", "final loss", orWhy(result.final_loss, (v) => number(v, 4), "not available: no loss in this mode")],
+    ["mfu", "MFU", orWhy(result.mfu, (v) => percent(v), "not available: this device's own peak was not measured")],
+    ["setup_s", "set-up", orWhy(result.setup_s, (v) => duration(v), "not available")],
+    ["peak_rss_bytes", "peak memory of a rank", orWhy(result.peak_rss_bytes, bytes, "not available")],
+    ["joules_per_image", "energy per image", orWhy(result.joules_per_image, (v) => `${number(v)} J`, "not available: no power counter")],
+  ];
+  if (result.input_kind !== "synthetic") {
+    rows.push(["pictures_broken", "broken pictures", result.pictures_broken ? `${result.pictures_broken}: ${result.broken_pictures.join(", ")}` : "none"]);
+  }
+  return (
+    <section class="panel" aria-label="Measured numbers">
+      <div class="panel-head">
+        <h3>Measured</h3>
+        <span class="muted">
+          {result.ranks} × {result.threads_per_worker} threads, {result.backend}
+        </span>
+      </div>
+      <dl class="facts numbers">
+        {rows.map(([name, label, value]) => (
+          <div>
+            <dt>
+              <Term name={name}>{label}</Term>
+            </dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </section>
+  );
+}
+
+export function Environment({ result, agent }: { result: ResultView | null; agent: AgentView | null }) {
+  const source: Json = result ? result.environment : agent ? (agent.inventory as unknown as Json) : null;
+  // The worker's hello is kept as it came; its envelope says nothing about the environment.
+  const rows = [...flat(source)].filter(([name]) => !/^worker\.(type|v|rank|t_ns|pid)$/.test(name));
+  return (
+    <section class="panel" aria-label="Environment">
+      <div class="panel-head">
+        <h3>Environment</h3>
+        <span class="muted">{result ? "as recorded with the result" : agent ? "of the host, now" : ""}</span>
+      </div>
+      {source === null || !rows.length ? (
+        <p class="missing pad">Not known before a host has the run.</p>
+      ) : (
+        <div class="scroll short" tabIndex={0} role="region" aria-label="Environment, table">
+          <table class="plain wide-keys">
+            <tbody>
+              {rows.map(([name, value]) => (
+                <tr>
+                  <th scope="row">{words(name).replaceAll(".", " › ")}</th>
+                  <td>{value}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </section>
+  );
+}
+
+export const reasonText = (reason: string, detail: string): string => [reason && reason !== "none" ? reasonWords(reason) : "", detail].filter(Boolean).join(": ");
+
+export function Attempts({ job, shown, choose }: { job: JobView; shown: RunView | null; choose: (run: number) => void }) {
+  if (!job.runs.length) return null;
+  return (
+    <section class="panel" aria-label="Attempts">
+      <div class="panel-head">
+        <h3>Attempts</h3>
+      </div>
+      <table class="rows attempts">
+        <thead>
+          <tr>
+            {["Run", "Repetition", "State", "Host", "Why", "Started"].map((t) => (
+              <th scope="col">{t}</th>
+            ))}
+            <th scope="col" class="num">
+              Duration
+            </th>
+            <th scope="col" class="num">
+              Throughput
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {[...job.runs].reverse().map((run) => (
+            <tr class={run.id === shown?.id ? "here" : ""}>
+              <th scope="row" data-label="Run">
+                <button type="button" class="link" aria-pressed={run.id === shown?.id} onClick={() => choose(run.id)}>
+                  {run.id}
+                </button>
+              </th>
+              <td data-label="Repetition">
+                {run.repetition}, attempt {run.attempt}
+              </td>
+              <td data-label="State">
+                <Mark state={run.state} />
+              </td>
+              <td data-label="Host">{run.agent || <Missing why="none" />}</td>
+              <td data-label="Why">
+                {reasonText(run.reason, run.detail) || <span class="muted">—</span>}
+                {run.exit_code ? <span class="muted"> exit status {run.exit_code}</span> : null}
+              </td>
+              <td data-label="Started">{run.started_at ? <Time at={run.started_at} /> : <Missing why="not started" />}</td>
+              <td data-label="Duration" class="num">
+                <Elapsed from={run.started_at} to={run.ended_at} />
+              </td>
+              <td data-label="Throughput" class="num">
+                {run.result ? `${rate(run.result.images_per_second)} img/s` : <Missing why={["failed", "succeeded"].includes(run.state) ? reasonWords(run.reason) : words(run.state)} />}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {shown && shown.transitions.length > 0 && (
+        <details>
+          <summary>Transitions of run {shown.id}</summary>
+          <div class="scroll" tabIndex={0} role="region" aria-label="Transitions">
+            <table class="plain">
+              <thead>
+                <tr>
+                  {["At", "State", "By", "Why"].map((t) => (
+                    <th scope="col">{t}</th>
+                  ))}
+                </tr>
+              </thead>
+              <tbody>
+                {shown.transitions.map((t) => (
+                  <tr>
+                    <td>
+                      <Time at={t.at} />
+                    </td>
+                    <td>
+                      <Mark state={t.state} />
+                    </td>
+                    <td>{t.actor}</td>
+                    <td>{reasonText(t.reason, t.detail)}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        </details>
+      )}
+    </section>
+  );
+}
