@@ -1,0 +1,122 @@
+#include "agent/launch/launch.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace rackmark::agent {
+namespace {
+
+using testing::Contains;
+using testing::ElementsAre;
+using testing::Not;
+using testing::StartsWith;
+
+LaunchInput two_of_two() {
+  LaunchInput in;
+  in.run_id = 42;
+  in.agent_mark = "0badcafe";
+  in.ranks = 2;
+  in.threads = 1;
+  in.physical_cores = 2;
+  in.root = true;
+  in.worker = "/opt/rackmark/bin/rackmark-worker";
+  in.spec_file = "/state/runs/42/spec.json";
+  in.scratch = "/dev/shm/rackmark-0badcafe-42";
+  in.events_socket = "/dev/shm/rackmark-0badcafe-42/events";
+  in.inherited = {{"PATH", "/usr/bin:/bin"},
+                  {"HOME", "/root"},
+                  {"SLURM_JOB_ID", "7"},
+                  {"OMPI_MCA_btl", "tcp"},
+                  {"RACKMARK_ENROL_TOKEN", "secret"}};
+  return in;
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const auto& word : words) text += (text.empty() ? "" : " ") + word;
+  return text;
+}
+
+TEST(Launch, TwoRanksOnTwoCoresAreBound) {
+  const auto launch = plan_launch(two_of_two());
+  ASSERT_TRUE(launch.has_value());
+  EXPECT_EQ(joined(launch->argv),
+            "mpirun --mca plm isolated --mca pml ob1 --mca btl self,vader "
+            "--mca orte_tmpdir_base /dev/shm/rackmark-0badcafe-42 "
+            "--mca btl_vader_backing_directory /dev/shm/rackmark-0badcafe-42 "
+            "--tag-output --map-by slot:PE=1 --bind-to core -n 2 "
+            "-x RACKMARK_EVENTS -x RACKMARK_RUN -x RACKMARK_AGENT -x OMP_NUM_THREADS "
+            "/opt/rackmark/bin/rackmark-worker run --spec /state/runs/42/spec.json");
+  EXPECT_THAT(
+      launch->environment,
+      ElementsAre("HOME=/root", "LC_ALL=C.UTF-8", "OMPI_ALLOW_RUN_AS_ROOT=1",
+                  "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMP_NUM_THREADS=1", "PATH=/usr/bin:/bin",
+                  "RACKMARK_AGENT=0badcafe", "RACKMARK_EVENTS=/dev/shm/rackmark-0badcafe-42/events",
+                  "RACKMARK_RUN=42", "TMPDIR=/dev/shm/rackmark-0badcafe-42"));
+}
+
+TEST(Launch, OneRankThatTakesTheWholeHostIsNotBound) {
+  LaunchInput in = two_of_two();
+  in.ranks = 1;
+  in.threads = 2;
+  EXPECT_THAT(joined(plan_launch(in)->argv),
+              testing::HasSubstr("--tag-output --bind-to none -n 1"));
+}
+
+TEST(Launch, SeveralThreadsPerRankGetSeveralCores) {
+  LaunchInput in = two_of_two();
+  in.threads = 4;
+  in.physical_cores = 8;
+  EXPECT_THAT(joined(plan_launch(in)->argv),
+              testing::HasSubstr("--map-by slot:PE=4 --bind-to core -n 2"));
+}
+
+TEST(Launch, MoreRanksThanCoresOversubscribeUnbound) {
+  LaunchInput in = two_of_two();
+  in.ranks = 3;
+  EXPECT_THAT(joined(plan_launch(in)->argv),
+              testing::HasSubstr("--bind-to none --oversubscribe -n 3"));
+}
+
+TEST(Launch, AnAgentConfinedToSomeCoresDoesNotBind) {
+  LaunchInput in = two_of_two();
+  in.affinity_restricted = true;
+  EXPECT_THAT(plan_launch(in)->argv, Not(Contains("--map-by")));
+}
+
+TEST(Launch, WithoutRootNothingIsSaidAboutRoot) {
+  LaunchInput in = two_of_two();
+  in.root = false;
+  EXPECT_THAT(plan_launch(in)->environment, Not(Contains(StartsWith("OMPI_"))));
+}
+
+TEST(Launch, RefusesASocketPathThatTheKernelWouldCut) {
+  LaunchInput in = two_of_two();
+  in.events_socket = "/" + std::string(kMaxSocketPath, 'x');
+  const auto launch = plan_launch(in);
+  ASSERT_TRUE(launch.has_error());
+  EXPECT_EQ(launch.error().fields.at(0).field, "events_socket");
+  in.events_socket = "/" + std::string(kMaxSocketPath - 1, 'x');
+  EXPECT_TRUE(plan_launch(in).has_value());
+}
+
+TEST(RankShape, ReadsTheResolvedSpecAndNamesWhatIsMissing) {
+  const auto shape = rank_shape(
+      nlohmann::json::parse(R"({"resources": {"workers_per_agent": 2, "threads_per_worker": 3}})"));
+  ASSERT_TRUE(shape.has_value());
+  EXPECT_EQ(shape->ranks, 2);
+  EXPECT_EQ(shape->threads, 3);
+  for (const char* bad : {"null", "{}", R"({"resources": {"workers_per_agent": 1}})",
+                          R"({"resources": {"workers_per_agent": 0, "threads_per_worker": 1}})",
+                          R"({"resources": {"workers_per_agent": "2", "threads_per_worker": 1}})",
+                          R"({"resources": 3})"})
+    EXPECT_THAT(rank_shape(nlohmann::json::parse(bad)).error().message, StartsWith("")) << bad;
+  EXPECT_EQ(rank_shape(nlohmann::json::parse(R"({"resources": {"workers_per_agent": 1}})"))
+                .error()
+                .fields.at(0)
+                .field,
+            "resources.threads_per_worker");
+}
+
+}  // namespace
+}  // namespace rackmark::agent

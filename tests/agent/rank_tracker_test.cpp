@@ -1,0 +1,88 @@
+#include "agent/runs/rank_tracker.hpp"
+
+#include <gtest/gtest.h>
+
+namespace rackmark::agent {
+namespace {
+
+using nlohmann::json;
+constexpr std::int64_t kSecond = 1'000'000'000;
+
+json event(const char* type, int rank, json members = json::object()) {
+  members["type"] = type;
+  members["rank"] = rank;
+  members["v"] = 1;
+  return members;
+}
+
+TEST(RankTracker, TheSlowestRankDecidesTheState) {
+  RankTracker ranks(2, std::nullopt, 0);
+  EXPECT_EQ(ranks.state(), RunState::kStarting);
+  ranks.take(event("phase", 0, {{"phase", "measuring"}}), 1);
+  EXPECT_EQ(ranks.state(), RunState::kStarting);
+  ranks.take(event("phase", 1, {{"phase", "warmup"}}), 1);
+  EXPECT_EQ(ranks.state(), RunState::kWarmup);
+  ranks.take(event("phase", 1, {{"phase", "measuring"}}), 1);
+  EXPECT_EQ(ranks.state(), RunState::kMeasuring);
+  ranks.take(event("summary", 0), 1);
+  ranks.take(event("phase", 1, {{"phase", "collecting"}}), 1);
+  EXPECT_EQ(ranks.state(), RunState::kCollecting);
+  EXPECT_FALSE(ranks.all_summaries());
+  ranks.take(event("summary", 1), 1);
+  EXPECT_TRUE(ranks.all_summaries());
+}
+
+TEST(RankTracker, RefusesWhatIsNoEventOfThisRun) {
+  RankTracker ranks(2, std::nullopt, 0);
+  for (const json& bad : {json(3), json::array(), json::object(), event("steps", 2),
+                          event("steps", -1), event("dance", 0), json{{"type", 3}, {"rank", 0}},
+                          event("steps", 0, {{"ms", "many"}}), json{{"type", "hello"}}})
+    EXPECT_FALSE(ranks.take(bad, 1)) << bad;
+  EXPECT_FALSE(ranks.any_hello());
+}
+
+TEST(RankTracker, StallNamesTheRankThatStopped) {
+  RankTracker ranks(2, std::nullopt, 0);
+  for (int rank : {0, 1}) {
+    ranks.take(event("hello", rank, {{"host", "alpha"}}), 0);
+    ranks.take(event("phase", rank, {{"phase", "measuring"}}), 0);
+    ranks.take(event("steps", rank, {{"ms", {100.0, 100.0}}, {"first_step", 0}}), 0);
+  }
+  ranks.take(event("steps", 0, {{"ms", {100.0}}, {"first_step", 2}}), 30 * kSecond);
+  EXPECT_FALSE(ranks.stalled(59 * kSecond));
+  const auto stall = ranks.stalled(61 * kSecond);
+  ASSERT_TRUE(stall);
+  EXPECT_EQ(stall->rank, 1);
+  EXPECT_EQ(stall->host, "alpha");
+  EXPECT_EQ(stall->phase, "measuring");
+  EXPECT_DOUBLE_EQ(stall->limit_s, 60);
+}
+
+TEST(RankTracker, LongStepsMoveTheLimit) {
+  RankTracker ranks(1, std::nullopt, 0);
+  EXPECT_DOUBLE_EQ(ranks.stall_limit_s(), 300);
+  ranks.take(event("steps", 0, {{"ms", {9000.0, 10000.0, 11000.0}}}), 0);
+  EXPECT_DOUBLE_EQ(ranks.stall_limit_s(), 200);
+  EXPECT_DOUBLE_EQ(RankTracker(1, 5.0, 0).stall_limit_s(), 5);
+}
+
+TEST(RankTracker, TelemetryIsNoProgress) {
+  RankTracker ranks(1, 10.0, 0);
+  EXPECT_TRUE(ranks.take(event("telemetry", 0, {{"rss_bytes", 5}}), 9 * kSecond));
+  EXPECT_TRUE(ranks.stalled(11 * kSecond));
+}
+
+TEST(RankTracker, KeepsTheFirstFailureAndNoneAfterWeStoppedIt) {
+  RankTracker ranks(2, std::nullopt, 0);
+  ranks.take(event("failure", 1, {{"reason", "nan_loss"}}), 0);
+  ranks.take(event("failure", 0, {{"reason", "internal"}}), 0);
+  EXPECT_EQ(ranks.failure()->reason, "nan_loss");
+  EXPECT_EQ(ranks.failed_rank(), 1);
+  RankTracker stopped(1, std::nullopt, 0);
+  stopped.ignore_failures();
+  stopped.take(event("failure", 0, {{"reason", "internal"}}), 0);
+  EXPECT_FALSE(stopped.failure());
+}
+
+}  // namespace
+}  // namespace rackmark::agent

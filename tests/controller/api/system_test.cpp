@@ -1,0 +1,110 @@
+#include "common/protocol/system.hpp"
+
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "tests/controller/api/controller_fixture.hpp"
+
+namespace rackmark::test {
+namespace {
+
+using protocol::Verb;
+using testing::HasSubstr;
+
+class SystemTest : public ControllerTest {
+ protected:
+  net::HttpReply get(const std::string& target) {
+    auto reply = client_.request(Verb::kGet, target);
+    EXPECT_TRUE(reply) << target;
+    return reply ? *reply : net::HttpReply{};
+  }
+};
+
+TEST_F(SystemTest, VersionModelsAndSpec) {
+  const auto version = client_.call(protocol::kVersion);
+  ASSERT_TRUE(version);
+  EXPECT_EQ(version->version, RACKMARK_VERSION);
+  EXPECT_EQ(version->controller_uuid.size(), 36u);
+  EXPECT_GE(version->schema, 1);
+  const auto models = client_.call(protocol::kModels);
+  ASSERT_TRUE(models);
+  EXPECT_EQ(models->items.size(), model_facts().size());
+  const auto spec = client_.call(protocol::kSpecSchema);
+  ASSERT_TRUE(spec);
+  EXPECT_EQ(spec->fields.size(), spec_fields().size());
+  EXPECT_TRUE(spec->definitions.contains("images_per_second"));
+}
+
+TEST_F(SystemTest, HealthAndReadiness) {
+  EXPECT_EQ(get("/healthz").status, 200);
+  EXPECT_EQ(get("/readyz").status, 200);
+}
+
+TEST_F(SystemTest, MetricsCountWhatHappens) {
+  submit();
+  ProtocolAgent agent(controller_.base(), "a");
+  get("/api/v1/nothing-" + std::string(50, 'x'));
+  const auto reply = get("/metrics");
+  EXPECT_EQ(reply.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+  for (const char* line : {
+           R"(rackmark_http_requests_total{method="POST",route="/api/v1/jobs",status="201"} 1)",
+           R"(rackmark_http_requests_total{method="other",route="other",status="404"} 1)",
+           R"(rackmark_http_request_seconds_count{route="/api/v1/jobs"} 1)",
+           R"(rackmark_jobs{state="succeeded"} 0)",
+           R"(rackmark_agents{state=")",
+           "rackmark_database_bytes ",
+           "rackmark_event_streams 0",
+           "# TYPE rackmark_http_request_seconds histogram",
+       }) {
+    EXPECT_THAT(reply.body, HasSubstr(line));
+  }
+  EXPECT_THAT(reply.body, testing::Not(HasSubstr("nothing-x")));
+}
+
+TEST_F(SystemTest, TheWebViewIsServed) {
+  std::ofstream(controller_.dir() / "web/index.html") << "<!doctype html><title>Rackmark</title>";
+  const auto page = get("/jobs/42");
+  EXPECT_EQ(page.status, 200);
+  EXPECT_THAT(page.body, HasSubstr("<title>Rackmark"));
+  EXPECT_THAT(std::string(page.header("content-security-policy")), HasSubstr("frame-ancestors"));
+  EXPECT_EQ(get("/api/v2/jobs").status, 404) << "the page does not answer for the API";
+}
+
+// RACKMARK_REGENERATE=1 writes the file anew; the change is then seen in the diff.
+TEST_F(SystemTest, OpenapiIsAsAgreed) {
+  const std::string file = RACKMARK_SOURCE_DIR "/tests/golden/api_v1.json";
+  const auto got = nlohmann::json::parse(get("/api/v1/openapi.json").body);
+  if (std::getenv("RACKMARK_REGENERATE") != nullptr) std::ofstream(file) << got.dump(1) << '\n';
+  std::ifstream stream(file);
+  const auto agreed = nlohmann::json::parse(stream, nullptr, false);
+  EXPECT_EQ(nlohmann::json::diff(agreed, got).dump(1), "[]")
+      << "run `RACKMARK_REGENERATE=1 api_test --gtest_filter=*OpenapiIsAsAgreed` if this is meant";
+}
+
+// Every path and method of the description is answered by a route.
+TEST_F(SystemTest, OpenapiDescribesWhatIsServed) {
+  const auto openapi = nlohmann::json::parse(get("/api/v1/openapi.json").body);
+  std::size_t operations = 0;
+  for (const auto& [path, methods] : openapi["paths"].items()) {
+    for (const auto& [method, operation] : methods.items()) {
+      ++operations;
+      EXPECT_FALSE(operation["summary"].get<std::string>().empty()) << path;
+      if (method != "get" || path == "/api/v1/events") continue;
+      std::string concrete = path;
+      if (const auto at = concrete.find("{id}"); at != std::string::npos) {
+        concrete.replace(at, 4, "999");
+      }
+      const auto reply = get(concrete);
+      EXPECT_EQ(reply.status, concrete == path ? 200 : 404) << concrete << reply.body;
+    }
+  }
+  EXPECT_GE(operations, 20u);
+  for (const auto& [name, schema] : openapi["components"]["schemas"].items()) {
+    EXPECT_TRUE(schema.is_object()) << name;
+  }
+}
+
+}  // namespace
+}  // namespace rackmark::test

@@ -1,0 +1,377 @@
+// The life of jobs and runs, through the Writer's own functions.
+#include <gmock/gmock.h>
+
+#include "tests/controller/service/fleet.hpp"
+
+namespace rackmark::service {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class LifeTest : public Fleet {};
+
+TEST_F(LifeTest, JobRunsAndItsResultIsTheHandValue) {
+  auto agent = enrol("a");
+  const auto submitted = submit(spec());
+  EXPECT_EQ(submitted.state, JobState::kQueued);
+  const auto run_id = complete_run(agent, {.steps = 4, .batch = 16, .ms = 125});
+  const auto done = job(submitted.id);
+  EXPECT_EQ(done.state, JobState::kSucceeded);
+  EXPECT_EQ(done.outcome, RunState::kSucceeded);
+  // 4 steps of 16 images in 4 x 0.125 s
+  EXPECT_NEAR(*done.headline.images_per_second, 64 / 0.5, 1e-9);
+  EXPECT_EQ(done.headline.runs, 1);
+  EXPECT_EQ(done.spec_submitted, spec());
+  ASSERT_EQ(done.runs.size(), 1U);
+  const auto& result = done.runs[0].result;
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->run_id, run_id);
+  EXPECT_EQ(result->images, 64);
+  EXPECT_NEAR(result->window_s, 0.5, 1e-12);
+  EXPECT_NEAR(*result->step.median_ms, 125, 1e-9);
+  EXPECT_EQ(result->fingerprint.size(), 64U);
+  EXPECT_EQ(result->backend, "onednn");
+  EXPECT_EQ(result->rank_times.size(), 1U);
+  EXPECT_NEAR(result->rank_times[0].compute_ms, 124, 1e-6);
+  EXPECT_FALSE(result->power_w);
+  EXPECT_FALSE(result->mfu);
+  EXPECT_THAT(agent.runs, IsEmpty());  // told to forget it
+}
+
+TEST_F(LifeTest, TransitionsKeepTimeActorAndReason) {
+  auto agent = enrol("a");
+  const auto id = submit(spec()).id;
+  complete_run(agent);
+  std::vector<std::string> states, actors;
+  const auto ran = job(id).runs.at(0);
+  for (const auto& t : ran.transitions) {
+    states.push_back(t.state);
+    actors.push_back(t.actor);
+  }
+  EXPECT_THAT(states, ElementsAre("reserved", "measuring", "collecting", "succeeded"));
+  EXPECT_THAT(actors, ElementsAre("scheduler", "agent", "agent", "agent"));
+}
+
+TEST_F(LifeTest, SucceedsOnlyWhenEveryBatchIsStored) {
+  auto agent = enrol("a");
+  const auto id = submit(spec()).id;
+  const auto run_id = start_run(agent);
+  report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 1);
+  EXPECT_EQ(run(run_id).state, RunState::kCollecting);
+  EXPECT_EQ(agent.runs.size(), 1U);  // not to be forgotten yet
+  woken.clear();
+  ASSERT_TRUE(writer->accept_events(agent.id, {batches(run_id, {})}));
+  EXPECT_EQ(run(run_id).state, RunState::kSucceeded);
+  EXPECT_THAT(woken, Contains(agent.id));  // so that it may forget
+  EXPECT_EQ(job(id).state, JobState::kSucceeded);
+  EXPECT_THAT(writer->sync_down(agent.id)->forget, ElementsAre(run_id));
+}
+
+TEST_F(LifeTest, BatchesThatNeverComeEndTheRunWithoutANumber) {
+  auto agent = enrol("a");
+  const auto id = submit(spec()).id;
+  const auto run_id = start_run(agent);
+  report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 3);
+  for (int i = 0; i < 8; ++i) {
+    sync(agent);
+    pass(10);
+  }
+  EXPECT_EQ(run(run_id).state, RunState::kFailed);
+  EXPECT_THAT(run(run_id).detail, HasSubstr("batches up to 3 never came"));
+  EXPECT_FALSE(job(id).headline.images_per_second);
+  EXPECT_EQ(reader->results({})->items.size(), 0U);
+}
+
+TEST_F(LifeTest, MissingRankIsAFailureThatIsRetried) {
+  auto agent = enrol("a");
+  auto two = spec();
+  two["resources"] = {{"workers_per_agent", 2}};
+  const auto id = submit(two).id;
+  const auto run_id = start_run(agent);
+  auto sent = batches(run_id, {.ranks = 2});
+  sent[1].events.pop_back();  // rank 1 has no summary
+  ASSERT_TRUE(writer->accept_events(agent.id, {sent}));
+  report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 2);
+  EXPECT_EQ(run(run_id).state, RunState::kFailed);
+  EXPECT_EQ(run(run_id).reason, Reason::kMissingRank);
+  EXPECT_THAT(run(run_id).detail, HasSubstr("rank 1 of 2"));
+  EXPECT_EQ(job(id).state, JobState::kRunning);
+  sync(agent);
+  ASSERT_EQ(job(id).runs.size(), 2U);
+  EXPECT_EQ(job(id).runs[1].attempt, 2);
+}
+
+TEST_F(LifeTest, RunWithoutMeasuredStepsHasNoNumber) {
+  auto agent = enrol("a");
+  const auto id = submit(spec()).id;
+  const auto run_id = start_run(agent);
+  auto sent = batches(run_id, {});
+  auto& events = sent[0].events;
+  events.erase(events.begin() + 2);  // the steps
+  ASSERT_TRUE(writer->accept_events(agent.id, {sent}));
+  report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 1);
+  EXPECT_EQ(job(id).state, JobState::kFailed);
+  EXPECT_EQ(job(id).reason, Reason::kNoValidSteps);
+  EXPECT_FALSE(job(id).headline.images_per_second);
+}
+
+TEST_F(LifeTest, TwoRanksCountAllImagesOverTheLongestWindow) {
+  auto agent = enrol("a");
+  auto two = spec();
+  two["resources"] = {{"workers_per_agent", 2}};
+  const auto id = submit(two).id;
+  const auto run_id = start_run(agent);
+  auto sent = batches(run_id, {.ranks = 2, .ms = 100});
+  sent[1].events.back()["end_ns"] = 5'000'000'000 + 500'000'000;
+  ASSERT_TRUE(writer->accept_events(agent.id, {sent}));
+  report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 2);
+  EXPECT_NEAR(*job(id).headline.images_per_second, 128 / 0.5, 1e-9);
+  EXPECT_EQ(run(run_id).result->ranks, 2);
+  EXPECT_EQ(run(run_id).result->rank_times.size(), 2U);
+}
+
+TEST_F(LifeTest, OutOfMemoryIsAnAnswer) {
+  auto agent = enrol("a");
+  const auto id = submit(spec()).id;
+  const auto run_id = start_run(agent);
+  agent.runs[run_id].memory = {{"batch_size", 16}, {"bytes_wanted", 99}};
+  report_end(agent, run_id, RunState::kOutOfMemory, Reason::kOutOfMemory, 0);
+  EXPECT_EQ(job(id).state, JobState::kFailed);
+  EXPECT_EQ(job(id).outcome, RunState::kOutOfMemory);
+  EXPECT_EQ(job(id).runs.size(), 1U);  // never retried
+  EXPECT_EQ(run(run_id).memory["bytes_wanted"], 99);
+}
+
+TEST_F(LifeTest, CrashIsRetriedAsOftenAsTheSpecSays) {
+  auto agent = enrol("a");
+  auto twice = spec();
+  twice["retries"] = 2;
+  const auto id = submit(twice).id;
+  for (int attempt = 1; attempt <= 3; ++attempt) {
+    EXPECT_EQ(job(id).state, attempt == 1 ? JobState::kQueued : JobState::kRunning);
+    const auto run_id = start_run(agent);
+    EXPECT_EQ(run(run_id).attempt, attempt);
+    report_end(agent, run_id, RunState::kFailed, Reason::kWorkerCrashed, 0);
+  }
+  EXPECT_EQ(job(id).state, JobState::kFailed);
+  EXPECT_EQ(job(id).reason, Reason::kWorkerCrashed);
+  EXPECT_EQ(job(id).runs.size(), 3U);
+}
+
+TEST_F(LifeTest, RepetitionsRunOneAfterAnotherAndTheMedianCounts) {
+  auto agent = enrol("a");
+  auto thrice = spec();
+  thrice["repetitions"] = 3;
+  const auto id = submit(thrice).id;
+  for (const double ms : {100.0, 200.0, 125.0}) complete_run(agent, {.ms = ms});
+  const auto done = job(id);
+  EXPECT_EQ(done.state, JobState::kSucceeded);
+  EXPECT_EQ(done.headline.runs, 3);
+  EXPECT_NEAR(*done.headline.images_per_second, 128, 1e-9);
+  EXPECT_EQ(done.headline.spread.kind, "runs");
+  EXPECT_EQ(done.runs[2].repetition, 3);
+}
+
+TEST_F(LifeTest, CancelOfAQueuedJobIsAtOnce) {
+  const auto id = submit(spec()).id;
+  const auto cancelled = writer->cancel(id);
+  ASSERT_TRUE(cancelled);
+  EXPECT_EQ(cancelled->state, JobState::kCancelled);
+  EXPECT_EQ(cancelled->reason, Reason::kCancelledByUser);
+  EXPECT_EQ(writer->cancel(id).error().code, ErrorCode::kConflict);
+  EXPECT_EQ(writer->cancel(99).error().code, ErrorCode::kNotFound);
+}
+
+TEST_F(LifeTest, CancelOfARunningJobWaitsForItsWorkers) {
+  auto agent = enrol("a");
+  const auto id = submit(spec()).id;
+  const auto run_id = start_run(agent);
+  woken.clear();
+  const auto asked = writer->cancel(id);
+  EXPECT_EQ(asked->state, JobState::kRunning);
+  EXPECT_TRUE(asked->cancel_requested);
+  EXPECT_THAT(woken, ElementsAre(agent.id));
+  const auto down = sync(agent).down;
+  EXPECT_THAT(down.cancel, ElementsAre(run_id));
+  EXPECT_THAT(down.wanted, IsEmpty());
+  EXPECT_TRUE(writer->cancel(id).has_value());  // again: no change
+  // However the workers died of it, it was a cancellation.
+  report_end(agent, run_id, RunState::kFailed, Reason::kWorkerCrashed, 0);
+  EXPECT_EQ(job(id).state, JobState::kCancelled);
+  EXPECT_EQ(run(run_id).state, RunState::kCancelled);
+  EXPECT_EQ(job(id).runs.size(), 1U);
+}
+
+TEST_F(LifeTest, CancelBeforeTheAgentWasToldEndsAtOnce) {
+  auto agent = enrol("a");
+  sync(agent);
+  const auto id = submit(spec()).id;
+  EXPECT_EQ(job(id).state, JobState::kRunning);  // reserved, not told yet
+  EXPECT_EQ(writer->cancel(id)->state, JobState::kCancelled);
+  EXPECT_THAT(sync(agent).down.wanted, IsEmpty());
+  EXPECT_EQ(reader->agent(agent.id)->state, "idle");
+}
+
+TEST_F(LifeTest, TimeOutIsEnforcedWhenTheAgentDoesNot) {
+  auto agent = enrol("a");
+  auto quick = spec();
+  quick["timeout_s"] = 120;
+  const auto id = submit(quick).id;
+  const auto run_id = start_run(agent);
+  for (int s = 0; s < 190; s += 10) {
+    sync(agent);
+    pass(10);
+  }
+  EXPECT_EQ(run(run_id).state, RunState::kTimeout);
+  EXPECT_EQ(job(id).outcome, RunState::kTimeout);
+  const auto down = sync(agent).down;
+  EXPECT_THAT(down.wanted, IsEmpty());                // not listed: must not run
+  EXPECT_EQ(reader->agent(agent.id)->state, "busy");  // until it is empty
+  report_end(agent, run_id, RunState::kCancelled, Reason::kNone, 0);
+  EXPECT_EQ(reader->agent(agent.id)->state, "idle");
+  EXPECT_EQ(run(run_id).state, RunState::kTimeout);
+  EXPECT_THAT(agent.runs, IsEmpty());
+}
+
+TEST_F(LifeTest, HostIsFreeOnlyWhenItIsEmpty) {
+  auto agent = enrol("a");
+  submit(spec());
+  const auto second = submit(spec()).id;
+  const auto run_id = start_run(agent);
+  auto& observed = agent.runs[run_id];
+  observed.state = RunState::kFailed;
+  observed.reason = Reason::kNanLoss;
+  observed.all_gone = false;
+  sync(agent);
+  EXPECT_EQ(run(run_id).state, RunState::kFailed);
+  EXPECT_EQ(job(second).state, JobState::kQueued);
+  observed.all_gone = true;
+  const auto down = sync(agent).down;
+  EXPECT_EQ(job(second).state, JobState::kRunning);
+  ASSERT_EQ(down.wanted.size(), 1U);
+  EXPECT_EQ(down.wanted[0].job_id, second);
+  EXPECT_THAT(down.forget, ElementsAre(run_id));
+}
+
+TEST_F(LifeTest, TerminalRunIgnoresLaterReportsAndBatches) {
+  auto agent = enrol("a");
+  submit(spec());
+  const auto run_id = complete_run(agent);
+  const auto before = json::encode(run(run_id));
+  protocol::EventBatch late;
+  late.run_id = run_id;
+  late.seq = 2;
+  const auto receipt = writer->accept_events(agent.id, {{late}});
+  EXPECT_THAT(receipt->refused_runs, ElementsAre(run_id));
+  agent.runs[run_id] = {run_id, RunState::kFailed, Reason::kNanLoss, "late"};
+  sync(agent);
+  EXPECT_EQ(json::encode(run(run_id)), before);
+  EXPECT_EQ(reader->results({})->items.size(), 1U);
+}
+
+TEST_F(LifeTest, BatchesAreTakenOnceAndInOrder) {
+  auto agent = enrol("a");
+  submit(spec());
+  const auto run_id = start_run(agent);
+  const auto batch = [&](std::int64_t seq, const std::string& text) {
+    protocol::EventBatch b;
+    b.run_id = run_id;
+    b.seq = seq;
+    b.logs = {{0, "stdout", "", text}};
+    return b;
+  };
+  const auto up_to = [&](std::vector<protocol::EventBatch> b) {
+    return writer->accept_events(agent.id, {std::move(b)})->accepted.at(0).up_to_seq;
+  };
+  EXPECT_EQ(up_to({batch(2, "two"), batch(1, "one")}), 2);
+  EXPECT_EQ(up_to({batch(1, "one again"), batch(2, "two again")}), 2);
+  EXPECT_EQ(up_to({batch(4, "four")}), 2);  // 3 is missing
+  EXPECT_EQ(up_to({batch(3, "three"), batch(4, "four")}), 4);
+  std::vector<std::string> lines;
+  const auto page = reader->logs(run_id, {}).value();
+  for (const auto& line : page.lines) lines.push_back(line.text);
+  EXPECT_THAT(lines, ElementsAre("one", "two", "three", "four"));
+}
+
+TEST_F(LifeTest, EventsOfAnotherAgentAreRefused) {
+  auto agent = enrol("a");
+  auto other = enrol("b");
+  submit(spec());
+  const auto run_id = start_run(agent);
+  protocol::EventBatch batch;
+  batch.run_id = run_id;
+  batch.seq = 1;
+  EXPECT_THAT(writer->accept_events(other.id, {{batch}})->refused_runs, ElementsAre(run_id));
+  batch.run_id = 4711;
+  EXPECT_THAT(writer->accept_events(agent.id, {{batch}})->refused_runs, ElementsAre(4711));
+}
+
+TEST_F(LifeTest, SillyEventsAreSkippedAndTheBatchIsTaken) {
+  auto agent = enrol("a");
+  submit(spec());
+  const auto run_id = start_run(agent);
+  protocol::EventBatch batch;
+  batch.run_id = run_id;
+  batch.seq = 1;
+  batch.events = {nullptr,
+                  7,
+                  "x",
+                  nlohmann::json::array(),
+                  event("steps", 0, {{"ms", "many"}}),
+                  event("steps", 0, {{"phase", "measuring"}, {"first_step", -4}, {"ms", {1}}}),
+                  event("steps", 0, {{"phase", "measuring"}, {"first_step", 1e18}, {"ms", {1}}}),
+                  event("steps", 9, {{"phase", "measuring"}, {"first_step", 0}, {"ms", {1}}}),
+                  event("steps", 0, {{"phase", "measuring"}, {"ms", {1}}, {"loss", {1, 2}}}),
+                  event("from_the_future", 0, {}),
+                  event("phase", 0, {{"phase", 5}})};
+  EXPECT_EQ(writer->accept_events(agent.id, {{batch}})->accepted.at(0).up_to_seq, 1);
+  EXPECT_THAT(reader->steps(run_id)->ranks, IsEmpty());
+}
+
+TEST_F(LifeTest, LiveProgressIsShownAndTold) {
+  auto agent = enrol("a");
+  const auto id = submit(spec()).id;
+  const auto run_id = start_run(agent);
+  auto sent = batches(run_id, {.ms = 80});
+  sent[0].events.pop_back();
+  ASSERT_TRUE(writer->accept_events(agent.id, {sent}));
+  const auto progress = run(run_id).progress;
+  EXPECT_EQ(progress.phase, "measuring");
+  EXPECT_EQ(progress.steps_done, 4);
+  EXPECT_EQ(progress.steps_planned, 4);
+  EXPECT_NEAR(*progress.images_per_second, 200, 1e-4);
+  EXPECT_NEAR(*progress.loss, 6.5, 1e-6);
+  ASSERT_EQ(live.size(), 2U);
+  EXPECT_EQ(live[0].event, "steps");
+  EXPECT_EQ(live[0].data["job_id"], id);
+  EXPECT_EQ(live[0].data["ms"].size(), 4U);
+  EXPECT_EQ(live[1].event, "logs");
+  EXPECT_EQ(live[1].data["lines"][0]["number"], 1);
+}
+
+TEST_F(LifeTest, EventsOfTheLogAreRowsInOrderAndResumable) {
+  auto agent = enrol("a");
+  const auto id = submit(spec()).id;
+  complete_run(agent);
+  const auto all = reader->events_after(0, std::nullopt, 1000);
+  ASSERT_EQ(all.size(), events.size());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(all[i].id, events[i].id);
+    EXPECT_EQ(all[i].data, events[i].data);
+  }
+  EXPECT_EQ(all.back().id, reader->newest_event_id());
+  const auto of_job = reader->events_after(all[1].id, id, 1000);
+  for (const auto& entry : of_job) EXPECT_EQ(entry.job_id, id);
+  std::vector<std::string> states;
+  for (const auto& entry : of_job) {
+    if (entry.event == "run") states.push_back(entry.data["state"]);
+  }
+  EXPECT_THAT(states, ElementsAre("reserved", "measuring", "succeeded"));
+  EXPECT_FALSE(of_job.back().data.contains("spec_submitted"));
+}
+
+}  // namespace
+}  // namespace rackmark::service

@@ -1,0 +1,136 @@
+// The main job: REST -> controller -> agent -> Open MPI worker -> SQLite -> REST, with the real programs.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { cp, truncate } from "node:fs/promises";
+import path from "node:path";
+import { smallJob, sourceDir, startFleet, until } from "../support/fleet.mjs";
+import { workersOf } from "../support/processes.mjs";
+
+let fleet;
+before(async () => (fleet = await startFleet({ agents: 1 })));
+after(() => fleet?.stop());
+
+test("a training job ends with one stored result that its own steps explain", async () => {
+  const job = await fleet.waitForJob((await fleet.submit(smallJob({ name: "main job" }))).id);
+  assert.equal(job.state, "succeeded", JSON.stringify(job.runs.at(-1)));
+  const run = job.runs.at(-1);
+  const result = run.result;
+  assert.equal(result.steps, 20);
+  assert.equal(result.images, 40);
+  assert.ok(result.images_per_second > 0);
+  assert.ok(Math.abs(result.images / result.window_s / result.images_per_second - 1) < 1e-9);
+  assert.equal(job.headline.images_per_second, result.images_per_second);
+  assert.equal(job.headline.runs, 1);
+  assert.equal(job.headline.spread.kind, "steps");
+
+  const steps = (await fleet.api("GET", `/api/v1/runs/${run.id}/steps`)).body;
+  assert.equal(steps.ranks.length, 1);
+  const [rank] = steps.ranks;
+  assert.equal(rank.ms.length, 20);
+  assert.equal(rank.warmup_ms.length, 2);
+  assert.ok(rank.loss.every((x) => Number.isFinite(x) && x >= 0) && rank.warmup_loss[0] > 1);
+  // the window holds the steps and little else
+  const inside = rank.ms.reduce((a, b) => a + b) / 1000;
+  assert.ok(inside <= result.window_s * 1.001 && inside > 0.8 * result.window_s, `${inside} s of ${result.window_s} s`);
+
+  const listed = (await fleet.api("GET", `/api/v1/results?job=${job.id}`)).body.items;
+  assert.deepEqual(listed.map((r) => r.id), [result.id]);
+  assert.match(result.fingerprint, /^[0-9a-f]{64}$/);
+  assert.equal(result.backend, "onednn");
+  assert.ok(result.environment && Object.keys(result.environment).length > 0);
+  // no power counter here: the missing number is null, not 0
+  if (result.power_w === null) assert.equal(result.joules_per_image, null);
+
+  const states = run.transitions.map((t) => t.state);
+  assert.equal(states[0], "reserved");
+  assert.equal(states.at(-1), "succeeded");
+  assert.ok(run.transitions.every((t) => t.at && t.actor));
+  assert.equal(workersOf(fleet).length, 0);
+});
+
+test("the result is in the database: it is there after the controller was killed and started again", async () => {
+  const before_ = (await fleet.api("GET", "/api/v1/results")).body.items;
+  await fleet.restartController();
+  assert.deepEqual((await fleet.api("GET", "/api/v1/results")).body.items, before_);
+});
+
+test("real pictures: a tree of JPEG files, one of them broken, trains and names the broken one", async () => {
+  const tree = path.join(fleet.dir, "data", "pictures");
+  await cp(path.join(sourceDir, "tests/golden/pictures"), tree, { recursive: true });
+  await truncate(path.join(tree, "waves/3.jpg"), 300);
+  const spec = smallJob({ batch_size: 4, input: { kind: "images", path: tree }, steps: { warmup: 2, measured: 8 } });
+  const job = await fleet.waitForJob((await fleet.submit(spec)).id);
+  assert.equal(job.state, "succeeded", JSON.stringify(job.runs.at(-1)));
+  const { result } = job.runs.at(-1);
+  assert.equal(result.pictures_broken, 1);
+  assert.deepEqual(result.broken_pictures, ["waves/3.jpg"]);
+});
+
+test("pictures outside the agent's data roots are not read", async () => {
+  const spec = smallJob({ input: { kind: "images", path: path.join(sourceDir, "tests/golden/pictures") } });
+  const job = await fleet.waitForJob((await fleet.submit(spec)).id);
+  assert.equal(job.state, "failed");
+  assert.equal(job.reason, "input_unavailable");
+  assert.equal(job.headline.images_per_second, null);
+  assert.equal(job.runs.length, 1, "a wrong path is not tried again");
+});
+
+test("two ranks on one host exchange gradients", async () => {
+  const spec = smallJob({
+    variable_update: "all_reduce",
+    resources: { workers_per_agent: 2, threads_per_worker: 1 },
+    steps: { warmup: 1, measured: 6 },
+  });
+  const job = await fleet.waitForJob((await fleet.submit(spec)).id);
+  assert.equal(job.state, "succeeded", JSON.stringify(job.runs.at(-1)));
+  const { result } = job.runs.at(-1);
+  assert.equal(result.ranks, 2);
+  assert.equal(result.images, 2 * 2 * 6);
+  assert.equal(result.rank_times.length, 2);
+  const shares = result.rank_times.reduce((sum, r) => sum + r.share_last, 0);
+  assert.ok(Math.abs(shares - 1) < 1e-9);
+});
+
+test("a batch that does not fit is an answer of its own, with the bytes", async () => {
+  const job = await fleet.waitForJob((await fleet.submit({ model: "resnet50", batch_size: 65536 })).id);
+  assert.equal(job.state, "failed");
+  assert.equal(job.outcome, "out_of_memory");
+  assert.equal(job.runs.length, 1, "out of memory is never tried again");
+  const { memory } = job.runs[0];
+  assert.equal(memory.model, "resnet50");
+  assert.equal(memory.batch_size, 65536);
+  assert.ok(memory.bytes_wanted > memory.bytes_free && memory.bytes_free > 0);
+  assert.equal(job.headline.images_per_second, null);
+});
+
+test("repetitions are runs of their own and the headline is their median", async () => {
+  const job = await fleet.waitForJob((await fleet.submit(smallJob({ repetitions: 3, steps: { warmup: 1, measured: 5 } }))).id);
+  assert.equal(job.state, "succeeded");
+  assert.deepEqual(job.runs.map((r) => r.repetition), [1, 2, 3]);
+  const sorted = job.runs.map((r) => r.result.images_per_second).sort((a, b) => a - b);
+  assert.equal(job.headline.images_per_second, sorted[1]);
+  assert.equal(job.headline.runs, 3);
+  assert.equal(job.headline.spread.kind, "runs");
+});
+
+test("a second job waits, says behind whom, and runs then", async () => {
+  const first = await fleet.submit(smallJob({ steps: { warmup: 2, measured: 60 } }));
+  const second = await fleet.submit(smallJob({ steps: { warmup: 1, measured: 3 } }));
+  const waiting = await until(async () => (await fleet.job(second.id)).waiting, { what: "a reason to wait" });
+  assert.equal(waiting.blocking_job, first.id);
+  assert.ok(waiting.detail.length > 0);
+  assert.equal((await fleet.waitForJob(second.id)).state, "succeeded");
+  const [a, b] = [await fleet.job(first.id), await fleet.job(second.id)];
+  const firstIsDone = a.runs[0].transitions.find((t) => t.state === "collecting").at;
+  assert.ok(firstIsDone <= b.runs[0].created_at, "one run at a time on an exclusive host");
+});
+
+test("no agent matches: the job says what is missing, and can be cancelled", async () => {
+  const job = await fleet.submit(smallJob({ resources: { selector: { fleet: "nowhere" } } }));
+  const waiting = await until(async () => (await fleet.job(job.id)).waiting, { what: "a reason to wait" });
+  assert.match(waiting.detail, /fleet=nowhere/);
+  assert.equal((await fleet.api("POST", `/api/v1/jobs/${job.id}:cancel`)).status, 200);
+  const over = await fleet.waitForJob(job.id);
+  assert.equal(over.state, "cancelled");
+  assert.equal((await fleet.api("POST", `/api/v1/jobs/${job.id}:cancel`)).status, 409, "terminal states never change");
+});

@@ -1,0 +1,302 @@
+// The worker under mpirun: real processes, real MPI, the fastest backend.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+constexpr const char* kMpirun =
+    "timeout -k 5 240 mpirun --allow-run-as-root --oversubscribe --bind-to none --mca pml ob1 "
+    "--mca "
+    "btl self,vader ";
+const std::string kWorker = std::string(RACKMARK_BIN_DIR) + "/rackmark-worker run ";
+
+struct Outcome {
+  int status = -1;
+  std::string out, err;
+  std::vector<json> events(const std::string& type) const {
+    std::vector<json> found;
+    std::istringstream in(out);
+    for (std::string line; std::getline(in, line);) {
+      const json event = json::parse(line, nullptr, false);
+      if (event.is_object() && event.value("type", "") == type) found.push_back(event);
+    }
+    return found;
+  }
+};
+
+class Ranks : public ::testing::Test {
+ protected:
+  Ranks() {
+    std::string name = fs::temp_directory_path() / "rackmark-mpi-XXXXXX";
+    folder_ = ::mkdtemp(name.data());
+  }
+  ~Ranks() override { fs::remove_all(folder_); }
+
+  std::string path(const std::string& name) const { return folder_ + "/" + name; }
+  std::string read(const std::string& name) const {
+    std::ifstream file(path(name), std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+  // A small ResNet-50 job with one thread a rank; returns the file's name.
+  std::string spec(const std::string& name, int workers,
+                   const json& changes = json::object()) const {
+    json s = {{"model", "resnet50"},
+              {"batch_size", 2},
+              {"image_size", 64},
+              {"steps", {{"warmup", 0}, {"measured", 3}}},
+              {"resources", {{"workers_per_agent", workers}, {"threads_per_worker", 1}}}};
+    s.merge_patch(changes);
+    std::ofstream(path(name)) << s;
+    return path(name);
+  }
+
+  Outcome run(const std::string& command) const {
+    const int status =
+        std::system((command + " >" + path("out") + " 2>" + path("err") + " </dev/null").c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read("out"),
+            read("err")};
+  }
+
+  // All trainable parameters by name.
+  std::map<std::string, std::vector<float>> dumped(const std::string& name) const {
+    const std::string bytes = read(name);
+    const json index = json::parse(read(name + ".json"));
+    std::map<std::string, std::vector<float>> parameters;
+    for (const json& p : index.at("parameters")) {
+      const auto* first =
+          reinterpret_cast<const float*>(bytes.data()) + p.at("offset").get<std::size_t>();
+      parameters[p.at("name")] = {first, first + p.at("elements").get<std::size_t>()};
+    }
+    return parameters;
+  }
+
+  // Worst relative L2 distance of any parameter; `bitwise` tells whether all are the same bits.
+  double distance(const std::string& a, const std::string& b, bool* bitwise) const {
+    const auto left = dumped(a), right = dumped(b);
+    EXPECT_EQ(left.size(), 161U);
+    *bitwise = left == right;
+    double worst = 0;
+    for (const auto& [name, values] : left) {
+      const auto& others = right.at(name);
+      double difference = 0, length = 0;
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        difference += std::pow(double{values[i]} - double{others.at(i)}, 2);
+        length += std::pow(double{values[i]}, 2);
+      }
+      EXPECT_TRUE(std::isfinite(difference)) << name;
+      worst = std::max(worst, std::sqrt(difference / length));
+    }
+    return worst;
+  }
+
+  std::string folder_;
+};
+
+TEST_F(Ranks, TwoRanksEqualOneRankWithTwoMicroBatches) {
+  const Outcome two = run(kMpirun + ("-n 2 " + kWorker) + "--spec " +
+                          spec("two.json", 2, {{"all_reduce", {{"bucket_bytes", 4194304}}}}) +
+                          " --dump-parameters " + path("two.bin"));
+  ASSERT_EQ(two.status, 0) << two.err;
+  const Outcome one = run(kWorker + "--spec " + spec("one.json", 1) +
+                          " --micro-batches 2 --dump-parameters " + path("one.bin"));
+  ASSERT_EQ(one.status, 0) << one.err;
+  bool bitwise = false;
+  EXPECT_LE(distance("two.bin", "one.bin", &bitwise), 1e-6);
+  std::printf("two ranks and two micro-batches: %s\n", bitwise ? "bitwise equal" : "equal to 1e-6");
+
+  const auto hello = two.events("hello");
+  ASSERT_EQ(hello.size(), 2U);
+  EXPECT_EQ(hello[0].at("ranks"), 2);
+  EXPECT_EQ(hello[0].at("variable_update"), "all_reduce");
+  EXPECT_TRUE(hello[0].at("libraries").contains("openmpi"));
+  const auto summaries = two.events("summary");
+  ASSERT_EQ(summaries.size(), 2U);
+  EXPECT_NE(summaries[0].at("first_loss"), summaries[1].at("first_loss")) << "ranks saw other data";
+  for (const json& summary : summaries) {
+    EXPECT_EQ(summary.at("steps"), 3);
+    EXPECT_EQ(summary.at("images"), 6);
+  }
+}
+
+TEST_F(Ranks, TheServersWeightsAreThoseOfTheBackendsOwnUpdate) {
+  const Outcome plain =
+      run(kWorker + "--spec " + spec("plain.json", 1) + " --dump-parameters " + path("plain.bin"));
+  ASSERT_EQ(plain.status, 0) << plain.err;
+  const Outcome server =
+      run(kWorker + "--spec " + spec("ps.json", 1, {{"variable_update", "parameter_server"}}) +
+          " --dump-parameters " + path("ps.bin"));
+  ASSERT_EQ(server.status, 0) << server.err;
+  bool bitwise = false;
+  EXPECT_LE(distance("plain.bin", "ps.bin", &bitwise), 1e-6);
+  std::printf("server and plain update: %s\n", bitwise ? "bitwise equal" : "equal to 1e-6");
+  EXPECT_EQ(server.events("hello").at(0).at("variable_update"),
+            "parameter_server (1 worker, colocated server)");
+}
+
+TEST_F(Ranks, MeasuredSecondsEndForAllAtTheSameStep) {
+  const Outcome outcome = run(
+      kMpirun + ("-n 2 " + kWorker) + "--spec " +
+      spec("s.json", 2,
+           {{"image_size", 32}, {"steps", {{"measured", nullptr}, {"measured_seconds", 1.5}}}}));
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const auto summaries = outcome.events("summary");
+  ASSERT_EQ(summaries.size(), 2U);
+  EXPECT_EQ(summaries[0].at("steps"), summaries[1].at("steps"));
+  EXPECT_GE(summaries[0].at("end_ns").get<double>() - summaries[0].at("start_ns").get<double>(),
+            1.4e9);
+}
+
+TEST_F(Ranks, AKilledRankEndsTheOther) {
+  const std::string command = kMpirun + ("-n 2 " + kWorker) + "--spec " +
+                              spec("long.json", 2, {{"steps", {{"measured", 100000}}}}) + " >" +
+                              path("out") + " 2>" + path("err") + " </dev/null & echo $! > " +
+                              path("pid");
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(120);
+  Outcome seen;
+  while (seen.events("steps").size() < 2 && std::chrono::steady_clock::now() < give_up) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    seen.out = read("out");
+  }
+  const auto hello = seen.events("hello");
+  ASSERT_EQ(hello.size(), 2U) << read("err");
+  const pid_t victim = hello[1].at("pid").get<pid_t>(), peer = hello[0].at("pid").get<pid_t>();
+  ASSERT_EQ(::kill(victim, SIGKILL), 0);
+  const auto killed = std::chrono::steady_clock::now();
+  while (::kill(peer, 0) == 0 &&
+         std::chrono::steady_clock::now() < killed + std::chrono::seconds(30)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  EXPECT_NE(::kill(peer, 0), 0) << "the other rank hangs";
+  EXPECT_TRUE(Outcome({0, read("out"), ""}).events("summary").empty());
+}
+
+TEST_F(Ranks, AnotherSpecOnOneRankIsRefused) {
+  const Outcome outcome = run(kMpirun + ("-n 1 " + kWorker) + "--spec " + spec("a.json", 2) +
+                              " : -n 1 " + kWorker + "--spec " + spec("b.json", 2, {{"seed", 2}}));
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_THAT(outcome.err, HasSubstr("launch_failed: rank 1 on host "));
+  EXPECT_THAT(outcome.err, HasSubstr("has another spec than rank 0"));
+  EXPECT_TRUE(outcome.events("steps").empty());
+}
+
+TEST_F(Ranks, AnotherMemoryLayoutOnOneRankIsRefused) {
+  const std::string file = spec("a.json", 2, {{"image_size", 32}});
+  const Outcome outcome =
+      run(kMpirun + ("-n 1 " + kWorker) + "--spec " + file + " --backend onednn : -n 1 " + kWorker +
+          "--spec " + file + " --backend reference");
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_THAT(outcome.err, HasSubstr("has another memory layout than rank 0"));
+  const auto failures = outcome.events("failure");
+  ASSERT_FALSE(failures.empty());
+  EXPECT_EQ(failures[0].at("reason"), "launch_failed");
+}
+
+TEST_F(Ranks, TheWrongNumberOfRanksIsRefused) {
+  const Outcome outcome = run(kWorker + "--spec " + spec("two.json", 2));
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("the spec wants 2 workers, 1 were started"));
+}
+
+TEST_F(Ranks, TfOutputComesFromRankZeroOnly) {
+  const Outcome outcome = run(kMpirun + ("-n 2 " + kWorker) + "--output tf --spec " +
+                              spec("s.json", 2, {{"image_size", 32}}));
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  std::size_t totals = 0;
+  for (std::size_t at = 0; (at = outcome.out.find("total images/sec: ", at)) != std::string::npos;
+       ++at)
+    ++totals;
+  EXPECT_EQ(totals, 1U);
+  EXPECT_THAT(outcome.out, HasSubstr("Batch size:  4 global"));
+  EXPECT_THAT(outcome.out, HasSubstr("Step\tImg/sec\ttotal_loss\n1\timages/sec: "));
+}
+
+class Learning : public Ranks, public ::testing::WithParamInterface<int> {};
+
+// 16 pictures of 4 classes (tests/golden/pictures), all of them in every batch.
+TEST_P(Learning, FixedPicturesAreLearnt) {
+  const Outcome outcome =
+      run(kWorker + "--spec " +
+          spec("learn.json", 1,
+               {{"batch_size", 16},
+                {"seed", GetParam()},
+                {"optimizer", {{"learning_rate", 0.01}}},
+                {"steps", {{"measured", 20}}},
+                {"input",
+                 {{"kind", "images"}, {"path", RACKMARK_SOURCE_DIR "/tests/golden/pictures"}}}}));
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  std::vector<double> losses;
+  for (const json& steps : outcome.events("steps")) {
+    for (const json& loss : steps.at("loss")) losses.push_back(loss.get<double>());
+  }
+  ASSERT_EQ(losses.size(), 20U);
+  double early = 0, late = 0;
+  for (std::size_t i = 0; i < 5; ++i) early += losses[i], late += losses[15 + i];
+  EXPECT_LT(late, 0.7 * early);
+  const json summary = outcome.events("summary").at(0);
+  EXPECT_EQ(summary.at("pictures_broken"), 0);
+  EXPECT_GE(summary.at("pictures_read").get<int>(), 320);
+}
+INSTANTIATE_TEST_SUITE_P(Seeds, Learning, ::testing::Values(1, 2));
+
+TEST_F(Ranks, RefusedSpecsAreOneLineEachAndRunNothing) {
+  const Outcome outcome =
+      run(kWorker + "--spec " + spec("bad.json", 1, {{"batch_sise", 3}, {"precision", "fp12"}}));
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 2) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("batch_sise"));
+  EXPECT_THAT(outcome.err, HasSubstr("fp12"));
+  std::ofstream(path("broken.json")) << "{\"model\": ";
+  EXPECT_EQ(run(kWorker + "--spec " + path("broken.json")).status, 2);
+  EXPECT_EQ(run(kWorker + "--spec " + path("absent.json")).status, 2);
+  EXPECT_EQ(run(kWorker + "--no-such-flag").status, 2);
+}
+
+TEST_F(Ranks, OutOfMemoryIsAnAnswer) {
+  const Outcome outcome =
+      run(kWorker + "--spec " + spec("huge.json", 1, {{"batch_size", 60000}, {"image_size", 224}}));
+  EXPECT_EQ(outcome.status, 3) << outcome.err;
+  const json event = outcome.events("out_of_memory").at(0);
+  EXPECT_EQ(event.at("batch_size"), 60000);
+  EXPECT_GT(event.at("bytes_wanted").get<double>(), event.at("bytes_free").get<double>());
+}
+
+TEST_F(Ranks, MissingInputIsAFailureEvent) {
+  const Outcome outcome =
+      run(kWorker + "--spec " +
+          spec("none.json", 1, {{"input", {{"kind", "images"}, {"path", path("none")}}}}));
+  EXPECT_EQ(outcome.status, 1);
+  const json event = outcome.events("failure").at(0);
+  EXPECT_EQ(event.at("reason"), "input_unavailable");
+  EXPECT_THAT(event.at("detail").get<std::string>(), HasSubstr(path("none")));
+}
+
+TEST_F(Ranks, SigtermEndsCleanly) {
+  const Outcome outcome = run("timeout --preserve-status -s TERM 4 " + kWorker + "--spec " +
+                              spec("long.json", 1, {{"steps", {{"measured", 100000}}}}));
+  EXPECT_EQ(outcome.status, 143) << outcome.err;
+  EXPECT_TRUE(outcome.events("summary").empty());
+  EXPECT_THAT(outcome.err, HasSubstr("ended by a signal"));
+}
+
+}  // namespace

@@ -1,0 +1,22 @@
+#include "worker/backend/reference/reference.hpp"
+
+namespace {
+
+// The plain backend under another name.
+class TestingBackend final : public rackmark::worker::Backend {
+ public:
+  std::string name() const override { return "testing"; }
+  std::vector<std::string> precisions() const override { return inner_->precisions(); }
+  bool usable(std::string* why_not) const override { return inner_->usable(why_not); }
+  std::unique_ptr<rackmark::worker::TrainPlan> compile(
+      const rackmark::worker::Net& net, const rackmark::worker::PlanOptions& options) override {
+    return inner_->compile(net, options);
+  }
+
+ private:
+  std::unique_ptr<Backend> inner_ = rackmark::worker::make_reference_backend();
+};
+
+}  // namespace
+
+extern "C" rackmark::worker::Backend* rackmark_make_backend() { return new TestingBackend; }

@@ -1,0 +1,254 @@
+// The parts below a plan: own kernels for every instruction set of this host, placing of buffers,
+// grouping of nodes, memory limits.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "worker/backend/memory_limit.hpp"
+#include "worker/backend/onednn/arena.hpp"
+#include "worker/backend/onednn/graph.hpp"
+#include "worker/backend/onednn/kernels/kernels.hpp"
+
+namespace rackmark::worker::onednn {
+namespace {
+
+struct Table {
+  const Kernels* kernels;
+  int block;
+};
+
+std::vector<Table> tables() {
+  std::vector<Table> all;
+  for (const int block : {8, 16})
+    for (const auto* table : {baseline_kernels(block), avx2_kernels(block), avx512_kernels(block)})
+      if (table != nullptr) all.push_back({table, block});
+  return all;
+}
+
+std::vector<float> random_values(const char* name, std::int64_t count) {
+  return uniform(name, count);
+}
+
+constexpr std::int64_t kPixels = 259;  // more than one chunk of sums, and an odd rest
+
+TEST(OnednnKernels, Moments) {
+  for (const auto& [table, block] : tables()) {
+    SCOPED_TRACE(std::string(table->isa) + " " + std::to_string(block));
+    auto x = random_values("x", kPixels * block);
+    for (float& value : x) value += 100;  // a mean much larger than the spread
+    const std::vector<float> shift(block, 99.5F);
+    std::vector<double> sums(2 * block, -1);
+    table->moments(x.data(), kPixels, shift.data(), sums.data());
+    for (int c = 0; c < block; ++c) {
+      double sum = 0, squares = 0;
+      for (std::int64_t p = 0; p < kPixels; ++p) {
+        const double d = double{x[p * block + c]} - shift[c];
+        sum += d, squares += d * d;
+      }
+      EXPECT_NEAR(sums[c], sum, 1e-4);
+      EXPECT_NEAR(sums[block + c], squares, 1e-4);
+    }
+  }
+}
+
+TEST(OnednnKernels, NormalizeAllForms) {
+  for (const auto& [table, block] : tables()) {
+    const auto x = random_values("x", kPixels * block), x2 = random_values("x2", kPixels * block);
+    const auto a = random_values("a", block), b = random_values("b", block);
+    const auto a2 = random_values("a2", block), b2 = random_values("b2", block);
+    for (const int second : {0, 1, 2}) {
+      for (const bool relu : {false, true}) {
+        std::vector<float> y(x.size(), -7);
+        NormalizePlane t{x.data(), a.data(), b.data(), nullptr, nullptr,
+                         nullptr,  y.data(), kPixels,  relu};
+        if (second > 0) t.x2 = x2.data();
+        if (second > 1) t.a2 = a2.data(), t.b2 = b2.data();
+        table->normalize(t);
+        for (std::size_t i = 0; i < y.size(); ++i) {
+          const std::size_t c = i % block;
+          double wanted = double{a[c]} * x[i] + b[c];
+          if (second == 1) wanted += x2[i];
+          if (second == 2) wanted += double{a2[c]} * x2[i] + b2[c];
+          if (relu) wanted = std::max(wanted, 0.0);
+          ASSERT_NEAR(y[i], wanted, 1e-6) << table->isa << " " << second << " " << relu;
+        }
+      }
+    }
+  }
+}
+
+TEST(OnednnKernels, ReduceAllForms) {
+  for (const auto& [table, block] : tables()) {
+    const std::int64_t count = kPixels * block;
+    const auto g = random_values("g", count), g2 = random_values("g2", count);
+    const auto x = random_values("x", count), x2 = random_values("x2", count);
+    const auto y = random_values("y", count);
+    const auto a = random_values("a", block), b = random_values("b", block);
+    const auto mean = random_values("m", block), mean2 = random_values("m2", block);
+    for (const Mask mask : {Mask::kNone, Mask::kFromAffine, Mask::kFromOutput}) {
+      for (int form = 0; form < 8; ++form) {
+        const bool two = (form & 1) != 0, join = (form & 2) != 0, store = (form & 4) != 0;
+        std::vector<float> dz(x.size(), -7);
+        std::vector<double> sums(3 * block), wanted(3 * block);
+        ReducePlane t{};
+        t.g = g.data(), t.x = x.data(), t.mean = mean.data(), t.y = y.data();
+        t.a = a.data(), t.b = b.data(), t.sums = sums.data(), t.pixels = kPixels, t.mask = mask;
+        if (two) t.g2 = g2.data();
+        if (join) t.x2 = x2.data(), t.mean2 = mean2.data();
+        if (store) t.dz = dz.data();
+        table->reduce(t);
+        for (std::int64_t i = 0; i < count; ++i) {
+          const std::int64_t c = i % block;
+          double z = g[i] + (two ? g2[i] : 0);
+          if (mask == Mask::kFromAffine && double{a[c]} * x[i] + b[c] <= 0) z = 0;
+          if (mask == Mask::kFromOutput && y[i] <= 0) z = 0;
+          if (store) {
+            ASSERT_NEAR(dz[i], z, 1e-6);
+          }
+          wanted[c] += z;
+          wanted[block + c] += z * (double{x[i]} - mean[c]);
+          if (join) wanted[2 * block + c] += z * (double{x2[i]} - mean2[c]);
+        }
+        for (int k = 0; k < (join ? 3 : 2) * block; ++k)
+          ASSERT_NEAR(sums[k], wanted[k], 1e-4) << table->isa << " form " << form;
+      }
+    }
+  }
+}
+
+TEST(OnednnKernels, GradientInPlace) {
+  for (const auto& [table, block] : tables()) {
+    const std::int64_t count = kPixels * block;
+    const auto g = random_values("g", count), x = random_values("x", count);
+    const auto a = random_values("a", block), b = random_values("b", block);
+    const auto p = random_values("p", block), q = random_values("q", block);
+    const auto r = random_values("r", block);
+    for (const bool masked : {false, true}) {
+      auto dx = g;
+      table->gradient({dx.data(), x.data(), masked ? a.data() : nullptr, b.data(), p.data(),
+                       q.data(), r.data(), dx.data(), kPixels});
+      for (std::int64_t i = 0; i < count; ++i) {
+        const std::int64_t c = i % block;
+        const bool kept = !masked || double{a[c]} * x[i] + b[c] > 0;
+        ASSERT_NEAR(dx[i], (kept ? double{p[c]} * g[i] : 0) + double{q[c]} * x[i] + r[c], 1e-6);
+      }
+    }
+  }
+}
+
+TEST(OnednnKernels, Sgd) {
+  for (const auto& [table, block] : tables()) {
+    auto w = random_values("w", 37), v = random_values("v", 37);
+    const auto w0 = w, v0 = v, g = random_values("g", 37);
+    table->sgd({w.data(), g.data(), v.data(), 37, 0.1F, 0.9F, 0.01F});
+    for (int i = 0; i < 37; ++i) {
+      const double velocity = 0.9 * v0[i] + g[i] + 0.01 * w0[i];
+      EXPECT_NEAR(v[i], velocity, 1e-6);
+      EXPECT_NEAR(w[i], w0[i] - 0.1 * velocity, 1e-6);
+    }
+  }
+}
+
+TEST(OnednnArena, BuffersThatLiveTogetherDoNotOverlap) {
+  ArenaPlan plan;
+  std::vector<std::array<int, 3>> all;  // slot, first, last
+  for (int i = 0; i < 60; ++i) {
+    const int first = (i * 7) % 20, last = first + (i * 5) % 9;
+    const int slot = plan.add(64 + (i * 977) % 5000, first);
+    plan.use(slot, last);
+    all.push_back({slot, first, last});
+  }
+  const int kept = plan.add(1000, 3);
+  plan.keep(kept);
+  all.push_back({kept, 0, 1000});
+  const std::int64_t total = plan.assign();
+  std::int64_t sum = 0;
+  for (const auto& a : all) {
+    EXPECT_EQ(plan.offset(a[0]) % 64, 0);
+    EXPECT_LE(plan.offset(a[0]) + plan.bytes(a[0]), total);
+    sum += plan.bytes(a[0]);
+    for (const auto& b : all) {
+      if (a[0] == b[0] || a[2] < b[1] || b[2] < a[1]) continue;
+      EXPECT_TRUE(plan.offset(a[0]) + plan.bytes(a[0]) <= plan.offset(b[0]) ||
+                  plan.offset(b[0]) + plan.bytes(b[0]) <= plan.offset(a[0]));
+    }
+  }
+  EXPECT_LT(total, sum / 2) << "memory is shared";
+}
+
+TEST(OnednnGraph, MergesOnlyWhatNothingElseReads) {
+  Net net("test", 8, 3);
+  const Node a = net.conv2d(net.input(), "a", {.out = 4});
+  const Node bn = net.batch_norm(a, "bn");
+  const Node relu = net.relu(bn);
+  const Node down = net.batch_norm(net.conv2d(relu, "d", {.out = 4}), "down");
+  const Node bn2 = net.batch_norm(net.conv2d(relu, "b", {.out = 4}), "bn2");
+  const Node sum = net.add(bn2, down);
+  const Node out = net.relu(sum);
+  const Node bn3 = net.batch_norm(net.conv2d(out, "c", {.out = 4}), "bn3");
+  const Node shared = net.relu(bn3);
+  const Node last = net.add(shared, bn3);  // reads bn3 too: nothing may be merged around it
+  net.loss(net.linear(net.flatten(net.adaptive_average_pool(last, {1})), "fc", {3}));
+
+  std::vector<NormGroup> groups;
+  for (const Group& group : group_nodes(net, true))
+    if (const auto* norm = std::get_if<NormGroup>(&group)) groups.push_back(*norm);
+  ASSERT_EQ(groups.size(), 3);
+  EXPECT_EQ(groups[0].norm, bn.id);
+  EXPECT_TRUE(groups[0].relu);
+  EXPECT_EQ(groups[0].output, relu.id);
+  EXPECT_EQ(groups[1].norm, bn2.id);
+  EXPECT_EQ(groups[1].second_norm, down.id);
+  EXPECT_EQ(groups[1].output, out.id);
+  EXPECT_EQ(groups[2].norm, bn3.id);
+  EXPECT_FALSE(groups[2].relu);
+  EXPECT_EQ(groups[2].output, bn3.id);
+  EXPECT_EQ(group_nodes(net, false).size(), net.nodes().size() - 1);
+}
+
+class MemoryLimitFiles : public testing::Test {
+ protected:
+  MemoryLimitFiles() {
+    char pattern[] = "/tmp/rackmark-limit-XXXXXX";
+    root_ = mkdtemp(pattern);
+    write("/proc/meminfo", "MemTotal: 9000000 kB\nMemAvailable:    8000000 kB\n");
+  }
+  ~MemoryLimitFiles() override { std::filesystem::remove_all(root_); }
+  void write(const std::string& path, const std::string& text) const {
+    const std::filesystem::path file = root_ + path;
+    std::filesystem::create_directories(file.parent_path());
+    std::ofstream(file) << text;
+  }
+  std::string root_;
+};
+
+TEST_F(MemoryLimitFiles, WithoutGroupsTheMachineLimits) {
+  const auto limit = memory_limit(root_);
+  EXPECT_EQ(limit.free_bytes, std::int64_t{8000000} * 1024);
+  EXPECT_EQ(limit.set_by, "MemAvailable");
+}
+
+TEST_F(MemoryLimitFiles, TheTightestGroupAboveLimits) {
+  write("/proc/self/cgroup", "0::/a/b\n");
+  write("/sys/fs/cgroup/a/b/memory.max", "max\n");
+  write("/sys/fs/cgroup/a/memory.max", "1000000\n");
+  write("/sys/fs/cgroup/a/memory.current", "600000\n");
+  write("/sys/fs/cgroup/a/memory.stat", "anon 5\ninactive_file 100000\n");
+  const auto limit = memory_limit(root_);
+  EXPECT_EQ(limit.free_bytes, 500000);
+  EXPECT_EQ(limit.set_by, "cgroup v2");
+}
+
+TEST_F(MemoryLimitFiles, VersionOne) {
+  write("/proc/self/cgroup", "5:cpu,memory:/job\n4:pids:/job\n0::/\n");
+  write("/sys/fs/cgroup/memory/job/memory.limit_in_bytes", "3000\n");
+  write("/sys/fs/cgroup/memory/job/memory.usage_in_bytes", "4000\n");
+  const auto limit = memory_limit(root_);
+  EXPECT_EQ(limit.free_bytes, 0) << "over the limit is nothing left, not a negative number";
+  EXPECT_EQ(limit.set_by, "cgroup v1");
+}
+
+}  // namespace
+}  // namespace rackmark::worker::onednn
