@@ -10,11 +10,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "worker/backend/ceilings.hpp"
 #include "worker/net/net.hpp"
 
 namespace rackmark::worker {
@@ -123,6 +125,28 @@ class Backend {
   virtual bool usable(std::string* why_not) const = 0;  // this host has what it needs
   // Throws OutOfMemory when the predicted arena does not fit into this process's memory limit.
   virtual std::unique_ptr<TrainPlan> compile(const Net& net, const PlanOptions& options) = 0;
+  // Bytes that compile() would take for the same arguments, planned without taking them; null: this
+  // backend cannot say. Throws as compile() for arguments that it refuses.
+  virtual std::optional<std::int64_t> predict_bytes(const Net& /*net*/,
+                                                    const PlanOptions& /*options*/) {
+    return std::nullopt;
+  }
+
+  // What this device can do with `threads` threads (0: all of this process's CPUs), measured now.
+  // A backend without an answer gives nothing.
+  virtual std::vector<Ceiling> ceilings(int /*threads*/) { return {}; }  // some seconds
+  // GFLOP/s of the fastest matrix product found in about `seconds`: the peak of MFU.
+  virtual std::optional<double> matrix_peak(const std::string& /*precision*/, int /*threads*/,
+                                            double /*seconds*/) {
+    return std::nullopt;
+  }
+  // Takes batch, threads and precision of `options`. `training` false: forward passes only. Throws
+  // OutOfMemory. Null: this backend has none.
+  virtual std::unique_ptr<BoundMeter> convolution_bound(const Net& /*net*/,
+                                                        const PlanOptions& /*options*/,
+                                                        bool /*training*/) {
+    return nullptr;
+  }
 };
 
 // Backends are plug-ins (librackmark-backend-<name>.so beside the worker) with one entry point:

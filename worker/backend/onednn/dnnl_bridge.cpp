@@ -10,6 +10,8 @@ namespace {
 constexpr auto kFloat = dnnl::memory::data_type::f32;
 constexpr auto kTraining = dnnl::prop_kind::forward_training;
 
+thread_local bool describe_only = false;  // see DescribeOnly
+
 const char* status_name(dnnl_status_t status) {
   switch (status) {
     case dnnl_out_of_memory:
@@ -62,7 +64,7 @@ typename P::primitive_desc ask_backward(const dnnl::engine& engine, const Forwar
 template <class P>
 Made make(const typename P::primitive_desc& desc) {
   Made made;
-  made.primitive = P(desc);
+  if (!describe_only) made.primitive = P(desc);
   made.scratch_bytes = static_cast<std::int64_t>(desc.scratchpad_desc().get_size());
   made.implementation = desc.impl_info_str();
   return made;
@@ -241,7 +243,7 @@ Made make_reorder(const dnnl::engine& engine, const Desc& from, const Desc& to) 
   return checked("reorder", [&] {
     const dnnl::reorder::primitive_desc desc(engine, from, engine, to, user_scratch());
     Made made;
-    made.primitive = dnnl::reorder(desc);
+    if (!describe_only) made.primitive = dnnl::reorder(desc);
     made.scratch_bytes = static_cast<std::int64_t>(desc.scratchpad_desc().get_size());
     made.implementation = desc.impl_info_str();
     made.src = from;
@@ -322,5 +324,77 @@ std::string isa_name() {
 bool prefers_blocks_of_16() { return isa_name().rfind("avx512", 0) == 0; }
 
 bool has_winograd() { return DNNL_VERSION_MAJOR < 3 && prefers_blocks_of_16(); }
+
+DescribeOnly::DescribeOnly() : before_(describe_only) { describe_only = true; }
+DescribeOnly::~DescribeOnly() { describe_only = before_; }
+
+namespace {
+
+// All implementations of one description; the plain ones only where there is no other.
+template <class P, class Describe>
+std::vector<Made> every(typename P::primitive_desc desc, const Describe& describe) {
+  std::vector<Made> all;
+  do {
+    if (!all.empty() && std::string(desc.impl_info_str()).rfind("ref", 0) == 0) break;
+    all.push_back(make<P>(desc));
+    describe(desc, all.back());
+  } while (desc.next_impl());
+  return all;
+}
+
+}  // namespace
+
+std::vector<Made> every_convolution(const dnnl::engine& engine, const ConvolutionShape& s,
+                                    ConvolutionPass pass) try {
+  const auto ask_pass = [&](auto primitive) {
+    using P = decltype(primitive);
+    return ask_backward<P>(engine, convolution_hint(engine, s), algorithm(s.kind), s.src, s.weights,
+                           s.dst, s.strides, s.pad_before, s.pad_after);
+  };
+  if (pass == ConvolutionPass::kData) {
+    return every<dnnl::convolution_backward_data>(ask_pass(dnnl::convolution_backward_data()),
+                                                  [](const auto& desc, Made& made) {
+                                                    made.src = desc.diff_src_desc();
+                                                    made.weights = desc.weights_desc();
+                                                    made.dst = desc.diff_dst_desc();
+                                                  });
+  }
+  if (pass == ConvolutionPass::kWeights) {
+    return every<dnnl::convolution_backward_weights>(ask_pass(dnnl::convolution_backward_weights()),
+                                                     [](const auto& desc, Made& made) {
+                                                       made.src = desc.src_desc();
+                                                       made.weights = desc.diff_weights_desc();
+                                                       made.dst = desc.diff_dst_desc();
+                                                     });
+  }
+  return every<dnnl::convolution_forward>(
+      ask<dnnl::convolution_forward>(engine, kTraining, algorithm(s.kind), s.src, s.weights, s.dst,
+                                     s.strides, s.pad_before, s.pad_after),
+      [](const auto& desc, Made& made) {
+        made.src = desc.src_desc();
+        made.weights = desc.weights_desc();
+        made.dst = desc.dst_desc();
+      });
+} catch (const dnnl::error& error) {
+  throw DnnlError("convolution", error);
+}
+
+Made make_matrix_product(const dnnl::engine& engine, std::int64_t m, std::int64_t n, std::int64_t k,
+                         MatrixType type) {
+  using Type = dnnl::memory::data_type;
+  return checked("matrix product", [&] {
+    const bool whole = type == MatrixType::kInt8, half = type == MatrixType::kBf16;
+    const Type left = whole ? Type::u8 : half ? Type::bf16 : Type::f32;
+    const Type right = whole ? Type::s8 : left;
+    const Type out = whole ? Type::s32 : Type::f32;
+    const auto desc = ask<dnnl::matmul>(engine, Desc({m, k}, left, Tag::ab),
+                                        Desc({k, n}, right, Tag::any), Desc({m, n}, out, Tag::ab));
+    Made made = make<dnnl::matmul>(desc);
+    made.src = desc.src_desc();
+    made.weights = desc.weights_desc();
+    made.dst = desc.dst_desc();
+    return made;
+  });
+}
 
 }  // namespace rackmark::worker::onednn

@@ -9,6 +9,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace rackmark::worker::onednn {
 
@@ -72,5 +73,30 @@ std::string library_version();  // of the library that is loaded: "2.6.3"
 std::string isa_name();         // what oneDNN uses on this host: "avx512_core_vnni"
 bool prefers_blocks_of_16();  // true with AVX-512; otherwise blocks of 8 channels are its fast ones
 bool has_winograd();          // 2.x on AVX-512
+
+// While one lives, what this thread makes is described but not built (Made::primitive is empty):
+// enough to plan memory, in a fraction of the time.
+class DescribeOnly {
+ public:
+  DescribeOnly();
+  ~DescribeOnly();
+  DescribeOnly(const DescribeOnly&) = delete;
+  DescribeOnly& operator=(const DescribeOnly&) = delete;
+
+ private:
+  bool before_;
+};
+
+// --- for measuring what the library can do at most
+enum class ConvolutionPass { kForward, kData, kWeights };
+// Every implementation that the library has for this shape (without bias), the one it would take
+// first; plain loops ("ref") only where there is no other. Never empty: throws DnnlError.
+std::vector<Made> every_convolution(const dnnl::engine& engine, const ConvolutionShape& shape,
+                                    ConvolutionPass pass);
+
+enum class MatrixType { kFp32, kBf16, kInt8 };  // results: float32, float32, int32
+// (m, k) x (k, n), plain but for the right-hand side, whose layout the library chooses.
+Made make_matrix_product(const dnnl::engine& engine, std::int64_t m, std::int64_t n, std::int64_t k,
+                         MatrixType type);
 
 }  // namespace rackmark::worker::onednn
