@@ -9,6 +9,7 @@
 #include "common/json/described.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/failure.hpp"
+#include "worker/roofline/roofline.hpp"
 #include "worker/train/engine_revision.hpp"
 #include "worker/train/run.hpp"
 #include "worker/verify/verify.hpp"
@@ -97,6 +98,27 @@ int run(int argc, char** argv) {
                     "negate-residual-gradient");
   check->add_flag("--json", verify.json, "One JSON document instead of tables");
 
+  worker::RooflineOptions roofline;
+  auto* ceilings = app.add_subcommand("roofline",
+                                      "What this device can do at most: matrix products, "
+                                      "convolutions, memory; with --model the time that the "
+                                      "convolutions of a model need alone");
+  ceilings->add_option("--threads", roofline.threads, "Default: the physical cores of this process")
+      ->check(CLI::Range(1, 4096));
+  ceilings->add_option("--backend", roofline.backend, "Default: the best one of this host");
+  ceilings->add_flag("--json", roofline.json, "One JSON document instead of lines");
+  auto* bound_of = ceilings->add_option("--model", roofline.model, "Convolution-only bound of it");
+  ceilings->add_option("--batch", roofline.batch, "Default: the model's")
+      ->needs(bound_of)
+      ->check(CLI::Range(1, 65536));
+  ceilings->add_option("--image-size", roofline.image_size, "Default: the model's")
+      ->needs(bound_of)
+      ->check(CLI::Range(8, 1024));
+  ceilings->add_option("--mode", roofline.mode, "inference: forward passes only")
+      ->needs(bound_of)
+      ->check(CLI::IsMember({"training", "inference"}))
+      ->capture_default_str();
+
   bool models_json = false;
   auto* models = app.add_subcommand("models", "The networks that a spec may name");
   models->add_flag("--json", models_json, "As JSON");
@@ -112,6 +134,7 @@ int run(int argc, char** argv) {
   options.tf_output = output == "tf";
   if (train->parsed()) return worker::run_worker(options);
   if (check->parsed()) return worker::run_verify(verify);
+  if (ceilings->parsed()) return worker::run_roofline(roofline);
   return print_models(models_json);
 }
 

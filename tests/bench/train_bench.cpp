@@ -3,7 +3,10 @@
 // frameworks and for work on kernels; real runs go through rackmark-worker.
 //
 //   rackmark-bench-train --model resnet50 --batch 16 --steps 5 [--warmup 2] [--threads N]
-//                        [--backend onednn] [--fusion F] [--image-size N] [--profile]
+//                        [--backend onednn] [--fusion F] [--image-size N] [--profile] [--bound]
+//
+// --bound measures the convolution-only bound in turns with the steps, one round a step, and prints
+// which share of it the steps reach, by medians and by least times.
 //
 // Prints one line: "<img/s of the median step> img/s median (best <img/s>) <facts>".
 #include <sys/resource.h>
@@ -26,7 +29,7 @@ namespace {
 struct Settings {
   std::string model = "resnet50", backend = "onednn", fusion;
   int batch = 16, steps = 5, warmup = 2, threads = 0, image_size = 0;
-  bool profile = false, evaluate = false;
+  bool profile = false, evaluate = false, bound = false;
 };
 
 Settings parse(int argc, char** argv) {
@@ -38,10 +41,12 @@ Settings parse(int argc, char** argv) {
                                             {"--warmup", &s.warmup},
                                             {"--threads", &s.threads},
                                             {"--image-size", &s.image_size}};
+  const std::map<std::string, bool*> flags{
+      {"--profile", &s.profile}, {"--evaluate", &s.evaluate}, {"--bound", &s.bound}};
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
-    if (name == "--profile" || name == "--evaluate") {
-      (name == "--profile" ? s.profile : s.evaluate) = true;
+    if (const auto flag = flags.find(name); flag != flags.end()) {
+      *flag->second = true;
       continue;
     }
     if (i + 1 >= argc) throw std::invalid_argument("no value after '" + name + "'");
@@ -83,6 +88,16 @@ void print_profile(TrainPlan& plan, const Batch& batch) {
   for (const auto& [pass, ms] : by_pass) std::printf("total %-60s %9.3f ms\n", pass.c_str(), ms);
 }
 
+void print_bound(const BoundMeter& meter, const std::vector<double>& sorted_seconds, int batch) {
+  const ConvolutionBound bound = meter.result();
+  const double median_ms = sorted_seconds[sorted_seconds.size() / 2] * 1e3;
+  std::printf(
+      "convolution-only bound %.1f ms = %.3f img/s (medians of %lld rounds), least times %.1f ms; "
+      "share reached %.3f by medians, %.3f by least times\n",
+      bound.ms, batch / bound.ms * 1e3, static_cast<long long>(bound.rounds), bound.best_ms,
+      bound.ms / median_ms, bound.best_ms / (sorted_seconds.front() * 1e3));
+}
+
 int run(int argc, char** argv) {
   const Settings s = parse(argc, argv);
   const Net net = build_model(s.model, s.image_size);
@@ -93,6 +108,8 @@ int run(int argc, char** argv) {
   const auto backend = load_backend(s.backend);
   const auto plan = backend->compile(net, options);
   fill_parameters(*plan);
+  const auto meter = s.bound ? backend->convolution_bound(net, options, !s.evaluate) : nullptr;
+  if (s.bound && !meter) throw std::invalid_argument("--bound: this backend has no such bound");
 
   std::mt19937 random(1);
   std::normal_distribution<float> pixel;
@@ -106,6 +123,7 @@ int run(int argc, char** argv) {
   std::vector<double> seconds, cpu_seconds;
   double first_loss = 0, loss = 0;
   for (int step = 0; step < s.warmup + s.steps; ++step) {
+    if (meter && step >= s.warmup) meter->round();
     const auto start = Clock::now();
     const double cpu_start = cpu_now();
     if (s.evaluate) {
@@ -135,6 +153,7 @@ int run(int argc, char** argv) {
       cpu_seconds[cpu_seconds.size() / 2], s.model.c_str(), s.batch, facts.threads,
       facts.fusion.c_str(), facts.isa.c_str(), static_cast<double>(facts.arena_bytes) / 1e9,
       static_cast<double>(usage.ru_maxrss) / 1e6, first_loss, loss);
+  if (meter) print_bound(*meter, seconds, s.batch);
   return 0;
 }
 

@@ -61,8 +61,9 @@ struct PlanFacts {
   int threads = 0;
 };
 
-struct OpTime {                            // one row of --profile
-  std::string node, pass, implementation;  // pass: forward, backward_data, backward_weights, update
+struct OpTime {  // one row of --profile
+  // pass: load (of the batch), forward, backward_data, backward_weights, update
+  std::string node, pass, implementation;
   double ms = 0, gflop = 0, bytes = 0;
 };
 

@@ -34,7 +34,7 @@ struct BoundRow {
 
 // The sum over all convolution nodes, with multiplicity, of the fastest direct implementation in
 // blocked layout, without reorders; no data gradient for layers fed by the input. Linear layers
-// count where they hold most of the parameters (AlexNet).
+// count where they hold most of the parameters before the main head (AlexNet).
 struct ConvolutionBound {
   double ms = 0, best_ms = 0;  // of one step: sums of medians and of least times
   std::int64_t rounds = 0;

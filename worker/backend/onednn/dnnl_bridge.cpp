@@ -330,7 +330,8 @@ DescribeOnly::~DescribeOnly() { describe_only = before_; }
 
 namespace {
 
-// All implementations of one description; the plain ones only where there is no other.
+// All implementations of one description; the plain ones only where there is no other. With 2.x
+// next_impl() reads the description and the hint again: both must outlive this call.
 template <class P, class Describe>
 std::vector<Made> every(typename P::primitive_desc desc, const Describe& describe) {
   std::vector<Made> all;
@@ -342,39 +343,61 @@ std::vector<Made> every(typename P::primitive_desc desc, const Describe& describ
   return all;
 }
 
+template <class P, class Describe, class... Args>
+std::vector<Made> every_backward(const Describe& describe, const dnnl::engine& engine,
+                                 const ConvolutionShape& s, const Args&... args) {
+  const auto hint = convolution_hint(engine, s);
+#if DNNL_VERSION_MAJOR >= 3
+  return every<P>(typename P::primitive_desc(engine, args..., hint, user_scratch()), describe);
+#else
+  const typename P::desc described(args...);
+  return every<P>(typename P::primitive_desc(described, user_scratch(), engine, hint), describe);
+#endif
+}
+
+template <class P, class Describe, class... Args>
+std::vector<Made> every_forward(const Describe& describe, const dnnl::engine& engine,
+                                const Args&... args) {
+#if DNNL_VERSION_MAJOR >= 3
+  return every<P>(typename P::primitive_desc(engine, args..., user_scratch()), describe);
+#else
+  const typename P::desc described(args...);
+  return every<P>(typename P::primitive_desc(described, user_scratch(), engine), describe);
+#endif
+}
+
 }  // namespace
 
 std::vector<Made> every_convolution(const dnnl::engine& engine, const ConvolutionShape& s,
                                     ConvolutionPass pass) try {
-  const auto ask_pass = [&](auto primitive) {
-    using P = decltype(primitive);
-    return ask_backward<P>(engine, convolution_hint(engine, s), algorithm(s.kind), s.src, s.weights,
-                           s.dst, s.strides, s.pad_before, s.pad_after);
-  };
   if (pass == ConvolutionPass::kData) {
-    return every<dnnl::convolution_backward_data>(ask_pass(dnnl::convolution_backward_data()),
-                                                  [](const auto& desc, Made& made) {
-                                                    made.src = desc.diff_src_desc();
-                                                    made.weights = desc.weights_desc();
-                                                    made.dst = desc.diff_dst_desc();
-                                                  });
+    const auto describe = [](const auto& desc, Made& made) {
+      made.src = desc.diff_src_desc();
+      made.weights = desc.weights_desc();
+      made.dst = desc.diff_dst_desc();
+    };
+    return every_backward<dnnl::convolution_backward_data>(describe, engine, s, algorithm(s.kind),
+                                                           s.src, s.weights, s.dst, s.strides,
+                                                           s.pad_before, s.pad_after);
   }
   if (pass == ConvolutionPass::kWeights) {
-    return every<dnnl::convolution_backward_weights>(ask_pass(dnnl::convolution_backward_weights()),
-                                                     [](const auto& desc, Made& made) {
-                                                       made.src = desc.src_desc();
-                                                       made.weights = desc.diff_weights_desc();
-                                                       made.dst = desc.diff_dst_desc();
-                                                     });
+    const auto describe = [](const auto& desc, Made& made) {
+      made.src = desc.src_desc();
+      made.weights = desc.diff_weights_desc();
+      made.dst = desc.diff_dst_desc();
+    };
+    return every_backward<dnnl::convolution_backward_weights>(
+        describe, engine, s, algorithm(s.kind), s.src, s.weights, s.dst, s.strides, s.pad_before,
+        s.pad_after);
   }
-  return every<dnnl::convolution_forward>(
-      ask<dnnl::convolution_forward>(engine, kTraining, algorithm(s.kind), s.src, s.weights, s.dst,
-                                     s.strides, s.pad_before, s.pad_after),
-      [](const auto& desc, Made& made) {
-        made.src = desc.src_desc();
-        made.weights = desc.weights_desc();
-        made.dst = desc.dst_desc();
-      });
+  const auto describe = [](const auto& desc, Made& made) {
+    made.src = desc.src_desc();
+    made.weights = desc.weights_desc();
+    made.dst = desc.dst_desc();
+  };
+  return every_forward<dnnl::convolution_forward>(describe, engine, kTraining, algorithm(s.kind),
+                                                  s.src, s.weights, s.dst, s.strides, s.pad_before,
+                                                  s.pad_after);
 } catch (const dnnl::error& error) {
   throw DnnlError("convolution", error);
 }

@@ -2,6 +2,8 @@
 
 #include <stdexcept>
 
+#include "worker/backend/onednn/ceilings.hpp"
+#include "worker/backend/onednn/convolution_bound.hpp"
 #include "worker/backend/onednn/dnnl_bridge.hpp"
 #include "worker/backend/onednn/plan.hpp"
 
@@ -49,11 +51,30 @@ class OnednnBackend final : public Backend {
   bool usable(std::string*) const override { return true; }  // has kernels for every CPU
 
   std::unique_ptr<TrainPlan> compile(const Net& net, const PlanOptions& options) override {
-    if (options.precision != "fp32") {
-      throw std::invalid_argument("onednn: precision '" + options.precision +
-                                  "' is not in this version yet; known: fp32");
-    }
+    check(options);
     return std::make_unique<Plan>(net, options);
+  }
+  std::optional<std::int64_t> predict_bytes(const Net& net, const PlanOptions& options) override {
+    check(options);
+    return Plan::predict_bytes(net, options);
+  }
+
+  std::vector<Ceiling> ceilings(int threads) override { return measure_ceilings(threads); }
+  std::optional<double> matrix_peak(const std::string& precision, int threads,
+                                    double seconds) override {
+    return measure_matrix_peak(precision, threads, seconds);
+  }
+  std::unique_ptr<BoundMeter> convolution_bound(const Net& net, const PlanOptions& options,
+                                                bool training) override {
+    if (options.precision != "fp32") return nullptr;
+    return make_convolution_bound(net, options, training);
+  }
+
+ private:
+  static void check(const PlanOptions& options) {
+    if (options.precision == "fp32") return;
+    throw std::invalid_argument("onednn: precision '" + options.precision +
+                                "' is not in this version yet; known: fp32");
   }
 };
 

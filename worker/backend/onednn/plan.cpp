@@ -56,7 +56,14 @@ void copy_layout(const Assembly& assembly, const Desc& from_desc, const float* f
 
 }  // namespace
 
-Plan::Plan(const Net& net, const PlanOptions& options)
+Plan::Plan(const Net& net, const PlanOptions& options) : Plan(net, options, Purpose::kRun) {}
+
+std::int64_t Plan::predict_bytes(const Net& net, const PlanOptions& options) {
+  const DescribeOnly unbuilt;
+  return Plan(net, options, Purpose::kPredict).predicted_bytes_;
+}
+
+Plan::Plan(const Net& net, const PlanOptions& options, Purpose purpose)
     : net_(net),
       options_(options),
       fusion_(parse_fusion(options.fusion)),
@@ -81,7 +88,12 @@ Plan::Plan(const Net& net, const PlanOptions& options)
   find_gradient_needs();
   const std::vector<int> order = plan_passes();
   place_parameters(order);
-  allocate(assembly_.arena.assign());
+  const std::int64_t arena_bytes = assembly_.arena.assign();
+  if (purpose == Purpose::kPredict) {
+    predicted_bytes_ = total_bytes(arena_bytes);
+    return;
+  }
+  allocate(arena_bytes);
   set_layout_key();
 }
 
@@ -181,10 +193,15 @@ void Plan::place_parameters(const std::vector<int>& order) {
   }
 }
 
+std::int64_t Plan::total_bytes(std::int64_t arena_bytes) const {
+  return 3 * block_floats_ * std::int64_t{sizeof(float)} + round_up(assembly_.scratch_bytes, 4096) +
+         arena_bytes;
+}
+
 void Plan::allocate(std::int64_t arena_bytes) {
   const std::int64_t block_bytes = block_floats_ * std::int64_t{sizeof(float)};
   const std::int64_t scratch_bytes = round_up(assembly_.scratch_bytes, 4096);
-  const std::int64_t total = 3 * block_bytes + scratch_bytes + arena_bytes;
+  const std::int64_t total = total_bytes(arena_bytes);
   const MemoryLimit limit = memory_limit();
   if (total > limit.free_bytes) throw OutOfMemory(total, limit.free_bytes);
   pages_ = std::make_unique<Pages>(total);
@@ -259,7 +276,8 @@ void Plan::load(const Batch& batch) {
 }
 
 void Plan::run_forward(Pass& pass, const Batch& batch) {
-  load(batch);
+  pass.run("input", "load", "copy", 0, 8.0 * static_cast<double>(batch.images.size()),
+           [&] { load(batch); });
   for (std::size_t i = 0; i < ops_.size(); ++i)
     if (pass.training || op_in_evaluation_[i]) ops_[i]->forward(pass);
   can_go_back_ = pass.training;

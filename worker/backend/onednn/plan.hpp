@@ -23,6 +23,8 @@ std::string fusion_text(const Fusion& fusion);
 class Plan final : public TrainPlan {
  public:
   Plan(const Net& net, const PlanOptions& options);  // throws as Backend::compile
+  // What the constructor would take from the system, without taking it.
+  static std::int64_t predict_bytes(const Net& net, const PlanOptions& options);
 
   const Net& net() const override { return net_; }
   PlanFacts facts() const override;
@@ -43,10 +45,13 @@ class Plan final : public TrainPlan {
   std::vector<OpTime> profile(const Batch& batch) override;
 
  private:
+  enum class Purpose { kRun, kPredict };
+  Plan(const Net& net, const PlanOptions& options, Purpose purpose);
   void add_ops();
   void find_gradient_needs();
   std::vector<int> plan_passes();  // parameters in the order in which backward finishes them
   void place_parameters(const std::vector<int>& order);
+  std::int64_t total_bytes(std::int64_t arena_bytes) const;
   void allocate(std::int64_t arena_bytes);
   void set_layout_key();
   void load(const Batch& batch);
@@ -66,6 +71,7 @@ class Plan final : public TrainPlan {
   std::vector<bool> op_in_evaluation_;
   std::vector<Extent> extents_;  // by parameter
   std::int64_t block_floats_ = 0;
+  std::int64_t predicted_bytes_ = 0;  // set by Purpose::kPredict
   std::string layout_key_;
   std::unique_ptr<Pages> pages_;
   float *parameters_ = nullptr, *gradients_ = nullptr, *velocities_ = nullptr;
