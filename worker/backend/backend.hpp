@@ -50,6 +50,7 @@ struct PlanOptions {
   std::string precision = "fp32";  // what the backend lists in precisions()
   std::string fusion;              // "": the backend's best
   bool dropout = true;             // false: every dropout passes all through, as verification needs
+  bool training = true;            // false: only evaluate() will be called
   std::int64_t seed = 1;           // of dropout's masks
   Faults faults;
 };
@@ -59,6 +60,7 @@ struct PlanFacts {
   std::map<std::string, std::string> libraries;  // "onednn" -> "2.6.3"
   std::int64_t arena_bytes = 0;                  // all device memory that the plan holds
   int threads = 0;
+  std::map<std::string, std::string> notes;  // what a reader of a result should know, in words
 };
 
 struct OpTime {  // one row of --profile
@@ -115,6 +117,36 @@ class TrainPlan {
   virtual std::vector<OpTime> profile(const Batch& batch) = 0;
 };
 
+// What training leaves behind, by index of Net::parameters() and Net::running_statistics(), in
+// torchvision's order of elements.
+struct TrainedValues {
+  std::vector<std::vector<float>> parameters, running;
+};
+
+struct InferOptions {
+  int batch = 1;
+  int threads = 0;                 // 0: all of this process's CPUs
+  std::string precision = "fp32";  // what the backend lists in inference_precisions()
+  std::string fusion;              // "": the backend's best
+  // int8 only, at least one: batches of `batch` pictures (NCHW) from which ranges are taken.
+  std::vector<std::vector<float>> calibration;
+};
+
+// A net that only answers: running statistics, no dropout, no auxiliary heads. Owns its memory;
+// used by one thread.
+class InferPlan {
+ public:
+  virtual ~InferPlan() = default;
+  virtual const Net& net() const = 0;
+  virtual PlanFacts facts() const = 0;
+  // batch x 3 x size x size, NCHW, alive until the call returns. Throws std::invalid_argument when
+  // the size is another one.
+  virtual void run(std::span<const float> images) = 0;
+  virtual std::vector<double> logits() const = 0;  // of the last run: batch x classes, row major
+  // Times of every operation of one run, in a separate pass.
+  virtual std::vector<OpTime> profile(std::span<const float> images) = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -147,6 +179,15 @@ class Backend {
                                                         const PlanOptions& /*options*/,
                                                         bool /*training*/) {
     return nullptr;
+  }
+
+  virtual std::vector<std::string> inference_precisions() const { return {}; }
+  // `values` is only read during the call. Throws as compile(), and std::invalid_argument for a
+  // precision that this backend or this host does not have.
+  virtual std::unique_ptr<InferPlan> compile_inference(const Net& /*net*/,
+                                                       const InferOptions& /*options*/,
+                                                       const TrainedValues& /*values*/) {
+    throw std::invalid_argument("backend " + name() + " has no inference");
   }
 };
 

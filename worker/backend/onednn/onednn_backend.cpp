@@ -5,6 +5,7 @@
 #include "worker/backend/onednn/ceilings.hpp"
 #include "worker/backend/onednn/convolution_bound.hpp"
 #include "worker/backend/onednn/dnnl_bridge.hpp"
+#include "worker/backend/onednn/inference/inference_plan.hpp"
 #include "worker/backend/onednn/plan.hpp"
 
 namespace rackmark::worker {
@@ -68,6 +69,14 @@ class OnednnBackend final : public Backend {
                                                 bool training) override {
     if (options.precision != "fp32") return nullptr;
     return make_convolution_bound(net, options, training);
+  }
+
+  std::vector<std::string> inference_precisions() const override {
+    return onednn::inference_precisions();
+  }
+  std::unique_ptr<InferPlan> compile_inference(const Net& net, const InferOptions& options,
+                                               const TrainedValues& values) override {
+    return std::make_unique<InferencePlan>(net, options, values);
   }
 
  private:

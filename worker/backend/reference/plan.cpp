@@ -51,7 +51,7 @@ ReferencePlan<T>::ReferencePlan(const Net& net, const PlanOptions& options)
   for (const auto& node : net.nodes()) {
     const std::int64_t size = options.batch * node.shape.elements();
     const bool one_value = options.batch * std::int64_t{node.shape.height} * node.shape.width < 2;
-    if (one_value && std::holds_alternative<BatchNorm>(node.layer)) {
+    if (one_value && options.training && std::holds_alternative<BatchNorm>(node.layer)) {
       throw std::invalid_argument("node '" + node.name +
                                   "': batch normalisation needs more than one value a channel");
     }

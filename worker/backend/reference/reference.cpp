@@ -2,7 +2,9 @@
 
 #include <omp.h>
 
+#include <chrono>
 #include <new>
+#include <utility>
 
 #include "worker/backend/memory_limit.hpp"
 #include "worker/backend/reference/plan.hpp"
@@ -23,6 +25,36 @@ std::unique_ptr<TrainPlan> compile_as(const Net& net, const PlanOptions& options
   }
 }
 
+// Inference through the evaluation pass of a training plan.
+class EvaluatingPlan final : public InferPlan {
+ public:
+  EvaluatingPlan(std::unique_ptr<TrainPlan> plan, const TrainedValues& values, int batch)
+      : plan_(std::move(plan)), labels_(static_cast<std::size_t>(batch)) {
+    for (std::size_t i = 0; i < net().parameters().size(); ++i) {
+      plan_->write_parameter(static_cast<int>(i), values.parameters.at(i));
+    }
+    for (std::size_t i = 0; i < net().running_statistics().size(); ++i) {
+      plan_->write_running(static_cast<int>(i), values.running.at(i));
+    }
+  }
+  const Net& net() const override { return plan_->net(); }
+  PlanFacts facts() const override { return plan_->facts(); }
+  void run(std::span<const float> images) override { plan_->evaluate({images, labels_}); }
+  std::vector<double> logits() const override { return plan_->logits(); }
+  std::vector<OpTime> profile(std::span<const float> images) override {
+    const auto start = std::chrono::steady_clock::now();
+    run(images);
+    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
+    const double gflop =
+        net().forward_flop_per_image() * static_cast<double>(labels_.size()) * 1e-9;
+    return {{"all", "forward", "plain loops", took.count(), gflop, 0}};
+  }
+
+ private:
+  std::unique_ptr<TrainPlan> plan_;
+  std::vector<std::int32_t> labels_;  // evaluation wants some
+};
+
 class ReferenceBackend final : public Backend {
  public:
   std::string name() const override { return "reference"; }
@@ -37,6 +69,17 @@ class ReferenceBackend final : public Backend {
     if (resolved.precision == "fp64") return compile_as<double>(net, resolved);
     throw std::invalid_argument("backend reference has no precision '" + resolved.precision +
                                 "', only fp32, fp64");
+  }
+
+  std::vector<std::string> inference_precisions() const override { return precisions(); }
+  std::unique_ptr<InferPlan> compile_inference(const Net& net, const InferOptions& options,
+                                               const TrainedValues& values) override {
+    PlanOptions plan;
+    plan.batch = options.batch;
+    plan.threads = options.threads;
+    plan.precision = options.precision;
+    plan.training = false;
+    return std::make_unique<EvaluatingPlan>(compile(net, plan), values, options.batch);
   }
 };
 

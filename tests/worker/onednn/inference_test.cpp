@@ -1,0 +1,197 @@
+// Inference on oneDNN against the evaluation pass of the plain backend in double.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/worker/onednn/compare.hpp"
+#include "worker/models/registry.hpp"
+
+namespace rackmark::worker {
+namespace {
+
+using test::Build;
+
+// Running statistics unlike their initial 0 and 1, so that folding them matters.
+TrainedValues make_values(const Net& net) {
+  TrainedValues values;
+  for (const Parameter& p : net.parameters()) values.parameters.push_back(initial_value(p, 1));
+  for (const RunningStatistic& s : net.running_statistics()) {
+    auto statistic = uniform("statistic:" + s.name, s.channels);
+    const bool variance = s.name.ends_with(".running_var");
+    for (float& v : statistic) v = variance ? 1.0F + 0.5F * v : 0.3F * v;
+    values.running.push_back(std::move(statistic));
+  }
+  return values;
+}
+
+std::vector<float> make_images(const Net& net, int batch, int seed) {
+  return uniform("images:" + std::to_string(seed), batch * net.nodes()[0].shape.elements());
+}
+
+std::unique_ptr<InferPlan> fast_plan(const Net& net, InferOptions options) {
+  options.threads = 2;
+  return make_onednn_backend()->compile_inference(net, options, make_values(net));
+}
+
+std::vector<double> exact_logits(const Net& net, int batch, const std::vector<float>& images,
+                                 const char* precision = "fp64") {
+  InferOptions options;
+  options.batch = batch;
+  options.threads = 2;
+  options.precision = precision;
+  auto plan = make_reference_backend()->compile_inference(net, options, make_values(net));
+  plan->run(images);
+  return plan->logits();
+}
+
+void expect_same(const Net& net, int batch, const std::string& fusion = "", double tolerance = 2e-5,
+                 const char* exact = "fp64") {
+  SCOPED_TRACE(net.model() + " batch " + std::to_string(batch) + " fusion '" + fusion + "'");
+  InferOptions options;
+  options.batch = batch;
+  options.fusion = fusion;
+  const auto plan = fast_plan(net, options);
+  for (int seed = 0; seed < 2; ++seed) {  // twice: nothing of the run before may be left
+    const auto images = make_images(net, batch, seed);
+    plan->run(images);
+    EXPECT_LT(test::relative_distance(plan->logits(), exact_logits(net, batch, images, exact)),
+              tolerance);
+  }
+}
+
+void expect_same_in_all_ways(const Build& build, int size = 12) {
+  const Net net = test::make_net(size, 5, build);
+  for (const int batch : {1, 3}) {
+    expect_same(net, batch);
+    expect_same(net, batch, "none");
+  }
+}
+
+void classify(Net& net, Node x) {
+  net.loss(net.linear(net.flatten(x), "fc", {.out = net.classes()}));
+}
+
+Node conv(Net& net, Node x, const char* name, int out, int kernel = 3, int stride = 1) {
+  return net.conv2d(x, name,
+                    {.out = out,
+                     .kernel_h = kernel,
+                     .kernel_w = kernel,
+                     .stride = stride,
+                     .pad_h = kernel / 2,
+                     .pad_w = kernel / 2});
+}
+
+TEST(Inference, FoldsBatchNormAndReluIntoConvolutions) {
+  expect_same_in_all_ways([](Net& net) {
+    Node x = net.relu(net.batch_norm(conv(net, net.input(), "a", 20), "bn_a"));
+    x = net.batch_norm(conv(net, x, "b", 9, 1), "bn_b");
+    classify(net, net.relu(conv(net, x, "c", 16)));
+  });
+}
+
+TEST(Inference, BatchNormWithoutConvolution) {
+  expect_same_in_all_ways([](Net& net) {
+    Node x = net.max_pool(conv(net, net.input(), "a", 24), {});
+    classify(net, net.relu(net.batch_norm(x, "bn")));
+  });
+}
+
+TEST(Inference, AddsIntoTheResidual) {
+  expect_same_in_all_ways([](Net& net) {
+    const Node x = net.relu(conv(net, net.input(), "a", 16));
+    Node y = net.relu(conv(net, x, "b", 16));
+    y = net.relu(net.add(net.batch_norm(conv(net, y, "c", 16), "bn"), x));
+    const Node skip = conv(net, y, "d", 32, 1, 2);
+    Node z = conv(net, conv(net, y, "e", 8, 1), "f", 32, 3, 2);
+    classify(net, net.add(z, skip));
+  });
+}
+
+// Each of these would be wrong if the sum were written over a value that somebody still reads.
+TEST(Inference, KeepsAResidualThatOthersRead) {
+  expect_same_in_all_ways([](Net& net) {
+    const Node x = net.relu(conv(net, net.input(), "a", 16));
+    const Node first = net.add(conv(net, x, "b", 16), x);  // x is read again below
+    const Node second = net.add(conv(net, first, "c", 16), x);
+    const Node third = net.add(conv(net, second, "d", 16, 1), second);  // reads what it would take
+    classify(net, net.add(third, net.max_pool(third, {.kernel = 3, .stride = 1, .pad = 1})));
+  });
+}
+
+TEST(Inference, KeepsAResidualThatADelayedConvolutionReads) {
+  expect_same_in_all_ways([](Net& net) {
+    const Node x = net.relu(conv(net, net.input(), "a", 16));
+    const Node other = conv(net, net.relu(conv(net, net.input(), "b", 16)), "c", 16);
+    const Node late = conv(net, x, "late", 16);  // would run with the last sum
+    const Node sum = net.add(other, x);
+    classify(net, net.add(late, net.relu(sum)));
+  });
+}
+
+TEST(Inference, JoinsPartsOfEvenAndUnevenWidth) {
+  expect_same_in_all_ways([](Net& net) {
+    const Node x = net.relu(conv(net, net.input(), "a", 16));
+    const Node even =
+        net.concat({net.relu(conv(net, x, "b", 16, 1)),
+                    net.max_pool(x, {.kernel = 3, .stride = 1, .pad = 1}), conv(net, x, "c", 5)});
+    const Node odd = net.concat({conv(net, even, "d", 5), x, x});
+    classify(net, net.concat({net.relu(conv(net, odd, "e", 32)), odd}));
+  });
+}
+
+TEST(Inference, PoolsOfAllKinds) {
+  expect_same_in_all_ways(
+      [](Net& net) {
+        Node x = conv(net, net.input(), "a", 12);
+        x = net.max_pool(x, {.kernel = 3, .stride = 2, .pad = 1, .ceil_mode = true});
+        x = net.average_pool(x, {.kernel = 3, .stride = 1, .pad = 1});
+        x = net.adaptive_average_pool(net.relu(x), {.out = 5});  // windows overlap
+        classify(net, net.adaptive_average_pool(x, {.out = 1}));
+      },
+      15);
+}
+
+TEST(Inference, ResponseNormDropoutAndLinearLayers) {
+  expect_same_in_all_ways([](Net& net) {
+    Node x = net.relu(conv(net, net.input(), "a", 16));
+    x = net.local_response_norm(x, {.size = 9, .alpha = 0.01, .beta = 0.75, .k = 1});
+    x = net.local_response_norm(x, {.size = 5, .alpha = 0.1, .beta = 0.5, .k = 2});
+    x = net.dropout(net.flatten(net.dropout(x, 0.3)), 0.5);
+    x = net.relu(net.linear(x, "fc1", {.out = 30}));
+    net.loss(net.linear(net.dropout(x, 0.5), "fc2", {.out = net.classes()}));
+  });
+}
+
+TEST(Inference, LayersOnTheInputItself) {
+  expect_same_in_all_ways([](Net& net) {
+    const Node x = net.relu(net.max_pool(net.input(), {}));
+    classify(net, net.add(net.relu(x), net.batch_norm(x, "bn")));
+  });
+  expect_same_in_all_ways([](Net& net) { classify(net, net.relu(net.input())); });
+  expect_same_in_all_ways([](Net& net) { classify(net, net.concat({net.input(), net.input()})); });
+}
+
+struct SmallModel {
+  const char* name;
+  int size, batch;
+};
+class InferenceModels : public testing::TestWithParam<SmallModel> {};
+TEST_P(InferenceModels, AnswersAsThePlainBackend) {
+  const auto [name, size, batch] = GetParam();
+  expect_same(build_model(name, size), batch, "", 5e-5, "fp32");
+}
+INSTANTIATE_TEST_SUITE_P(
+    All, InferenceModels,
+    testing::Values(SmallModel{"resnet50", 64, 1}, SmallModel{"resnet50", 64, 3},
+                    SmallModel{"googlenet", 64, 1}, SmallModel{"googlenet", 64, 2},
+                    SmallModel{"inception_v3", 299, 1}, SmallModel{"alexnet", 63, 2},
+                    SmallModel{"alexnet", 127, 1}, SmallModel{"cifar10", 24, 4},
+                    SmallModel{"catsdogs_original", 64, 2}, SmallModel{"catsdogs_improved", 128, 1},
+                    SmallModel{"catsdogs_deep", 128, 1}),
+    [](const auto& model) {
+      return std::string(model.param.name) + "_b" + std::to_string(model.param.batch) + "_s" +
+             std::to_string(model.param.size);
+    });
+
+}  // namespace
+}  // namespace rackmark::worker

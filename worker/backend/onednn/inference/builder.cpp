@@ -1,0 +1,182 @@
+#include "worker/backend/onednn/inference/builder.hpp"
+
+#include <cstring>
+#include <stdexcept>
+
+namespace rackmark::worker::onednn {
+
+Builder::Builder(const Net& net, const TrainedValues& values, const BuildSettings& settings,
+                 const dnnl::engine& engine, Program& program)
+    : net_(net),
+      trained_(values),
+      settings_(settings),
+      engine_(engine),
+      program_(program),
+      units_(inference_units(net, settings.merge)),
+      choice_(net, units_, settings.peaks != nullptr),
+      values_(net.nodes().size()) {
+  if (settings.peaks != nullptr) {
+    peaks_ = *settings.peaks;
+    share_peaks(net, units_, peaks_);
+  }
+}
+
+Operand Builder::build() {
+  values_[0] = {make_desc(dims(0), DataType::f32, Tag::nchw), {}, 1};
+  find_parts();
+  for (const Unit& unit : units_) add_unit(unit);
+  const int head = units_.back().output;
+  const Desc flat = make_desc({settings_.batch, info(head).shape.channels}, DataType::f32, Tag::nc);
+  if (dims_of(values_[head].desc).size() == 4) {
+    const Value plain = plain_floats(head);
+    values_[head] = {flat, plain.place, 1};
+  }
+  const Value logits = converted(head, flat, values_[head].scale, 1);
+  program_.arena().keep(logits.place.slot);
+  return {0, logits.desc, logits.place};
+}
+
+void Builder::add_unit(const Unit& unit) {
+  const Layer& layer = info(unit.node).layer;
+  if (std::holds_alternative<Conv2d>(layer) || std::holds_alternative<BatchNorm>(layer)) {
+    add_convolution(unit);
+  } else if (std::holds_alternative<Linear>(layer)) {
+    add_linear(unit);
+  } else if (std::holds_alternative<Concat>(layer)) {
+    add_concat(unit);
+  } else if (std::holds_alternative<Flatten>(layer)) {
+    add_flatten(unit);
+  } else if (std::holds_alternative<LocalResponseNorm>(layer)) {
+    add_lrn(unit);
+  } else if (std::holds_alternative<Add>(layer) || std::holds_alternative<Relu>(layer)) {
+    add_elementwise(unit);
+  } else {
+    add_pool(unit);
+  }
+}
+
+void Builder::add_convolution(const Unit& unit) {
+  const bool integer = choice_.computes(unit);
+  Value in = integer ? integers(unit.inputs[0]) : real(unit.inputs[0]);
+  Value out;
+  InferenceConvolution c;
+  ConvolutionShape& s = c.shape;
+  s.strides = {1, 1};
+  s.pad_before = s.pad_after = {0, 0};
+  if (const auto* layer = std::get_if<Conv2d>(&info(unit.node).layer)) {
+    s.strides = {layer->stride, layer->stride};
+    s.pad_before = s.pad_after = {layer->pad_h, layer->pad_w};
+  }
+  set_weights(unit, s.weights, s.bias, c.epilogue, in.scale);
+  set_output(unit, s.dst, c.epilogue, out);
+  s.src = in.desc;
+  InferenceMade made = choose(unit, c, in);
+  out.desc = made.dst;
+  if (unit.residual < 0) out.place = place_for(unit.output, out.desc);
+  finish(unit, weighted_step(unit, std::move(made), in, out, c.epilogue), out);
+}
+
+// The source as it is, unless oneDNN has only a plain loop for that layout.
+InferenceMade Builder::choose(const Unit& unit, InferenceConvolution& c, Value& in) {
+  const auto* layer = std::get_if<Conv2d>(&info(unit.node).layer);
+  const bool narrow = type_of(c.shape.src) != DataType::f32;
+  if (settings_.winograd && has_winograd() && layer != nullptr && !narrow && unit.inputs[0] != 0 &&
+      layer->kernel_h == 3 && layer->kernel_w == 3 && layer->stride == 1) {
+    c.shape.kind = ConvolutionKind::kWinograd;
+    try {
+      return make_inference_convolution(engine_, c);
+    } catch (const DnnlError& error) {
+      if (!error.unimplemented) throw;
+      c.shape.kind = ConvolutionKind::kDirect;
+    }
+  }
+  const InferenceMade as_is = make_inference_convolution(engine_, c);
+  if (!is_reference(as_is)) return as_is;
+  c.shape.src = with_type_any(in.desc, type_of(in.desc));
+  const InferenceMade free = make_inference_convolution(engine_, c);
+  if (is_reference(free)) return as_is;
+  in = reordered(info(unit.node).name, in, free.src, 1);
+  return free;
+}
+
+void Builder::add_linear(const Unit& unit) {
+  const bool integer = choice_.computes(unit);
+  const Value in = integer ? integers(unit.inputs[0]) : real(unit.inputs[0]);
+  if (dims_of(in.desc).size() != 2) {
+    throw std::invalid_argument("onednn: node '" + info(unit.node).name +
+                                "': a linear layer after '" + info(unit.inputs[0]).name +
+                                "' needs a flatten between them");
+  }
+  Value out;
+  InferenceLinear linear;
+  linear.shape.src = in.desc;
+  set_weights(unit, linear.shape.weights, linear.shape.bias, linear.epilogue, in.scale);
+  set_output(unit, linear.shape.dst, linear.epilogue, out);
+  InferenceMade made = make_inference_linear(engine_, linear);
+  out.desc = made.dst;
+  out.place = place_for(unit.output, out.desc);
+  finish(unit, weighted_step(unit, std::move(made), in, out, linear.epilogue), out);
+}
+
+void Builder::set_weights(const Unit& unit, Desc& weights, Desc& bias, Epilogue& epilogue,
+                          float in_scale) {
+  const Folded folded = fold(net_, unit, trained_);
+  const bool integer = choice_.computes(unit);
+  const DataType type = integer ? DataType::s8 : settings_.type;
+  weights = make_desc(folded.dims, type, Tag::any);
+  bias = make_desc({static_cast<std::int64_t>(folded.bias.size())}, DataType::f32, Tag::a);
+  if (!integer) {
+    if (settings_.peaks != nullptr) report_.float_layers.push_back(info(unit.node).name);
+    return;
+  }
+  ++report_.integer_layers;
+  for (const float step : quantize(folded, settings_.largest_weight).steps) {
+    epilogue.scales.push_back(step * in_scale);
+  }
+}
+
+Step Builder::weighted_step(const Unit& unit, InferenceMade made, const Value& in, const Value& out,
+                            const Epilogue& epilogue) {
+  Step step;
+  step.operands = {{DNNL_ARG_SRC, in.desc, in.place},
+                   {DNNL_ARG_DST, out.desc, out.place},
+                   weights(unit, made.weights),
+                   bias(unit, epilogue)};
+  step.bytes = traffic(in, out) + static_cast<double>(padded_bytes(made.weights));
+  double products = static_cast<double>(info(unit.node).shape.elements()) * settings_.batch;
+  for (const Parameter& parameter : net_.parameters()) {
+    if (parameter.node != unit.node || parameter.dims.size() < 2) continue;
+    products *= static_cast<double>(parameter.elements() / parameter.dims[0]);
+  }
+  step.gflop = 2e-9 * products;
+  step.made = std::move(made);
+  return step;
+}
+
+Operand Builder::weights(const Unit& unit, const Desc& desc) {
+  const auto fill = [this, unit, desc](std::byte* to) {
+    const Folded folded = fold(net_, unit, trained_);
+    const auto rank = folded.dims.size();
+    const Tag tag = rank == 5 ? Tag::goihw : rank == 4 ? Tag::oihw : Tag::ab;
+    if (choice_.computes(unit)) {
+      const IntegerWeights integers = quantize(folded, settings_.largest_weight);
+      return reorder_now(engine_, make_desc(folded.dims, DataType::s8, tag),
+                         integers.integers.data(), desc, to);
+    }
+    reorder_now(engine_, make_desc(folded.dims, DataType::f32, tag), folded.weights.data(), desc,
+                to);
+  };
+  return {DNNL_ARG_WEIGHTS, desc, program_.add_constant(padded_bytes(desc), fill)};
+}
+
+Operand Builder::bias(const Unit& unit, const Epilogue& epilogue) {
+  const std::vector<float> values = stored_bias(fold(net_, unit, trained_).bias, epilogue);
+  const auto bytes = static_cast<std::int64_t>(values.size() * sizeof(float));
+  const Desc desc = make_desc({static_cast<std::int64_t>(values.size())}, DataType::f32, Tag::a);
+  const auto fill = [values](std::byte* to) {
+    std::memcpy(to, values.data(), values.size() * sizeof(float));
+  };
+  return {DNNL_ARG_BIAS, desc, program_.add_constant(bytes, fill)};
+}
+
+}  // namespace rackmark::worker::onednn

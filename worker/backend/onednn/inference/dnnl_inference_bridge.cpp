@@ -1,0 +1,252 @@
+#include "worker/backend/onednn/inference/dnnl_inference_bridge.hpp"
+
+#include <unordered_map>
+
+namespace rackmark::worker::onednn {
+namespace {
+
+constexpr auto kInference = dnnl::prop_kind::forward_inference;
+
+template <class Make>
+InferenceMade checked(const char* call, Make make) {
+  try {
+    return make();
+  } catch (const dnnl::error& error) {
+    throw DnnlError(call, error);
+  }
+}
+
+dnnl::primitive_attr user_scratch() {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attr;
+}
+
+// 2.x describes an operation first, then asks an engine for it; 3.x does both in one call.
+template <class P, class... Args>
+typename P::primitive_desc ask(const dnnl::engine& engine, const dnnl::primitive_attr& attr,
+                               const Args&... args) {
+#if DNNL_VERSION_MAJOR >= 3
+  return typename P::primitive_desc(engine, args..., attr);
+#else
+  return typename P::primitive_desc(typename P::desc(args...), attr, engine);
+#endif
+}
+
+template <class P>
+InferenceMade make(const typename P::primitive_desc& desc) {
+  InferenceMade made;
+  made.primitive = P(desc);
+  made.scratch_bytes = static_cast<std::int64_t>(desc.scratchpad_desc().get_size());
+  made.implementation = desc.impl_info_str();
+  made.dst = desc.dst_desc();
+  return made;
+}
+
+void append_relu(dnnl::post_ops& operations) {
+#if DNNL_VERSION_MAJOR >= 3
+  operations.append_eltwise(dnnl::algorithm::eltwise_relu, 0, 0);
+#else
+  operations.append_eltwise(1, dnnl::algorithm::eltwise_relu, 0, 0);
+#endif
+}
+
+void append_sum(dnnl::post_ops& operations, const Epilogue& e) {
+#if DNNL_VERSION_MAJOR >= 3
+  operations.append_sum(e.sum_scale, 0, e.sum_type);  // before the division by dst_scale
+#else
+  operations.append_sum(e.sum_scale / e.dst_scale, e.sum_type);  // 2.x has divided already
+#endif
+}
+
+// 2.x multiplies once, by scales / dst_scale, after the bias; 3.x does as Epilogue says.
+dnnl::primitive_attr attributes(const Epilogue& e, bool grouped, InferenceMade& made) {
+  dnnl::primitive_attr attr = user_scratch();
+  dnnl::post_ops operations;
+  if (e.sum) append_sum(operations, e);
+  if (e.relu) append_relu(operations);
+  attr.set_post_ops(operations);
+  if (e.scales.empty()) return attr;
+#if DNNL_VERSION_MAJOR >= 3
+  attr.set_scales_mask(DNNL_ARG_WEIGHTS, grouped ? 3 : 1);
+  made.scales.emplace_back(DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, e.scales);
+  if (e.dst_scale != 1) {
+    attr.set_scales_mask(DNNL_ARG_DST, 0);
+    made.scales.emplace_back(DNNL_ARG_ATTR_SCALES | DNNL_ARG_DST, std::vector<float>{e.dst_scale});
+  }
+#else
+  (void)grouped;
+  (void)made;
+  std::vector<float> factors = e.scales;
+  for (float& factor : factors) factor /= e.dst_scale;
+  attr.set_output_scales(2, factors);
+#endif
+  return attr;
+}
+
+template <class P, class... Args>
+InferenceMade make_with_epilogue(const dnnl::engine& engine, const Epilogue& epilogue, bool grouped,
+                                 const Args&... args) {
+  InferenceMade scales;
+  const auto attr = attributes(epilogue, grouped, scales);
+  const auto desc = ask<P>(engine, attr, args...);
+  InferenceMade made = make<P>(desc);
+  made.src = desc.src_desc();
+  made.weights = desc.weights_desc();
+  made.bias = desc.bias_desc();
+  made.scales = std::move(scales.scales);
+  return made;
+}
+
+}  // namespace
+
+InferenceMade make_inference_convolution(const dnnl::engine& engine,
+                                         const InferenceConvolution& c) {
+  return checked("convolution inference", [&] {
+    const ConvolutionShape& s = c.shape;
+    const auto algorithm = s.kind == ConvolutionKind::kWinograd
+                               ? dnnl::algorithm::convolution_winograd
+                               : dnnl::algorithm::convolution_direct;
+    const bool grouped = dims_of(s.weights).size() == 5;
+    return make_with_epilogue<dnnl::convolution_forward>(engine, c.epilogue, grouped, kInference,
+                                                         algorithm, s.src, s.weights, s.bias, s.dst,
+                                                         s.strides, s.pad_before, s.pad_after);
+  });
+}
+
+InferenceMade make_inference_linear(const dnnl::engine& engine, const InferenceLinear& linear) {
+  return checked("inner product inference", [&] {
+    const LinearShape& s = linear.shape;
+    return make_with_epilogue<dnnl::inner_product_forward>(
+        engine, linear.epilogue, false, kInference, s.src, s.weights, s.bias, s.dst);
+  });
+}
+
+std::vector<float> stored_bias(const std::vector<float>& bias, const Epilogue& epilogue) {
+  std::vector<float> stored = bias;
+#if DNNL_VERSION_MAJOR < 3
+  if (!epilogue.scales.empty()) {
+    for (std::size_t c = 0; c < stored.size(); ++c) stored[c] /= epilogue.scales[c];
+  }
+#else
+  (void)epilogue;
+#endif
+  return stored;
+}
+
+InferenceMade make_inference_pooling(const dnnl::engine& engine, const PoolingShape& s) {
+  return checked("pooling inference", [&] {
+    const auto kind = s.kind == PoolingKind::kMax ? dnnl::algorithm::pooling_max
+                                                  : dnnl::algorithm::pooling_avg_include_padding;
+#if DNNL_VERSION_MAJOR >= 3
+    const Dims dilation(s.kernel.size(), 0);
+    const auto desc =
+        ask<dnnl::pooling_forward>(engine, user_scratch(), kInference, kind, s.src, s.dst,
+                                   s.strides, s.kernel, dilation, s.pad_before, s.pad_after);
+#else
+    const auto desc =
+        ask<dnnl::pooling_forward>(engine, user_scratch(), kInference, kind, s.src, s.dst,
+                                   s.strides, s.kernel, s.pad_before, s.pad_after);
+#endif
+    return make<dnnl::pooling_forward>(desc);
+  });
+}
+
+InferenceMade make_inference_lrn(const dnnl::engine& engine, const LrnShape& s) {
+  return checked("local response norm inference", [&] {
+    constexpr auto kAcross = dnnl::algorithm::lrn_across_channels;
+#if DNNL_VERSION_MAJOR >= 3
+    const auto desc = ask<dnnl::lrn_forward>(engine, user_scratch(), kInference, kAcross, s.src,
+                                             s.dst, s.size, s.alpha, s.beta, s.k);
+#else
+    const auto desc = ask<dnnl::lrn_forward>(engine, user_scratch(), kInference, kAcross, s.src,
+                                             s.size, s.alpha, s.beta, s.k);
+#endif
+    return make<dnnl::lrn_forward>(desc);
+  });
+}
+
+InferenceMade make_concat(const dnnl::engine& engine, const std::vector<Desc>& parts) {
+  return checked("concat", [&] {
+#if DNNL_VERSION_MAJOR >= 3
+    const dnnl::concat::primitive_desc desc(engine, 1, parts, user_scratch());
+#else
+    const dnnl::concat::primitive_desc desc(1, parts, engine, user_scratch());
+#endif
+    return make<dnnl::concat>(desc);
+  });
+}
+
+InferenceMade make_scaling_reorder(const dnnl::engine& engine, const Desc& from, const Desc& to,
+                                   float factor) {
+  return checked("reorder", [&] {
+    dnnl::primitive_attr attr = user_scratch();
+    InferenceMade made;
+    if (factor != 1) {
+#if DNNL_VERSION_MAJOR >= 3
+      attr.set_scales_mask(DNNL_ARG_SRC, 0);
+      made.scales.emplace_back(DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC, std::vector<float>{factor});
+#else
+      attr.set_output_scales(0, {factor});
+#endif
+    }
+    const dnnl::reorder::primitive_desc desc(engine, from, engine, to, attr);
+    made.primitive = dnnl::reorder(desc);
+    made.scratch_bytes = static_cast<std::int64_t>(desc.scratchpad_desc().get_size());
+    made.implementation = desc.impl_info_str();
+    made.src = from;
+    made.dst = to;
+    return made;
+  });
+}
+
+void reorder_now(const dnnl::engine& engine, const Desc& from_desc, const void* from,
+                 const Desc& to_desc, void* to) {
+  Made made = make_reorder(engine, from_desc, to_desc);
+  std::vector<std::byte> scratch(static_cast<std::size_t>(made.scratch_bytes) + 64);
+  dnnl::stream stream(engine);
+  std::unordered_map<int, dnnl::memory> arguments{
+      {DNNL_ARG_FROM, dnnl::memory(from_desc, engine, const_cast<void*>(from))},
+      {DNNL_ARG_TO, dnnl::memory(to_desc, engine, to)}};
+  if (made.scratch_bytes > 0) {
+    const Desc bytes({made.scratch_bytes}, DataType::u8, Tag::a);
+    arguments.insert({DNNL_ARG_SCRATCHPAD, dnnl::memory(bytes, engine, scratch.data())});
+  }
+  made.primitive.execute(stream, arguments);
+  stream.wait();
+}
+
+Desc make_desc(const Dims& dims, DataType type, Tag tag) { return Desc(dims, type, tag); }
+
+Dims dims_of(const Desc& desc) {
+#if DNNL_VERSION_MAJOR >= 3
+  return desc.get_dims();
+#else
+  return desc.dims();
+#endif
+}
+
+DataType type_of(const Desc& desc) {
+#if DNNL_VERSION_MAJOR >= 3
+  return desc.get_data_type();
+#else
+  return desc.data_type();
+#endif
+}
+
+Desc with_type_any(const Desc& desc, DataType type) { return Desc(dims_of(desc), type, Tag::any); }
+
+bool is_reference(const Made& made) {
+  return made.implementation.rfind("ref", 0) == 0 ||
+         made.implementation.find(":ref") != std::string::npos;
+}
+
+bool has_integer_dot_products() {
+  const std::string isa = isa_name();
+  return isa.find("vnni") != std::string::npos || isa.find("bf16") != std::string::npos ||
+         isa.find("fp16") != std::string::npos || isa.find("amx") != std::string::npos;
+}
+
+bool has_bf16() { return prefers_blocks_of_16(); }
+
+}  // namespace rackmark::worker::onednn

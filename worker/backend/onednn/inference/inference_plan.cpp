@@ -1,0 +1,150 @@
+#include "worker/backend/onednn/inference/inference_plan.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "worker/backend/onednn/inference/ranges.hpp"
+#include "worker/backend/onednn/threads.hpp"
+
+namespace rackmark::worker::onednn {
+namespace {
+
+// Pairs of unsigned 8 bit x signed 7 bit products fit into 16 bits; 8 bit ones need not.
+constexpr int kLargestWeight = 127, kLargestWeightWithoutVnni = 63;
+
+void check_sizes(const std::string& name, std::size_t got, std::int64_t wanted) {
+  if (static_cast<std::int64_t>(got) == wanted) return;
+  throw std::invalid_argument("onednn: '" + name + "' has " + std::to_string(wanted) +
+                              " values, not " + std::to_string(got));
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+}  // namespace
+
+std::vector<std::string> inference_precisions() {
+  if (has_bf16()) return {"fp32", "bf16", "int8"};
+  return {"fp32", "int8"};
+}
+
+InferencePlan::InferencePlan(const Net& net, const InferOptions& options,
+                             const TrainedValues& values)
+    : net_(net),
+      options_(options),
+      fusion_(parse_fusion(options.fusion)),
+      threads_(options.threads > 0 ? options.threads : omp_get_num_procs()) {
+  check(values);
+  const ComputeScope scope(threads_);  // primitives are made for the threads that will run them
+  const bool int8 = options_.precision == "int8";
+  Peaks peaks;
+  if (int8) peaks = calibrate(values);
+  options_.calibration.clear();
+  program_ = std::make_unique<Program>(engine_);
+  BuildSettings build = settings();
+  if (int8) build.peaks = &peaks;
+  Builder builder(net_, values, build, engine_, *program_);
+  logits_ = builder.build();
+  program_->finish();
+  if (int8) note_integers(builder.report());
+}
+
+void InferencePlan::check(const TrainedValues& values) const {
+  if (options_.batch < 1) {
+    throw std::invalid_argument("onednn: batch " + std::to_string(options_.batch) +
+                                " must be at least 1");
+  }
+  const auto known = inference_precisions();
+  if (std::find(known.begin(), known.end(), options_.precision) == known.end()) {
+    const std::string why =
+        options_.precision == "bf16" ? " (oneDNN computes bf16 only with AVX-512)" : "";
+    throw std::invalid_argument("onednn: inference in precision '" + options_.precision +
+                                "' is not possible on this host" + why +
+                                "; known: " + joined(known));
+  }
+  if (net_.heads().empty()) throw std::invalid_argument("onednn: the net has no loss");
+  check_sizes("parameters", values.parameters.size(), std::ssize(net_.parameters()));
+  check_sizes("running statistics", values.running.size(), std::ssize(net_.running_statistics()));
+  for (std::size_t i = 0; i < values.parameters.size(); ++i) {
+    const Parameter& parameter = net_.parameters()[i];
+    check_sizes(parameter.name, values.parameters[i].size(), parameter.elements());
+  }
+  for (std::size_t i = 0; i < values.running.size(); ++i) {
+    const RunningStatistic& statistic = net_.running_statistics()[i];
+    check_sizes(statistic.name, values.running[i].size(), statistic.channels);
+  }
+}
+
+BuildSettings InferencePlan::settings() const {
+  BuildSettings settings;
+  settings.batch = options_.batch;
+  settings.type = options_.precision == "bf16" ? DataType::bf16 : DataType::f32;
+  settings.merge = fusion_.norm;
+  settings.winograd = fusion_.winograd;
+  settings.largest_weight = has_integer_dot_products() ? kLargestWeight : kLargestWeightWithoutVnni;
+  return settings;
+}
+
+Peaks InferencePlan::calibrate(const TrainedValues& values) {
+  if (options_.calibration.empty()) {
+    throw std::invalid_argument("onednn: int8 needs calibration pictures");
+  }
+  for (const auto& batch : options_.calibration) check_images(batch);
+  Program exact(engine_);
+  Builder(net_, values, settings(), engine_, exact).build();
+  exact.finish();
+  return find_peaks(exact, net_.nodes().size(), options_.calibration);
+}
+
+void InferencePlan::check_images(std::span<const float> images) const {
+  check_sizes("images", images.size(), options_.batch * net_.nodes()[0].shape.elements());
+}
+
+void InferencePlan::note_integers(const BuildReport& report) {
+  const auto in_float = static_cast<int>(report.float_layers.size());
+  notes_["int8 layers"] = std::to_string(report.integer_layers) + " of " +
+                          std::to_string(report.integer_layers + in_float) +
+                          "; fp32: " + joined(report.float_layers);
+  notes_["int8 weights"] =
+      has_integer_dot_products()
+          ? "8 bits a weight, one scale an output channel"
+          : "7 bits a weight, one scale an output channel: without VNNI 8 bits could overflow the "
+            "16 bit sums of products";
+}
+
+PlanFacts InferencePlan::facts() const {
+  PlanFacts facts;
+  facts.backend = "onednn";
+  facts.isa = isa_name();
+  Fusion used = fusion_;
+  used.winograd = used.winograd && has_winograd();
+  facts.fusion = fusion_text(used);
+  facts.libraries["onednn"] = library_version();
+  facts.arena_bytes = program_->bytes();
+  facts.threads = threads_;
+  facts.notes = notes_;
+  return facts;
+}
+
+void InferencePlan::run(std::span<const float> images) {
+  check_images(images);
+  const ComputeScope scope(threads_);
+  program_->run(images.data());
+}
+
+std::vector<double> InferencePlan::logits() const {
+  const auto* first = reinterpret_cast<const float*>(program_->at(logits_.place));
+  const Dims dims = dims_of(logits_.desc);
+  return {first, first + dims[0] * dims[1]};
+}
+
+std::vector<OpTime> InferencePlan::profile(std::span<const float> images) {
+  check_images(images);
+  const ComputeScope scope(threads_);
+  return program_->profile(images.data());
+}
+
+}  // namespace rackmark::worker::onednn

@@ -1,0 +1,74 @@
+#include "worker/backend/onednn/inference/integers.hpp"
+
+#include <algorithm>
+
+namespace rackmark::worker::onednn {
+
+bool keeps_integers(const Layer& layer) {
+  return std::holds_alternative<MaxPool>(layer) || std::holds_alternative<AveragePool>(layer) ||
+         std::holds_alternative<Concat>(layer) || std::holds_alternative<Flatten>(layer);
+}
+
+IntegerChoice::IntegerChoice(const Net& net, const std::vector<Unit>& units, bool integers)
+    : net_(net),
+      non_negative_(net.nodes().size(), false),
+      computes_(net.nodes().size(), false),
+      stores_(net.nodes().size(), false) {
+  if (!integers) return;
+  find_signs(units);
+  for (const Unit& unit : units) {
+    const Layer& layer = net.nodes()[unit.node].layer;
+    const bool weights =
+        std::holds_alternative<Conv2d>(layer) || std::holds_alternative<Linear>(layer);
+    computes_[unit.output] =
+        weights && non_negative_[unit.inputs[0]] && unit.output != units.back().output;
+  }
+  find_stores(units);
+}
+
+void IntegerChoice::find_signs(const std::vector<Unit>& units) {
+  for (const Unit& unit : units) {
+    const Layer& layer = net_.nodes()[unit.node].layer;
+    const bool mixes_signs = std::holds_alternative<Conv2d>(layer) ||
+                             std::holds_alternative<Linear>(layer) ||
+                             std::holds_alternative<BatchNorm>(layer);
+    const bool from_non_negative = std::all_of(unit.inputs.begin(), unit.inputs.end(),
+                                               [&](int i) { return non_negative_[i]; });
+    non_negative_[unit.output] =
+        unit.relu || std::holds_alternative<Relu>(layer) || (!mixes_signs && from_non_negative);
+  }
+}
+
+void IntegerChoice::find_stores(const std::vector<Unit>& units) {
+  for (auto unit = units.rbegin(); unit != units.rend(); ++unit) {
+    const bool computes = computes_[unit->output];
+    if (!computes && !stores_[unit->output]) continue;
+    const Layer& layer = net_.nodes()[unit->node].layer;
+    if (!computes && !keeps_integers(layer)) {
+      stores_[unit->output] = false;  // made in float; its reader converts
+      continue;
+    }
+    for (const int input : unit->inputs) stores_[input] = true;
+    if (unit->residual >= 0 && stores_[unit->output]) stores_[unit->residual] = true;
+  }
+}
+
+void share_peaks(const Net& net, const std::vector<Unit>& units, Peaks& peaks) {
+  // Chains of pools and joins settle in as many rounds as they are long.
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (const Unit& unit : units) {
+      if (!keeps_integers(net.nodes()[unit.node].layer)) continue;
+      float widest = peaks[unit.output];
+      for (const int input : unit.inputs) widest = std::max(widest, peaks[input]);
+      const auto raise = [&](int value) {
+        changed = changed || peaks[value] < widest;
+        peaks[value] = widest;
+      };
+      raise(unit.output);
+      for (const int input : unit.inputs) raise(input);
+    }
+  }
+}
+
+}  // namespace rackmark::worker::onednn
