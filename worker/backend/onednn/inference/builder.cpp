@@ -4,6 +4,26 @@
 #include <stdexcept>
 
 namespace rackmark::worker::onednn {
+namespace {
+
+// Plain loops, or a matrix product with the picture unfolded before it.
+bool is_slow(const Made& made) {
+  return is_reference(made) || made.implementation.find("gemm") != std::string::npos;
+}
+
+// Nothing where oneDNN has no vector kernel.
+std::optional<InferenceMade> try_convolution(const dnnl::engine& engine,
+                                             const InferenceConvolution& c) {
+  try {
+    InferenceMade made = make_inference_convolution(engine, c);
+    if (!is_slow(made)) return made;
+  } catch (const DnnlError& error) {
+    if (!error.unimplemented) throw;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 Builder::Builder(const Net& net, const TrainedValues& values, const BuildSettings& settings,
                  const dnnl::engine& engine, Program& program)
@@ -76,27 +96,34 @@ void Builder::add_convolution(const Unit& unit) {
   finish(unit, weighted_step(unit, std::move(made), in, out, c.epilogue), out);
 }
 
-// The source as it is, unless oneDNN has only a plain loop for that layout.
+// The layout that the source has and the one that oneDNN likes best for the result, unless it has
+// no vector kernel for them: then the result blocked by channel, then the source moved.
 InferenceMade Builder::choose(const Unit& unit, InferenceConvolution& c, Value& in) {
-  const auto* layer = std::get_if<Conv2d>(&info(unit.node).layer);
-  const bool narrow = type_of(c.shape.src) != DataType::f32;
-  if (settings_.winograd && has_winograd() && layer != nullptr && !narrow && unit.inputs[0] != 0 &&
-      layer->kernel_h == 3 && layer->kernel_w == 3 && layer->stride == 1) {
-    c.shape.kind = ConvolutionKind::kWinograd;
-    try {
-      return make_inference_convolution(engine_, c);
-    } catch (const DnnlError& error) {
-      if (!error.unimplemented) throw;
-      c.shape.kind = ConvolutionKind::kDirect;
-    }
-  }
+  if (auto winograd = choose_winograd(unit, c)) return *std::move(winograd);
   const InferenceMade as_is = make_inference_convolution(engine_, c);
-  if (!is_reference(as_is)) return as_is;
-  c.shape.src = with_type_any(in.desc, type_of(in.desc));
-  const InferenceMade free = make_inference_convolution(engine_, c);
-  if (is_reference(free)) return as_is;
-  in = reordered(info(unit.node).name, in, free.src, 1);
-  return free;
+  if (!is_slow(as_is)) return as_is;
+  InferenceConvolution other = c;
+  if (unit.residual < 0 && type_of(c.shape.src) == settings_.type) {
+    other.shape.dst = picture(unit.output, settings_.type);
+    if (auto blocked = try_convolution(engine_, other)) return *std::move(blocked);
+    other.shape.dst = c.shape.dst;
+  }
+  other.shape.src = with_type_any(in.desc, type_of(in.desc));
+  auto moved = try_convolution(engine_, other);
+  if (!moved) return as_is;
+  in = reordered(info(unit.node).name, in, moved->src, 1);
+  return *std::move(moved);
+}
+
+// By shape, never by timing, as in training: all ranks and runs choose alike.
+std::optional<InferenceMade> Builder::choose_winograd(const Unit& unit, InferenceConvolution c) {
+  const auto* layer = std::get_if<Conv2d>(&info(unit.node).layer);
+  const bool fits = layer != nullptr && layer->kernel_h == 3 && layer->kernel_w == 3 &&
+                    layer->stride == 1 && unit.inputs[0] != 0;
+  const bool wanted = settings_.winograd && has_winograd();
+  if (!wanted || !fits || type_of(c.shape.src) != DataType::f32) return std::nullopt;
+  c.shape.kind = ConvolutionKind::kWinograd;
+  return try_convolution(engine_, c);
 }
 
 void Builder::add_linear(const Unit& unit) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,7 +29,7 @@ struct BuildReport {
 
 class Builder {
  public:
-  // All arguments outlive the program's finish().
+  // All arguments, and the builder itself, outlive the program's finish(): constants are made then.
   Builder(const Net& net, const TrainedValues& values, const BuildSettings& settings,
           const dnnl::engine& engine, Program& program);
   // Returns where the logits will be: (batch, classes) of float.
@@ -47,6 +48,7 @@ class Builder {
   void add_convolution(const Unit& unit);
   void add_linear(const Unit& unit);
   InferenceMade choose(const Unit& unit, InferenceConvolution& c, Value& in);
+  std::optional<InferenceMade> choose_winograd(const Unit& unit, InferenceConvolution c);
   void set_output(const Unit& unit, Desc& dst, Epilogue& epilogue, Value& out);
   void set_weights(const Unit& unit, Desc& weights, Desc& bias, Epilogue& epilogue, float in_scale);
   Step weighted_step(const Unit& unit, InferenceMade made, const Value& in, const Value& out,

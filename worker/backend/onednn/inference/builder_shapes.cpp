@@ -68,13 +68,18 @@ void Builder::add_pool(const Unit& unit) {
   if (!set_pool(shape, info(unit.node).layer, info(input).shape, info(unit.output).shape)) {
     return add_uneven_pool(unit);
   }
-  const Value in = as_stored(input, unit.output);
-  Value out;
+  Value in = as_stored(input, unit.output), out;
   out.scale = in.scale;
   shape.src = in.desc;
   shape.dst = make_desc(dims(unit.output), type_of(in.desc), Tag::any);
   Step step;
   step.made = make_inference_pooling(engine_, shape);
+  if (step.made.implementation.find("jit") == std::string::npos &&
+      type_of(in.desc) == settings_.type && input != 0) {
+    in = converted(input, picture(input, settings_.type), 1, 1);
+    shape.src = in.desc;
+    step.made = make_inference_pooling(engine_, shape);
+  }
   out.desc = step.made.dst;
   out.place = place_for(unit.output, out.desc);
   step.operands = {{DNNL_ARG_SRC, in.desc, in.place}, {DNNL_ARG_DST, out.desc, out.place}};

@@ -94,7 +94,8 @@ Peaks InferencePlan::calibrate(const TrainedValues& values) {
   }
   for (const auto& batch : options_.calibration) check_images(batch);
   Program exact(engine_);
-  Builder(net_, values, settings(), engine_, exact).build();
+  Builder builder(net_, values, settings(), engine_, exact);
+  builder.build();
   exact.finish();
   return find_peaks(exact, net_.nodes().size(), options_.calibration);
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <stdexcept>
 
 namespace rackmark::worker::onednn {
 namespace {
@@ -48,6 +50,10 @@ Peaks find_peaks(Program& program, std::size_t values,
       const auto [first, count] = values_of(step, at);
       const auto [low, high] = std::minmax_element(first, first + count);
       largest[step.value] = std::max({largest[step.value], *high, -*low});
+      if (!std::isfinite(std::accumulate(first, first + count, 0.0F))) {
+        throw std::invalid_argument("onednn: node '" + step.node +
+                                    "' gives values that are not finite: no range for int8");
+      }
       negative[step.value] = negative[step.value] || *low < 0;
     });
   }
