@@ -1,9 +1,8 @@
 // Inference on oneDNN against the evaluation pass of the plain backend in double.
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "tests/worker/onednn/compare.hpp"
+#include "worker/backend/onednn/inference/ranges.hpp"
 #include "worker/models/registry.hpp"
 
 namespace rackmark::worker {
@@ -45,7 +44,7 @@ std::vector<double> exact_logits(const Net& net, int batch, const std::vector<fl
 }
 
 void expect_same(const Net& net, int batch, const std::string& fusion = "", double tolerance = 2e-5,
-                 const char* exact = "fp64") {
+                 const char* exact = "fp64", int runs = 2) {
   SCOPED_TRACE(net.model() + " batch " + std::to_string(batch) + " fusion '" + fusion + "'");
   InferOptions options;
   options.batch = batch;
@@ -169,6 +168,84 @@ TEST(Inference, LayersOnTheInputItself) {
   });
   expect_same_in_all_ways([](Net& net) { classify(net, net.relu(net.input())); });
   expect_same_in_all_ways([](Net& net) { classify(net, net.concat({net.input(), net.input()})); });
+}
+
+// --- int8
+
+// As expect_same, with ranges from other pictures than those that are asked about.
+double distance_of_int8(const Net& net, int batch) {
+  InferOptions options;
+  options.batch = batch;
+  options.precision = "int8";
+  for (int i = 0; i < 4; ++i) options.calibration.push_back(make_images(net, batch, 100 + i));
+  const auto plan = fast_plan(net, options);
+  EXPECT_NE(plan->facts().notes.at("int8 layers").find("fp32: "), std::string::npos);
+  const auto images = make_images(net, batch, 7);
+  plan->run(images);
+  return test::relative_distance(plan->logits(), exact_logits(net, batch, images));
+}
+
+// Few layers, so that 7 bits cost some hundredths; a wrong scale costs all.
+constexpr double kFewRoundings = 0.05;
+
+TEST(InferenceInt8, ConvolutionsPoolsAndJoins) {
+  const Net net = test::make_net(17, 6, [](Net& n) {
+    Node x = n.relu(n.batch_norm(conv(n, n.input(), "a", 16), "bn_a"));
+    x = n.max_pool(x, {.kernel = 3, .stride = 2, .pad = 1, .ceil_mode = true});
+    const Node wide = n.relu(conv(n, x, "b", 24, 1));
+    const Node three = n.relu(conv(n, n.relu(conv(n, x, "c", 8, 1)), "d", 5));
+    const Node pool = n.average_pool(x, {.kernel = 3, .stride = 1, .pad = 1});
+    x = n.concat({wide, three, pool});
+    x = n.relu(conv(n, x, "e", 32));
+    classify(n, n.adaptive_average_pool(x, {.out = 1}));
+  });
+  for (const int batch : {1, 3}) EXPECT_LT(distance_of_int8(net, batch), kFewRoundings) << batch;
+}
+
+// The residual is unsigned in the first sum, signed in the second, float in the last.
+TEST(InferenceInt8, SumsWithResidualsOfEverySign) {
+  const Net net = test::make_net(12, 6, [](Net& n) {
+    const Node x = n.relu(conv(n, n.input(), "a", 16));
+    Node y = n.relu(conv(n, x, "b", 16));
+    y = n.relu(n.add(n.batch_norm(conv(n, y, "c", 16), "bn"), x));
+    const Node skip = conv(n, y, "d", 32, 1, 2);
+    Node z = n.relu(conv(n, y, "e", 8, 1));
+    z = n.relu(n.add(conv(n, z, "f", 32, 3, 2), skip));
+    const Node last = n.relu(conv(n, z, "g", 16, 1));
+    classify(n, n.relu(n.add(conv(n, last, "h", 32), z)));
+  });
+  for (const int batch : {1, 3}) EXPECT_LT(distance_of_int8(net, batch), kFewRoundings) << batch;
+}
+
+TEST(InferenceInt8, LinearLayersAndResponseNorm) {
+  const Net net = test::make_net(12, 6, [](Net& n) {
+    Node x = n.relu(conv(n, n.input(), "a", 16));
+    x = n.local_response_norm(n.max_pool(x, {}), {.size = 5, .alpha = 0.1});
+    x = n.flatten(n.relu(conv(n, x, "b", 8)));
+    x = n.relu(n.linear(n.dropout(x, 0.5), "fc1", {.out = 40}));
+    n.loss(n.linear(x, "fc2", {.out = n.classes()}));
+  });
+  for (const int batch : {1, 3}) EXPECT_LT(distance_of_int8(net, batch), kFewRoundings) << batch;
+}
+
+TEST(InferenceInt8, RefusesWithoutCalibrationAndUnknownPrecisions) {
+  const Net net = test::make_net(12, 6, [](Net& n) { classify(n, conv(n, n.input(), "a", 4)); });
+  InferOptions options;
+  options.precision = "int8";
+  EXPECT_THROW(fast_plan(net, options), std::invalid_argument);
+  options.calibration = {std::vector<float>(5)};
+  EXPECT_THROW(fast_plan(net, options), std::invalid_argument);
+  options.precision = "fp8";
+  EXPECT_THROW(fast_plan(net, options), std::invalid_argument);
+}
+
+TEST(InferenceInt8, ClipsOutliersOnly) {
+  std::vector<double> even(2048, 1.0);
+  EXPECT_GT(onednn::best_peak(even, 8.0F, 255), 7.8F);
+  std::vector<double> lone(2048, 0.0);
+  std::fill(lone.begin(), lone.begin() + 512, 1e6);
+  lone.back() = 1;
+  EXPECT_LT(onednn::best_peak(lone, 8.0F, 255), 2.2F);
 }
 
 struct SmallModel {
