@@ -127,8 +127,14 @@ class NormOp final : public Op {
     norms_[0].plan(assembly, group_.norm);
     if (group_.second_norm >= 0) norms_[1].plan(assembly, group_.second_norm);
     if (group_.residual >= 0) residual_slot_ = assembly.use(group_.residual);
-    assembly.define(group_.output, assembly.picture(shape));
-    y_slot_ = assembly.values[group_.output].slot;
+    if (assembly.placements[group_.output].concat >= 0)
+      assembly.define_in_place(group_.output);
+    else
+      assembly.define(group_.output, assembly.picture(shape));
+    const Value& value = assembly.values[group_.output];
+    y_slot_ = value.slot;
+    y_offset_ = value.offset;
+    y_image_stride_ = value.is_view() ? value.image_stride : blocks_ * plane_floats();
     bytes_ = static_cast<double>(padded_bytes(assembly.values[group_.output].desc));
     assembly.need_scratch(planes_ * 3 * block_ * static_cast<std::int64_t>(sizeof(double)));
   }
@@ -145,7 +151,8 @@ class NormOp final : public Op {
     // turns it into its own dx at the end; only a lone norm can write its dx there at once.
     stores_dz_ = joins || second_gradient_slot_ >= 0;
     norms_[0].dx_slot = gradient_slot_;
-    if (joins) norms_[0].dx_slot = assembly.add_buffer(assembly.arena.bytes(gradient_slot_));
+    if (joins || assembly.values[group_.output].is_view())
+      norms_[0].dx_slot = assembly.add_buffer(padded_bytes(assembly.values[group_.output].desc));
     if (norms_.size() > 1) norms_[1].dx_slot = gradient_slot_;
     if (has_residual() && assembly.values[group_.residual].needs_gradient)
       assembly.values[group_.residual].gradients.push_back(gradient_slot_);
@@ -201,6 +208,10 @@ class NormOp final : public Op {
  private:
   bool has_residual() const { return group_.residual >= 0; }
   std::int64_t plane_floats() const { return pixels_ * block_; }
+  // Where a plane of the output, or of its gradient, begins.
+  std::int64_t output_at(std::int64_t plane) const {
+    return y_offset_ + plane / blocks_ * y_image_stride_ + plane % blocks_ * plane_floats();
+  }
   int first_channel(std::int64_t plane) const { return static_cast<int>(plane % blocks_) * block_; }
   double values_per_channel() const { return static_cast<double>(batch_ * pixels_); }
 
@@ -250,7 +261,7 @@ class NormOp final : public Op {
         t.a2 = norms_[1].a.data() + c;
         t.b2 = norms_[1].b.data() + c;
       }
-      t.y = y_ + at;
+      t.y = y_ + output_at(plane);
       t.pixels = pixels_;
       t.relu = group_.relu;
       kernels.normalize(t);
@@ -262,11 +273,11 @@ class NormOp final : public Op {
     const int sums_per_plane = two ? 3 : 2;
 #pragma omp parallel for schedule(static)
     for (std::int64_t plane = 0; plane < planes_; ++plane) {
-      const std::int64_t at = plane * plane_floats();
+      const std::int64_t at = plane * plane_floats(), out = output_at(plane);
       const int c = first_channel(plane);
       ReducePlane t{};
-      t.g = gradient_ + at;
-      t.g2 = second_gradient_ == nullptr ? nullptr : second_gradient_ + at;
+      t.g = gradient_ + out;
+      t.g2 = second_gradient_ == nullptr ? nullptr : second_gradient_ + out;
       t.x = norms_[0].x + at;
       t.mean = norms_[0].mean.data() + c;
       if (two) {
@@ -275,8 +286,8 @@ class NormOp final : public Op {
       }
       t.a = norms_[0].a.data() + c;
       t.b = norms_[0].b.data() + c;
-      t.y = y_ + at;
-      t.dz = stores_dz_ ? gradient_ + at : nullptr;
+      t.y = y_ + out;
+      t.dz = stores_dz_ ? gradient_ + out : nullptr;
       t.sums = sums_ + plane * sums_per_plane * block_;
       t.pixels = pixels_;
       t.mask = mask_;
@@ -298,7 +309,7 @@ class NormOp final : public Op {
       const std::int64_t at = plane * plane_floats();
       const int c = first_channel(plane);
       GradientPlane t{};
-      t.g = gradient_ + at;
+      t.g = gradient_ + output_at(plane);
       t.x = norm.x + at;
       t.a = masked ? norm.a.data() + c : nullptr;
       t.b = norm.b.data() + c;
@@ -314,7 +325,7 @@ class NormOp final : public Op {
   NormGroup group_;
   std::vector<Norm> norms_;
   int block_ = 16, batch_ = 0;
-  std::int64_t blocks_ = 0, planes_ = 0, pixels_ = 0;
+  std::int64_t blocks_ = 0, planes_ = 0, pixels_ = 0, y_offset_ = 0, y_image_stride_ = 0;
   int residual_slot_ = -1, y_slot_ = -1, gradient_slot_ = -1, second_gradient_slot_ = -1;
   bool stores_dz_ = false;
   Mask mask_ = Mask::kNone;

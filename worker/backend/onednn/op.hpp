@@ -27,6 +27,17 @@ struct Value {
   // Buffers whose sum is the gradient of this value, in the order in which backward makes them.
   // Each belongs to this value alone: whoever takes them may write into them.
   std::vector<int> gradients;
+  // A value that is written straight into the concat that alone reads it: `slot`, and the only
+  // buffer in `gradients`, are then the concat's, and these two say where this value lies in them.
+  // Image stride 0: the value has buffers of its own.
+  std::int64_t offset = 0, image_stride = 0;  // in floats
+  bool is_view() const { return image_stride != 0; }
+};
+
+// A concat that may take a value in place, and the value's first channel in it.
+struct Placement {
+  int concat = -1;  // node; -1: none
+  int first_channel = 0;
 };
 
 // Planning state. `event` is the time at which the operation being planned runs.
@@ -38,7 +49,8 @@ struct Assembly {
   int block = 16;
   bool winograd = false;
   int event = 0;
-  std::vector<Value> values;  // by node id
+  std::vector<Value> values;          // by node id
+  std::vector<Placement> placements;  // by node id
   ArenaPlan arena;
   std::int64_t scratch_bytes = 0;
   std::vector<Desc> parameter_layouts;  // by parameter index
@@ -51,6 +63,7 @@ struct Assembly {
 
   int add_buffer(std::int64_t bytes) { return arena.add(bytes, event); }
   void define(int id, const Desc& desc);  // gives the value its buffer
+  void define_in_place(int id);           // the same inside the concat that placements[id] names
   int use(int id);                        // marks the value's buffer as read now; returns it
   void need_scratch(std::int64_t bytes);
   void need_scratch(const Made& made) { need_scratch(made.scratch_bytes); }
@@ -131,6 +144,10 @@ std::unique_ptr<Op> make_pooling_op(int node);
 std::unique_ptr<Op> make_relu_op(int node, bool in_place);
 std::unique_ptr<Op> make_add_op(int node, bool negate_residual_gradient);
 std::unique_ptr<Op> make_flatten_op(int node);
+std::unique_ptr<Op> make_concat_op(int node);
+std::unique_ptr<Op> make_adaptive_pool_op(int node);
+std::unique_ptr<Op> make_response_norm_op(int node);
+std::unique_ptr<Op> make_dropout_op(int node, bool active, std::int64_t seed);
 std::unique_ptr<Op> make_loss_op(int node, double weight, LossKind kind);
 
 // Batch norm of `norm`, with what follows it in one pass: see graph.hpp.

@@ -15,16 +15,12 @@ constexpr std::int64_t kParameterAlignment = 16;  // floats: one cache line
 
 std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
-[[noreturn]] void unsupported(const NodeInfo& node, const char* kind) {
-  throw std::invalid_argument("onednn: node '" + node.name + "': " + kind +
-                              " is not in this version yet");
-}
-
-const char* kind_of(const Layer& layer) {
-  if (std::holds_alternative<Concat>(layer)) return "concat";
-  if (std::holds_alternative<Dropout>(layer)) return "dropout";
-  if (std::holds_alternative<LocalResponseNorm>(layer)) return "local response norm";
-  return "this kind of layer";
+// Pooling as oneDNN knows it has one window size for all outputs.
+bool has_equal_windows(const Net& net, const NodeInfo& pool) {
+  const auto* layer = std::get_if<AdaptiveAveragePool>(&pool.layer);
+  if (layer == nullptr) return true;
+  const Shape& in = net.nodes()[pool.inputs[0]].shape;
+  return in.height % layer->out == 0 && in.width % layer->out == 0;
 }
 
 Desc plain_desc(const Parameter& parameter) {
@@ -79,6 +75,7 @@ Plan::Plan(const Net& net, const PlanOptions& options, Purpose purpose)
   assembly_.block = prefers_blocks_of_16() ? 16 : 8;
   assembly_.winograd = fusion_.winograd && has_winograd();
   assembly_.values.resize(net_.nodes().size());
+  assembly_.placements.resize(net_.nodes().size());
   assembly_.parameter_layouts.resize(net_.parameters().size());
   for (const auto& statistic : net_.running_statistics()) {
     const bool variance = statistic.name.ends_with(".running_var");
@@ -101,7 +98,9 @@ void Plan::add_ops() {
   // The residual branch of an Add exists on its own only where the Add does.
   const bool merge = fusion_.norm && !options_.faults.negate_residual_gradient;
   const auto readers = consumers(net_);
-  for (const Group& group : group_nodes(net_, merge)) {
+  const std::vector<Group> groups = group_nodes(net_, merge);
+  place_in_concats(groups, readers);
+  for (const Group& group : groups) {
     if (const auto* norm = std::get_if<NormGroup>(&group)) {
       ops_.push_back(make_norm_op(*norm));
       continue;
@@ -125,12 +124,16 @@ void Plan::add_ops() {
       ops_.push_back(make_add_op(id, options_.faults.negate_residual_gradient));
     } else if (std::holds_alternative<Flatten>(layer)) {
       ops_.push_back(make_flatten_op(id));
-    } else if (std::holds_alternative<MaxPool>(layer) ||
-               std::holds_alternative<AveragePool>(layer) ||
-               std::holds_alternative<AdaptiveAveragePool>(layer)) {
+    } else if (std::holds_alternative<Concat>(layer)) {
+      ops_.push_back(make_concat_op(id));
+    } else if (std::holds_alternative<Dropout>(layer)) {
+      ops_.push_back(make_dropout_op(id, options_.dropout, options_.seed));
+    } else if (std::holds_alternative<LocalResponseNorm>(layer)) {
+      ops_.push_back(make_response_norm_op(id));
+    } else if (!has_equal_windows(net_, node)) {
+      ops_.push_back(make_adaptive_pool_op(id));
+    } else {  // MaxPool, AveragePool, AdaptiveAveragePool
       ops_.push_back(make_pooling_op(id));
-    } else {
-      unsupported(node, kind_of(layer));
     }
   }
   // Evaluation runs what lies before the main head only.
@@ -142,6 +145,28 @@ void Plan::add_ops() {
   for (const Head& head : net_.heads()) {
     ops_.push_back(make_loss_op(head.node, head.weight, net_.loss_kind()));
     op_in_evaluation_.push_back(false);
+  }
+}
+
+// A lone batch norm (with its ReLU) whose value only a concat reads writes it right there, where
+// its channels fill whole blocks.
+void Plan::place_in_concats(const std::vector<Group>& groups,
+                            const std::vector<std::vector<int>>& readers) {
+  for (const Group& group : groups) {
+    const auto* norm = std::get_if<NormGroup>(&group);
+    if (norm == nullptr || norm->residual >= 0 || norm->second_norm >= 0) continue;
+    const int id = norm->output;
+    if (readers[id].size() != 1) continue;
+    const int concat = readers[id].front();
+    if (!std::holds_alternative<Concat>(net_.nodes()[concat].layer)) continue;
+    int first = 0;
+    for (const int input : net_.nodes()[concat].inputs) {
+      if (input == id) break;
+      first += net_.nodes()[input].shape.channels;
+    }
+    const int channels = net_.nodes()[id].shape.channels;
+    if (first % assembly_.block == 0 && channels % assembly_.block == 0)
+      assembly_.placements[id] = {concat, first};
   }
 }
 

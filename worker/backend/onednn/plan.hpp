@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "worker/backend/backend.hpp"
+#include "worker/backend/onednn/graph.hpp"
 #include "worker/backend/onednn/op.hpp"
 
 namespace rackmark::worker::onednn {
@@ -48,6 +49,8 @@ class Plan final : public TrainPlan {
   enum class Purpose { kRun, kPredict };
   Plan(const Net& net, const PlanOptions& options, Purpose purpose);
   void add_ops();
+  void place_in_concats(const std::vector<Group>& groups,
+                        const std::vector<std::vector<int>>& readers);
   void find_gradient_needs();
   std::vector<int> plan_passes();  // parameters in the order in which backward finishes them
   void place_parameters(const std::vector<int>& order);

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <stdexcept>
 
 #include "worker/backend/onednn/op.hpp"
 
@@ -81,13 +80,6 @@ class PoolingOp final : public Op {
       set_windows(shape, in, info.shape, average->kernel, average->stride, average->pad);
     } else {
       const int out = std::get<AdaptiveAveragePool>(info.layer).out;
-      if (in.height % out != 0 || in.width % out != 0) {
-        throw std::invalid_argument("onednn: node '" + info.name +
-                                    "': adaptive average pool from " + std::to_string(in.height) +
-                                    "x" + std::to_string(in.width) + " to " + std::to_string(out) +
-                                    "x" + std::to_string(out) +
-                                    " is not supported: its windows differ in size");
-      }
       shape.kind = PoolingKind::kAverageWithPadding;
       shape.kernel = shape.strides = {in.height / out, in.width / out};
       shape.pad_before = shape.pad_after = {0, 0};

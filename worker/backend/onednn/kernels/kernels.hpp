@@ -46,6 +46,22 @@ struct GradientPlane {
   std::int64_t pixels;
 };
 
+// Local response normalisation over neighbouring channels of pixels [first, last) of one image:
+// s = k + scale * (sum of x^2 over channels c-before to c+after), y = x * s^-beta. With dy given,
+// `out` is dx instead. Channels that fill the last block are zero in x and dy, and become zero.
+struct ResponseNormRange {
+  const float* x;   // first plane of the image
+  const float* dy;  // null: forward
+  float* out;
+  std::int64_t pixels, first, last;  // of a plane; the range
+  int blocks, before, after;         // planes of the image; the window beside its channel
+  float k, scale, beta;
+  float* scratch;  // 3 x response_norm_scratch(...) floats
+};
+constexpr std::int64_t response_norm_scratch(int block, int blocks, int before, int after) {
+  return std::int64_t{block} * blocks + before + after;
+}
+
 struct SgdRange {
   float* weights;
   const float* gradient;
@@ -67,6 +83,7 @@ struct Kernels {
   void (*relu_gradient)(const float* y, float* g, std::int64_t count);        // g = y > 0 ? g : 0
   void (*scale)(const float* x, float factor, float* y, std::int64_t count);  // y may be x
   void (*sgd)(const SgdRange& range);
+  void (*response_norm)(const ResponseNormRange& range);
 };
 
 // The best table for this host and block size (8 or 16).

@@ -1,0 +1,74 @@
+// Dropout: in training y = x / (1 - probability) where kept, 0 elsewhere. Whether an element is
+// kept follows from seed, node, pass and element, so backward makes the same mask again and none is
+// stored.
+#include <algorithm>
+
+#include "worker/backend/onednn/threads.hpp"
+#include "worker/backend/onednn/unary_op.hpp"
+
+namespace rackmark::worker::onednn {
+namespace {
+
+class DropoutOp final : public UnaryOp {
+ public:
+  DropoutOp(int node, bool active, std::int64_t seed)
+      : UnaryOp(node), active_(active), seed_(splitmix64(splitmix64(seed) + node)) {}
+
+  void plan_forward(Assembly& assembly) override {
+    UnaryOp::plan_forward(assembly);
+    const double probability = std::get<Dropout>(assembly.node(node_).layer).probability;
+    count_ = padded_bytes(assembly.values[node_].desc) / static_cast<std::int64_t>(sizeof(float));
+    scale_ = static_cast<float>(1 / (1 - probability));
+    least_kept_ = static_cast<std::uint32_t>(probability * 4294967296.0);
+  }
+
+ private:
+  std::string implementation(const Pass& pass) const override {
+    return active_ && pass.training ? "counter-based mask" : "copy";
+  }
+
+  void compute(Pass& pass) override {
+    if (!active_ || !pass.training) {
+      parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
+        std::copy(x_ + first, x_ + last, y_ + first);
+      });
+      return;
+    }
+    pass_key_ = splitmix64(seed_ + ++passes_);
+    mask(x_, y_);
+  }
+
+  void propagate(Pass& pass) override {
+    if (active_) return mask(dy_, dx_);
+    parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
+      pass.kernels.scale(dy_ + first, 1.0F, dx_ + first, last - first);
+    });
+  }
+
+  // One draw of 64 bits decides two elements.
+  void mask(const float* from, float* to) const {
+    parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t i = first; i < last; i += 2) {  // ranges begin at multiples of 16
+        const std::uint64_t draw = splitmix64(pass_key_ + static_cast<std::uint64_t>(i));
+        to[i] = static_cast<std::uint32_t>(draw) >= least_kept_ ? from[i] * scale_ : 0.0F;
+        if (i + 1 < last)
+          to[i + 1] = static_cast<std::uint32_t>(draw >> 32) >= least_kept_ ? from[i + 1] * scale_
+                                                                             : 0.0F;
+      }
+    });
+  }
+
+  bool active_;
+  std::uint64_t seed_, passes_ = 0, pass_key_ = 0;
+  std::int64_t count_ = 0;
+  float scale_ = 1;
+  std::uint32_t least_kept_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Op> make_dropout_op(int node, bool active, std::int64_t seed) {
+  return std::make_unique<DropoutOp>(node, active, seed);
+}
+
+}  // namespace rackmark::worker::onednn
