@@ -25,20 +25,18 @@ int print_models(bool as_json) {
     std::printf("%s\n", list.dump(2).c_str());
     return worker::kExitOk;
   }
-  std::printf("%-20s %6s %8s %6s %12s %16s  %s\n", "model", "image", "classes", "batch",
-              "parameters", "GFLOP/image", "");
+  std::printf("%-20s %6s %8s %6s %12s %11s %13s %14s  %s\n", "model", "image", "classes", "batch",
+              "parameters", "weights MB", "forward GFLOP", "training GFLOP", "");
   for (const ModelFacts& model : model_facts()) {
-    if (!model.available) {
-      std::printf("%-20s %6s %8s %6s %12s %16s  not in this version yet\n", model.name.c_str(), "-",
-                  "-", "-", "-", "-");
-      continue;
-    }
-    std::printf("%-20s %6lld %8lld %6lld %12lld %16.2f  %s\n", model.name.c_str(),
+    std::printf("%-20s %6lld %8lld %6lld %12lld %11.1f %13.3f %14.3f  %s\n", model.name.c_str(),
                 static_cast<long long>(model.image_size), static_cast<long long>(model.classes),
                 static_cast<long long>(model.default_batch),
-                static_cast<long long>(model.parameters), model.training_gflop_per_image,
-                model.title.c_str());
+                static_cast<long long>(model.parameters),
+                static_cast<double>(model.parameters) * 4e-6, model.forward_gflop_per_image,
+                model.training_gflop_per_image, model.title.c_str());
   }
+  std::printf("GFLOP: 1e9 floating-point operations an image, a multiply-add counts 2; "
+              "weights in fp32, 1 MB = 1e6 bytes\n");
   return worker::kExitOk;
 }
 

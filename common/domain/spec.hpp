@@ -140,7 +140,9 @@ nlohmann::json spec_json_schema();  // JSON Schema 2020-12 of a submitted spec
 struct ModelFacts {
   std::string name, title;
   std::int64_t image_size = 0, classes = 0, default_batch = 0;
-  std::int64_t minimum_image_size = 0;
+  std::int64_t minimum_image_size = 0, maximum_image_size = 0;  // equal where the size is fixed
+  std::int64_t minimum_training_batch = 1;  // 2 where a batch norm sees one pixel an image
+  bool two_classes_only = false;            // one logit
   std::int64_t parameters = 0;  // counted, not estimated; 0 while unavailable
   double forward_gflop_per_image = 0,
          training_gflop_per_image = 0;  // at image_size; 1 MAC = 2 FLOP
@@ -148,8 +150,9 @@ struct ModelFacts {
 };
 BOOST_DESCRIBE_STRUCT(ModelFacts, (),
                       (name, title, image_size, classes, default_batch, minimum_image_size,
-                       parameters, forward_gflop_per_image, training_gflop_per_image, available))
+                       maximum_image_size, minimum_training_batch, two_classes_only, parameters, forward_gflop_per_image, training_gflop_per_image, available))
 std::span<const ModelFacts> model_facts();
+const ModelFacts* find_model_facts(const std::string& name);  // null when unknown
 
 // Checks what people wrote and fills every default that needs no host. All problems are reported at
 // once. Unknown fields, contradictions, fields that do not apply, and values that this version

@@ -96,12 +96,7 @@ class Parser {
     if (problems_.size() != before) bad_.insert(row.field.path);
   }
 
-  const ModelFacts* facts() const {
-    for (const auto& facts : model_facts()) {
-      if (facts.name == spec_.model) return &facts;
-    }
-    return nullptr;
-  }
+  const ModelFacts* facts() const { return find_model_facts(spec_.model); }
 
   void fill_defaults() {
     if (trains(spec_) && !spec_.variable_update && !is_bad("variable_update")) {
@@ -151,20 +146,57 @@ class Parser {
       add("steps.measured_seconds", *steps.measured_seconds,
           "steps.measured or steps.measured_seconds, not both", "contradicts steps.measured");
     }
-    const ModelFacts* model = facts();
-    if (model && spec_.image_size < model->minimum_image_size && !is_bad("image_size")) {
-      add("image_size", spec_.image_size,
-          "a whole number, " + std::to_string(model->minimum_image_size) + " to 1024 pixels",
-          "is too small for " + model->name);
-    }
+    if (const ModelFacts* model = facts()) check_model(*model);
     if (spec_.all_reduce.wire != Precision::kFp32 &&
         spec_.all_reduce.algorithm != AllReduceAlgorithm::kAuto && !is_bad("all_reduce.wire") &&
         !is_bad("all_reduce.algorithm")) {
       add("all_reduce.algorithm", json::encode(spec_.all_reduce.algorithm), "auto",
           "contradicts a 16-bit all_reduce.wire");
     }
+    check_schedule();
     check_precision();
     check_path();
+  }
+
+  // What one model asks of the fields that all models share.
+  void check_model(const ModelFacts& model) {
+    const std::int64_t size = spec_.image_size, least = model.minimum_image_size,
+                       most = model.maximum_image_size;
+    if ((size < least || size > most) && !is_bad("image_size")) {
+      const std::string allowed =
+          least == most ? std::to_string(least) + " pixels"
+                        : "a whole number, " + std::to_string(least) + " to " +
+                              std::to_string(most) + " pixels";
+      add("image_size", size, allowed,
+          std::string(size < least ? "is too small for " : "is too large for ") + model.name);
+    }
+    if (model.two_classes_only && spec_.classes != 0 && spec_.classes != 2 && !is_bad("classes")) {
+      add("classes", spec_.classes, "2", "does not fit " + model.name + ", which has one output");
+    }
+    if (trains(spec_) && !spec_.batch_max && spec_.batch_size < model.minimum_training_batch &&
+        !is_bad("batch_size") && !is_bad("mode")) {
+      add("batch_size", spec_.batch_size,
+          "a whole number, " + std::to_string(model.minimum_training_batch) + " to 65536 images",
+          "is too small to train " + model.name +
+              ", whose batch norm sees one pixel of each image");
+    }
+  }
+
+  void check_schedule() {
+    const OptimizerSpec& optimizer = spec_.optimizer;
+    if (!trains(spec_) || is_bad("optimizer.schedule")) return;
+    if (optimizer.schedule != Schedule::kConstant && spec_.steps.measured_seconds) {
+      add("optimizer.schedule", json::enum_name(optimizer.schedule),
+          "constant, or steps.measured instead of steps.measured_seconds",
+          "needs a known number of steps");
+    }
+    if (spec_.steps.measured && !is_bad("optimizer.warmup_steps") &&
+        optimizer.warmup_steps > spec_.steps.warmup + *spec_.steps.measured) {
+      add("optimizer.warmup_steps", optimizer.warmup_steps,
+          "a whole number, 0 to " + std::to_string(spec_.steps.warmup + *spec_.steps.measured) +
+              " steps",
+          "is longer than the run (steps.warmup + steps.measured)");
+    }
   }
 
   void check_precision() {

@@ -61,11 +61,10 @@ double derived_timeout_s(const JobSpec& spec) {
   // 2 GFLOP/s, slower than one old core.
   constexpr double kStartS = 900, kSlowestGflops = 2, kMaxS = 2592000;
   double gflop_per_image = 50;
-  for (const auto& model : model_facts()) {
-    if (model.name != spec.model || model.training_gflop_per_image == 0) continue;
+  if (const ModelFacts* model = find_model_facts(spec.model)) {
     const double scale =
-        static_cast<double>(spec.image_size) / static_cast<double>(model.image_size);
-    gflop_per_image = model.training_gflop_per_image * scale * scale;
+        static_cast<double>(spec.image_size) / static_cast<double>(model->image_size);
+    gflop_per_image = model->training_gflop_per_image * scale * scale;
   }
   const double step_s = static_cast<double>(std::max<std::int64_t>(1, spec.batch_size)) *
                         gflop_per_image / kSlowestGflops;

@@ -340,6 +340,9 @@ export interface ModelFacts {
   classes: number;
   default_batch: number;
   minimum_image_size: number;
+  maximum_image_size: number; // equal to the minimum where the size is fixed
+  minimum_training_batch: number;
+  two_classes_only: boolean;
   parameters: number;
   forward_gflop_per_image: number;
   training_gflop_per_image: number;

@@ -17,6 +17,7 @@
 #include "worker/models/registry.hpp"
 #include "worker/train/dump.hpp"
 #include "worker/train/engine_revision.hpp"
+#include "worker/train/learning_rate.hpp"
 
 namespace rackmark::worker {
 
@@ -74,6 +75,12 @@ void Session::set_up() {
       throw Failure(Reason::kInputUnavailable,
                     "input.path '" + *spec.input.path + "' has " + std::to_string(folders) +
                         " class folders, more than classes = " + std::to_string(spec.classes));
+    }
+    const ModelFacts* model = find_model_facts(spec.model);
+    if (model != nullptr && model->two_classes_only && spec.classes != 2) {
+      throw Failure(Reason::kInputUnavailable,
+                    "input.path '" + *spec.input.path + "' has " + std::to_string(folders) +
+                        " class folders; " + spec.model + " has one output, for exactly 2");
     }
   }
 
@@ -178,9 +185,13 @@ void Session::check() const {
 
 void Session::train() {
   const JobSpec& spec = options_.spec;
-  const SgdStep sgd{.learning_rate = spec.optimizer.learning_rate,
-                    .momentum = spec.optimizer.momentum,
-                    .weight_decay = spec.optimizer.weight_decay};
+  // A schedule needs a number of steps (common/domain refuses it without); constant does not.
+  const std::int64_t planned = spec.steps.warmup + spec.steps.measured.value_or(0);
+  const auto sgd = [optimizer = spec.optimizer, planned](std::int64_t step) {
+    return SgdStep{.learning_rate = learning_rate(optimizer, step, planned),
+                   .momentum = optimizer.momentum,
+                   .weight_decay = optimizer.weight_decay};
+  };
   std::vector<BatchSource*> inputs;
   for (const auto& input : inputs_) inputs.push_back(input.get());
   const TrainingStep step = inputs.size() == 1

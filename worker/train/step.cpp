@@ -38,12 +38,12 @@ void write_running(TrainPlan& plan, const std::vector<std::vector<double>>& valu
 }  // namespace
 
 TrainingStep make_step(TrainPlan& plan, BatchSource& input, GradientExchange& exchange,
-                       const SgdStep& sgd, const Clock& clock) {
-  return [&plan, &input, &exchange, sgd, &clock] {
+                       SgdSchedule sgd, const Clock& clock) {
+  return [&plan, &input, &exchange, sgd = std::move(sgd), &clock, t = std::int64_t{0}]() mutable {
     StepRecord record;
     const InputBatch& batch = timed_next(input, clock, record);
     record.loss = plan.forward({batch.images, batch.labels});
-    exchange.begin_step(sgd);
+    exchange.begin_step(sgd(t++));
     plan.backward([&exchange](int parameter) { exchange.ready(parameter); });
     finish(exchange, record);
     return record;
@@ -51,10 +51,10 @@ TrainingStep make_step(TrainPlan& plan, BatchSource& input, GradientExchange& ex
 }
 
 TrainingStep make_micro_batch_step(TrainPlan& plan, std::vector<BatchSource*> inputs,
-                                   GradientExchange& exchange, const SgdStep& sgd,
+                                   GradientExchange& exchange, SgdSchedule sgd,
                                    const Clock& clock) {
-  return [&plan, inputs = std::move(inputs), &exchange, sgd, &clock,
-          sum = std::vector<float>()]() mutable {
+  return [&plan, inputs = std::move(inputs), &exchange, sgd = std::move(sgd), &clock,
+          sum = std::vector<float>(), t = std::int64_t{0}]() mutable {
     StepRecord record;
     const auto gradients = plan.gradient_block();
     std::vector<std::vector<double>> running;
@@ -73,7 +73,7 @@ TrainingStep make_micro_batch_step(TrainPlan& plan, std::vector<BatchSource*> in
     const float share = 1.0F / static_cast<float>(inputs.size());
     std::transform(sum.begin(), sum.end(), gradients.begin(),
                    [share](float value) { return value * share; });
-    exchange.begin_step(sgd);
+    exchange.begin_step(sgd(t++));
     for (std::size_t p = 0; p < plan.net().parameters().size(); ++p) {
       exchange.ready(static_cast<int>(p));
     }

@@ -93,6 +93,9 @@ TEST(Models, AgreeWithTheSpec) {
     EXPECT_EQ(model.image_size, facts.image_size);
     EXPECT_EQ(model.classes, facts.classes);
     EXPECT_EQ(model.minimum_image_size, facts.minimum_image_size);
+    EXPECT_EQ(model.maximum_image_size, facts.maximum_image_size);
+    const bool one_logit = build_model(facts.name).loss_kind() == LossKind::kSigmoidCrossEntropy;
+    EXPECT_EQ(one_logit, facts.two_classes_only) << facts.name;
     const Net net = build_model(facts.name);
     EXPECT_EQ(net.parameter_count(), facts.parameters);
     EXPECT_NEAR(net.forward_flop_per_image() / 1e9, facts.forward_gflop_per_image, 1e-3);

@@ -17,6 +17,9 @@ namespace {
 
 constexpr int kBatch = 3, kSize = 8, kClasses = 5;
 constexpr SgdStep kSgd{.learning_rate = 0.05, .momentum = 0.9, .weight_decay = 1e-3};
+SgdSchedule always(const SgdStep& sgd) {
+  return [sgd](std::int64_t) { return sgd; };
+}
 
 Net small_net() {
   Net net("small", kSize, kClasses);
@@ -105,7 +108,7 @@ std::unique_ptr<Communicator> ThreadRanks::rank(std::size_t r) {
 void train(TrainPlan& plan, GradientExchange& exchange, std::int64_t rank, int steps) {
   const SystemClock clock;
   SyntheticSource input(1, rank, kBatch, kSize, kClasses);
-  const TrainingStep step = make_step(plan, input, exchange, kSgd, clock);
+  const TrainingStep step = make_step(plan, input, exchange, always(kSgd), clock);
   for (int i = 0; i < steps; ++i) step();
 }
 
@@ -132,7 +135,7 @@ TEST(AllReduce, TwoRanksEqualTwoMicroBatchesBitForBit) {
   const auto plan = make_plan();
   const auto exchange = make_independent(*plan, "all_reduce");
   SyntheticSource first(1, 0, kBatch, kSize, kClasses), second(1, 1, kBatch, kSize, kClasses);
-  const TrainingStep step = make_micro_batch_step(*plan, {&first, &second}, *exchange, kSgd, clock);
+  const TrainingStep step = make_micro_batch_step(*plan, {&first, &second}, *exchange, always(kSgd), clock);
   for (int i = 0; i < 3; ++i) step();
   EXPECT_EQ(two_ranks(1 << 20, true), parameters(*plan));
   EXPECT_EQ(two_ranks(64, true), parameters(*plan)) << "many buckets";
