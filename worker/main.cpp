@@ -35,8 +35,9 @@ int print_models(bool as_json) {
                 static_cast<double>(model.parameters) * 4e-6, model.forward_gflop_per_image,
                 model.training_gflop_per_image, model.title.c_str());
   }
-  std::printf("GFLOP: 1e9 floating-point operations an image, a multiply-add counts 2; "
-              "weights in fp32, 1 MB = 1e6 bytes\n");
+  std::printf(
+      "GFLOP: 1e9 floating-point operations an image, a multiply-add counts 2; "
+      "weights in fp32, 1 MB = 1e6 bytes\n");
   return worker::kExitOk;
 }
 

@@ -7,7 +7,7 @@
 namespace rackmark::cli {
 namespace {
 
-struct Options {
+struct LogsOptions {
   std::int64_t id = 0;
   bool run = false, follow = false;
   std::optional<std::int64_t> tail;
@@ -28,7 +28,7 @@ void print_lines(Context& context, const protocol::LogPage& page) {
 }
 
 // The job's newest run; waits for one when following.
-std::optional<std::int64_t> newest_run(Context& context, const Options& options) {
+std::optional<std::int64_t> newest_run(Context& context, const LogsOptions& options) {
   for (;;) {
     const auto job = context.take(context.client().call(protocol::kShowJob, options.id));
     if (!job) return std::nullopt;
@@ -42,7 +42,7 @@ std::optional<std::int64_t> newest_run(Context& context, const Options& options)
   }
 }
 
-void print_logs(Context& context, const Options& options) {
+void print_logs(Context& context, const LogsOptions& options) {
   const auto run = options.run ? std::optional(options.id) : newest_run(context, options);
   if (!run) return;
   protocol::LogQuery query{.tail = options.tail};
@@ -67,7 +67,7 @@ void print_logs(Context& context, const Options& options) {
 
 void add_logs(CLI::App& app, Context& context) {
   auto* command = app.add_subcommand("logs", "Print the log of a job's newest run");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<LogsOptions>();
   command->add_option("id", options->id, "Number of the job")->required();
   command->add_flag("--run", options->run, "The number is a run's");
   command->add_flag("--follow", options->follow, "Go on until the run is over");

@@ -8,7 +8,7 @@
 namespace rackmark::cli {
 namespace {
 
-struct Options {
+struct ShowOptions {
   std::int64_t id = 0;
   bool run = false;
 };
@@ -87,7 +87,7 @@ void show_job(Context& context, std::int64_t id) {
 
 void add_show(CLI::App& app, Context& context) {
   auto* show = app.add_subcommand("show", "Show a job with its runs, or one run");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ShowOptions>();
   show->add_option("id", options->id, "Number of the job")->required();
   show->add_flag("--run", options->run, "The number is a run's");
   show->callback([&context, options] {

@@ -15,7 +15,7 @@ namespace {
 using Json = nlohmann::json;
 constexpr std::size_t kMaxSpecBytes = 1 << 20;
 
-struct Options {
+struct SubmitOptions {
   std::string file, tf, idempotency_key;
   bool watch = false, dry_run = false;
   SpecOptions spec;
@@ -46,7 +46,7 @@ std::optional<bool> any_gpu(Context& context) {
                      [](const auto& agent) { return !agent.inventory.gpus.empty(); });
 }
 
-std::optional<Json> make_spec(Context& context, const Options& options) {
+std::optional<Json> make_spec(Context& context, const SubmitOptions& options) {
   Json spec = Json::object();
   if (!options.file.empty()) spec = read_spec(context, options.file);
   if (!options.tf.empty()) {
@@ -86,7 +86,7 @@ void print_dry_run(Context& context, const protocol::DryRun& dry) {
               << '\n';
 }
 
-void submit(Context& context, const Options& options) {
+void submit(Context& context, const SubmitOptions& options) {
   const auto spec = make_spec(context, options);
   if (!spec) return;
   if (options.dry_run) {
@@ -114,7 +114,7 @@ void submit(Context& context, const Options& options) {
 
 void add_submit(CLI::App& app, Context& context) {
   auto* command = app.add_subcommand("submit", "Submit a job");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SubmitOptions>();
   auto* file =
       command->add_option("-f,--file", options->file, "Job spec as JSON; - reads standard input")
           ->type_name("FILE");

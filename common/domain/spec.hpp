@@ -143,14 +143,15 @@ struct ModelFacts {
   std::int64_t minimum_image_size = 0, maximum_image_size = 0;  // equal where the size is fixed
   std::int64_t minimum_training_batch = 1;  // 2 where a batch norm sees one pixel an image
   bool two_classes_only = false;            // one logit
-  std::int64_t parameters = 0;  // counted, not estimated; 0 while unavailable
+  std::int64_t parameters = 0;              // counted, not estimated; 0 while unavailable
   double forward_gflop_per_image = 0,
          training_gflop_per_image = 0;  // at image_size; 1 MAC = 2 FLOP
   bool available = false;
 };
 BOOST_DESCRIBE_STRUCT(ModelFacts, (),
                       (name, title, image_size, classes, default_batch, minimum_image_size,
-                       maximum_image_size, minimum_training_batch, two_classes_only, parameters, forward_gflop_per_image, training_gflop_per_image, available))
+                       maximum_image_size, minimum_training_batch, two_classes_only, parameters,
+                       forward_gflop_per_image, training_gflop_per_image, available))
 std::span<const ModelFacts> model_facts();
 const ModelFacts* find_model_facts(const std::string& name);  // null when unknown
 

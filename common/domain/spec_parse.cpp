@@ -163,10 +163,9 @@ class Parser {
     const std::int64_t size = spec_.image_size, least = model.minimum_image_size,
                        most = model.maximum_image_size;
     if ((size < least || size > most) && !is_bad("image_size")) {
-      const std::string allowed =
-          least == most ? std::to_string(least) + " pixels"
-                        : "a whole number, " + std::to_string(least) + " to " +
-                              std::to_string(most) + " pixels";
+      const std::string allowed = least == most ? std::to_string(least) + " pixels"
+                                                : "a whole number, " + std::to_string(least) +
+                                                      " to " + std::to_string(most) + " pixels";
       add("image_size", size, allowed,
           std::string(size < least ? "is too small for " : "is too large for ") + model.name);
     }

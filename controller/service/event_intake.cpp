@@ -15,13 +15,13 @@ namespace rackmark::service {
 
 namespace {
 
-using nlohmann::json;
+using Json = nlohmann::json;
 
 constexpr std::int64_t kMaximumSteps = 20'000'000;  // of a phase; a bound for memory, not for use
 constexpr std::size_t kMaximumText = 8192;
 constexpr std::size_t kRecentKept = 64;
 
-std::int64_t integer(const json& event, const char* name, std::int64_t missing) {
+std::int64_t integer(const Json& event, const char* name, std::int64_t missing) {
   const auto member = event.find(name);
   if (member == event.end() || !member->is_number()) return missing;
   const double value = member->get<double>();
@@ -30,19 +30,19 @@ std::int64_t integer(const json& event, const char* name, std::int64_t missing) 
                                      : static_cast<std::int64_t>(value);
 }
 
-std::string text(const json& event, const char* name) {
+std::string text(const Json& event, const char* name) {
   const auto member = event.find(name);
   return member != event.end() && member->is_string() ? member->get<std::string>() : "";
 }
 
 // null is NaN: JSON has no other word for a diverged loss.
-std::optional<std::vector<float>> floats(const json& event, const char* name) {
+std::optional<std::vector<float>> floats(const Json& event, const char* name) {
   const auto member = event.find(name);
   if (member == event.end() || member->is_null()) return std::vector<float>{};
   if (!member->is_array()) return std::nullopt;
   std::vector<float> out;
   out.reserve(member->size());
-  for (const json& value : *member) {
+  for (const Json& value : *member) {
     if (!value.is_number() && !value.is_null()) return std::nullopt;
     out.push_back(value.is_null() ? std::numeric_limits<float>::quiet_NaN()
                                   : static_cast<float>(value.get<double>()));
@@ -50,7 +50,7 @@ std::optional<std::vector<float>> floats(const json& event, const char* name) {
   return out;
 }
 
-std::optional<store::StepChunk> step_chunk(const json& event, std::int64_t rank) {
+std::optional<store::StepChunk> step_chunk(const Json& event, std::int64_t rank) {
   const auto phase = rackmark::json::enum_from<store::StepPhase>(text(event, "phase"));
   if (!phase) return std::nullopt;
   store::StepChunk chunk;
@@ -114,8 +114,8 @@ void take_progress(Change& change, store::RunRow& run, const store::StepChunk& c
     run.images_per_second = static_cast<double>(run.images_per_step) * 1e3 / *median_ms;
 }
 
-json live_data(const store::RunRow& run, const json& event, std::int64_t rank) {
-  json data = event;
+Json live_data(const store::RunRow& run, const Json& event, std::int64_t rank) {
+  Json data = event;
   data.erase("type");
   data.erase("v");
   data.erase("t_ns");
@@ -125,7 +125,7 @@ json live_data(const store::RunRow& run, const json& event, std::int64_t rank) {
   return data;
 }
 
-void take_phase(store::RunRow& run, const json& event) {
+void take_phase(store::RunRow& run, const Json& event) {
   const std::string phase = text(event, "phase");
   if (phase.empty() || phase.size() > 32 || integer(event, "rank", 0) != 0) return;
   if (run.phase != phase) run.steps_done = 0;
@@ -136,7 +136,7 @@ void take_phase(store::RunRow& run, const json& event) {
   }
 }
 
-void take_event(Change& change, store::RunRow& run, const json& event) {
+void take_event(Change& change, store::RunRow& run, const Json& event) {
   if (!event.is_object()) return;
   const std::string type = text(event, "type");
   const std::int64_t rank = integer(event, "rank", -1), t_ns = integer(event, "t_ns", 0);
@@ -177,7 +177,7 @@ void take_logs(Change& change, store::RunRow& run, const protocol::EventBatch& b
         {0, line.rank, line.stream.substr(0, 16), parse_rfc3339(line.at), bounded(line.text)});
   }
   if (rows.empty()) return;
-  json lines = json::array();
+  Json lines = Json::array();
   for (store::LogRow& row : rows) {
     row.number = ++run.log_lines;
     store::add_log_line(change.tx, run.id, row);
@@ -219,7 +219,7 @@ bool take_batches(Change& change, std::int64_t agent_id, std::int64_t run_id,
   for (const protocol::EventBatch* batch : batches_of(upload, run_id)) {
     if (batch->seq <= host->accepted_seq) continue;   // a repeat
     if (batch->seq != host->accepted_seq + 1) break;  // a hole: the agent sends from there again
-    for (const json& event : batch->events) take_event(change, *run, event);
+    for (const Json& event : batch->events) take_event(change, *run, event);
     take_logs(change, *run, *batch);
     host->accepted_seq = batch->seq;
     host->accepted_us = change.now_us();

@@ -29,7 +29,7 @@ std::map<std::int64_t, T> by_rank(const std::vector<store::FactRow>& facts) {
   return out;
 }
 
-std::vector<double> doubles(const std::vector<float>& values) {
+std::vector<double> as_doubles(const std::vector<float>& values) {
   return {values.begin(), values.end()};
 }
 
@@ -217,7 +217,7 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
 
   std::vector<std::vector<double>> ms;
   for (const store::RankSamples& s : e.samples) {
-    if (!s.ms.empty()) ms.push_back(doubles(s.ms));
+    if (!s.ms.empty()) ms.push_back(as_doubles(s.ms));
   }
   if (static_cast<std::int64_t>(ms.size()) < e.run.ranks) {
     return Failure{Reason::kNoValidSteps, "a rank sent no time of a measured step"};

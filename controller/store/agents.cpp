@@ -4,12 +4,12 @@ namespace rackmark::store {
 
 namespace {
 
-const std::string kColumns =
+const std::string kAgentColumns =
     "id, name, token_hash, labels, device_class, device_class_given, inventory, presence, "
     "presence_detail, boot_id, incarnation, sync_number, last_seen_us, conflict_us, "
     "conflict_detail, enrolled_us";
 
-AgentRow read_row(Query& q) {
+AgentRow read_agent(Query& q) {
   AgentRow r;
   q.read(r.id, r.name, r.token_hash, r.labels, r.device_class, r.device_class_given, r.inventory,
          r.presence, r.presence_detail, r.boot_id, r.incarnation, r.sync_number, r.last_seen_us,
@@ -31,28 +31,28 @@ std::int64_t insert_agent(Transaction& tx, const AgentRow& r) {
   return tx.db().last_id();
 }
 
-const std::string kFindAgent = "SELECT " + kColumns + " FROM agents WHERE id = ?";
+const std::string kFindAgent = "SELECT " + kAgentColumns + " FROM agents WHERE id = ?";
 
 std::optional<AgentRow> find_agent(Database& db, std::int64_t id) {
   Query q(db, kFindAgent, id);
   if (!q.step()) return std::nullopt;
-  return read_row(q);
+  return read_agent(q);
 }
 
-const std::string kFindAgentByName = "SELECT " + kColumns + " FROM agents WHERE name = ?";
+const std::string kFindAgentByName = "SELECT " + kAgentColumns + " FROM agents WHERE name = ?";
 
 std::optional<AgentRow> find_agent_by_name(Database& db, const std::string& name) {
   Query q(db, kFindAgentByName, name);
   if (!q.step()) return std::nullopt;
-  return read_row(q);
+  return read_agent(q);
 }
 
-const std::string kListAgents = "SELECT " + kColumns + " FROM agents ORDER BY id";
+const std::string kListAgents = "SELECT " + kAgentColumns + " FROM agents ORDER BY id";
 
 std::vector<AgentRow> list_agents(Database& db) {
   std::vector<AgentRow> rows;
   Query q(db, kListAgents);
-  while (q.step()) rows.push_back(read_row(q));
+  while (q.step()) rows.push_back(read_agent(q));
   return rows;
 }
 

@@ -13,7 +13,7 @@ void add_fact(Transaction& tx, std::int64_t run_id, const FactRow& row) {
 
 namespace {
 
-std::vector<FactRow> read_rows(Query&& q) {
+std::vector<FactRow> read_facts(Query&& q) {
   std::vector<FactRow> rows;
   while (q.step()) {
     FactRow& row = rows.emplace_back();
@@ -28,7 +28,7 @@ constexpr const char* kListFacts = R"sql(
   SELECT rank, type, t_ns, data FROM run_facts WHERE run_id = ? AND type = ? ORDER BY rank, id)sql";
 
 std::vector<FactRow> list_facts(Database& db, std::int64_t run_id, const std::string& type) {
-  return read_rows(Query(db, kListFacts, run_id, type));
+  return read_facts(Query(db, kListFacts, run_id, type));
 }
 
 constexpr const char* kAddTelemetry =
@@ -42,7 +42,7 @@ constexpr const char* kListTelemetry =
     "SELECT rank, 'telemetry', t_ns, data FROM telemetry WHERE run_id = ? ORDER BY id";
 
 std::vector<FactRow> list_telemetry(Database& db, std::int64_t run_id) {
-  return read_rows(Query(db, kListTelemetry, run_id));
+  return read_facts(Query(db, kListTelemetry, run_id));
 }
 
 constexpr const char* kCountTelemetry = "SELECT count(*) FROM telemetry WHERE run_id = ?";

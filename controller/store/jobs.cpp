@@ -4,14 +4,14 @@ namespace rackmark::store {
 
 namespace {
 
-const std::string kColumns =
+const std::string kJobColumns =
     "id, group_id, rerun_of, name, labels, spec_submitted, spec_resolved, spec_key, model, mode, "
     "precision, device, variable_update, input_kind, batch_size, priority, agents_wanted, "
     "selector, wanted, state, outcome, reason, detail, next_repetition, next_attempt, "
     "device_class, images_per_second, spread, spread_kind, headline_runs, verdict, causes, "
     "created_us, started_us, ended_us";
 
-JobRow read_row(Query& q) {
+JobRow read_job(Query& q) {
   JobRow r;
   q.read(r.id, r.group_id, r.rerun_of, r.name, r.labels, r.spec_submitted, r.spec_resolved,
          r.spec_key, r.model, r.mode, r.precision, r.device, r.variable_update, r.input_kind,
@@ -44,12 +44,12 @@ std::int64_t insert_job(Transaction& tx, const JobRow& r) {
   return id;
 }
 
-const std::string kFindJob = "SELECT " + kColumns + " FROM jobs WHERE id = ?";
+const std::string kFindJob = "SELECT " + kJobColumns + " FROM jobs WHERE id = ?";
 
 std::optional<JobRow> find_job(Database& db, std::int64_t id) {
   Query q(db, kFindJob, id);
   if (!q.step()) return std::nullopt;
-  return read_row(q);
+  return read_job(q);
 }
 
 constexpr const char* kOfAgent = R"sql(
@@ -77,7 +77,7 @@ std::vector<JobRow> list_jobs(Database& db, const JobFilter& f, std::int64_t lim
   also(f.since_us.has_value(), "created_us >= ?");
   also(f.until_us.has_value(), "created_us < ?");
   also(f.before_id.has_value(), "id < ?");
-  Query q(db, "SELECT " + kColumns + " FROM jobs " + where + " ORDER BY id DESC LIMIT ?");
+  Query q(db, "SELECT " + kJobColumns + " FROM jobs " + where + " ORDER BY id DESC LIMIT ?");
   if (f.state) q.bind(*f.state);
   for (const auto* text :
        {&f.model, &f.mode, &f.precision, &f.device_class, &f.agent, &f.name_part}) {
@@ -89,7 +89,7 @@ std::vector<JobRow> list_jobs(Database& db, const JobFilter& f, std::int64_t lim
   }
   q.bind(limit);
   std::vector<JobRow> rows;
-  while (q.step()) rows.push_back(read_row(q));
+  while (q.step()) rows.push_back(read_job(q));
   return rows;
 }
 
@@ -115,14 +115,14 @@ void want_cancelled(Transaction& tx, std::int64_t job_id) {
   Query(tx.db(), kCancelRuns, job_id).run();
 }
 
-const std::string kListWaiting = "SELECT " + kColumns +
+const std::string kListWaiting = "SELECT " + kJobColumns +
                                  " FROM jobs WHERE next_repetition IS NOT NULL "
                                  "ORDER BY priority DESC, id";
 
 std::vector<JobRow> list_waiting_jobs(Database& db) {
   Query q(db, kListWaiting);
   std::vector<JobRow> rows;
-  while (q.step()) rows.push_back(read_row(q));
+  while (q.step()) rows.push_back(read_job(q));
   return rows;
 }
 

@@ -6,7 +6,7 @@ namespace rackmark::store {
 
 namespace {
 
-std::vector<LogRow> read_rows(Query&& q) {
+std::vector<LogRow> read_logs(Query&& q) {
   std::vector<LogRow> rows;
   while (q.step()) {
     LogRow& row = rows.emplace_back();
@@ -38,7 +38,7 @@ constexpr const char* kListLog = R"sql(
 
 std::vector<LogRow> list_log(Database& db, std::int64_t run_id, std::int64_t after,
                              std::int64_t limit) {
-  return read_rows(Query(db, kListLog, run_id, after, limit));
+  return read_logs(Query(db, kListLog, run_id, after, limit));
 }
 
 constexpr const char* kTailLog = R"sql(
@@ -46,7 +46,7 @@ constexpr const char* kTailLog = R"sql(
   WHERE run_id = ? ORDER BY number DESC LIMIT ?)sql";
 
 std::vector<LogRow> tail_log(Database& db, std::int64_t run_id, std::int64_t count) {
-  auto rows = read_rows(Query(db, kTailLog, run_id, count));
+  auto rows = read_logs(Query(db, kTailLog, run_id, count));
   std::reverse(rows.begin(), rows.end());
   return rows;
 }

@@ -13,9 +13,9 @@ const std::string kMeasured =
     "step, verdict, causes, first_loss, final_loss, mfu, setup_s, peak_rss_bytes, power_w, "
     "joules_per_image, images_per_second_per_watt, pictures_broken, broken_pictures, rank_times, "
     "environment";
-const std::string kColumns = "id, " + kMeasured;
+const std::string kResultColumns = "id, " + kMeasured;
 
-protocol::ResultView read_row(Query& q) {
+protocol::ResultView read_result(Query& q) {
   protocol::ResultView r;
   std::int64_t created_us = 0;
   q.read(r.id, r.run_id, r.job_id, r.agent_id, r.job_name, r.agent, r.device_class, r.fingerprint,
@@ -29,9 +29,9 @@ protocol::ResultView read_row(Query& q) {
   return r;
 }
 
-std::vector<protocol::ResultView> read_rows(Query&& q) {
+std::vector<protocol::ResultView> read_results(Query&& q) {
   std::vector<protocol::ResultView> rows;
-  while (q.step()) rows.push_back(read_row(q));
+  while (q.step()) rows.push_back(read_result(q));
   return rows;
 }
 
@@ -54,12 +54,12 @@ std::int64_t insert_result(Transaction& tx, const protocol::ResultView& r) {
   return tx.db().last_id();
 }
 
-const std::string kFindResult = "SELECT " + kColumns + " FROM results WHERE run_id = ?";
+const std::string kFindResult = "SELECT " + kResultColumns + " FROM results WHERE run_id = ?";
 
 std::optional<protocol::ResultView> find_result_of_run(Database& db, std::int64_t run_id) {
   Query q(db, kFindResult, run_id);
   if (!q.step()) return std::nullopt;
-  return read_row(q);
+  return read_result(q);
 }
 
 std::vector<protocol::ResultView> list_results(Database& db, const ResultFilter& f,
@@ -80,7 +80,7 @@ std::vector<protocol::ResultView> list_results(Database& db, const ResultFilter&
   also(f.since_us.has_value(), "created_us >= ?");
   also(f.until_us.has_value(), "created_us < ?");
   also(f.before_id.has_value(), "id < ?");
-  Query q(db, "SELECT " + kColumns + " FROM results " + where + " ORDER BY id DESC LIMIT ?");
+  Query q(db, "SELECT " + kResultColumns + " FROM results " + where + " ORDER BY id DESC LIMIT ?");
   for (const auto* text : {&f.model, &f.mode, &f.precision, &f.device_class, &f.agent,
                            &f.fingerprint, &f.input_kind}) {
     if (*text) q.bind(**text);
@@ -89,13 +89,14 @@ std::vector<protocol::ResultView> list_results(Database& db, const ResultFilter&
     if (*number) q.bind(**number);
   }
   q.bind(limit);
-  return read_rows(std::move(q));
+  return read_results(std::move(q));
 }
 
-const std::string kListOfJob = "SELECT " + kColumns + " FROM results WHERE job_id = ? ORDER BY id";
+const std::string kListOfJob =
+    "SELECT " + kResultColumns + " FROM results WHERE job_id = ? ORDER BY id";
 
 std::vector<protocol::ResultView> list_results_of_job(Database& db, std::int64_t job_id) {
-  return read_rows(Query(db, kListOfJob, job_id));
+  return read_results(Query(db, kListOfJob, job_id));
 }
 
 constexpr const char* kCountResults = "SELECT count(*) FROM results";

@@ -6,14 +6,14 @@ namespace rackmark::store {
 
 namespace {
 
-const std::string kColumns =
+const std::string kRunColumns =
     "id, job_id, repetition, attempt, agent_id, device_class, spec_resolved, spec_key, ranks, "
     "images_per_step, run_token, timeout_s, wanted, state, reason, detail, exit_code, memory, "
     "reported_state, reported_reason, reported_detail, reported_us, reported_agent_us, "
     "reported_seq, phase, steps_done, steps_planned, images_per_second, loss, log_lines, "
     "created_us, started_us, ended_us";
 
-RunRow read_row(Query& q) {
+RunRow read_run(Query& q) {
   RunRow r;
   q.read(r.id, r.job_id, r.repetition, r.attempt, r.agent_id, r.device_class, r.spec_resolved,
          r.spec_key, r.ranks, r.images_per_step, r.run_token, r.timeout_s, r.wanted, r.state,
@@ -24,9 +24,9 @@ RunRow read_row(Query& q) {
   return r;
 }
 
-std::vector<RunRow> read_rows(Query&& q) {
+std::vector<RunRow> read_runs(Query&& q) {
   std::vector<RunRow> rows;
-  while (q.step()) rows.push_back(read_row(q));
+  while (q.step()) rows.push_back(read_run(q));
   return rows;
 }
 
@@ -68,32 +68,32 @@ std::int64_t insert_run(Transaction& tx, const RunRow& r, const std::vector<std:
   return id;
 }
 
-const std::string kFindRun = "SELECT " + kColumns + " FROM runs WHERE id = ?";
+const std::string kFindRun = "SELECT " + kRunColumns + " FROM runs WHERE id = ?";
 
 std::optional<RunRow> find_run(Database& db, std::int64_t id) {
   Query q(db, kFindRun, id);
   if (!q.step()) return std::nullopt;
-  return read_row(q);
+  return read_run(q);
 }
 
-const std::string kRunsOfJob = "SELECT " + kColumns + " FROM runs WHERE job_id = ? ORDER BY id";
+const std::string kRunsOfJob = "SELECT " + kRunColumns + " FROM runs WHERE job_id = ? ORDER BY id";
 
 std::vector<RunRow> list_runs_of_job(Database& db, std::int64_t job_id) {
-  return read_rows(Query(db, kRunsOfJob, job_id));
+  return read_runs(Query(db, kRunsOfJob, job_id));
 }
 
 const std::string kLiveRuns =
-    "SELECT " + kColumns + " FROM runs WHERE ended_us IS NULL ORDER BY id";
+    "SELECT " + kRunColumns + " FROM runs WHERE ended_us IS NULL ORDER BY id";
 
-std::vector<RunRow> list_live_runs(Database& db) { return read_rows(Query(db, kLiveRuns)); }
+std::vector<RunRow> list_live_runs(Database& db) { return read_runs(Query(db, kLiveRuns)); }
 
 const std::string kLiveRunsOfAgent =
-    "SELECT " + kColumns +
+    "SELECT " + kRunColumns +
     " FROM runs WHERE ended_us IS NULL AND id IN "
     "(SELECT run_id FROM run_agents WHERE agent_id = ?) ORDER BY id";
 
 std::vector<RunRow> list_live_runs_of_agent(Database& db, std::int64_t agent_id) {
-  return read_rows(Query(db, kLiveRunsOfAgent, agent_id));
+  return read_runs(Query(db, kLiveRunsOfAgent, agent_id));
 }
 
 constexpr const char* kUpdateRun = R"sql(

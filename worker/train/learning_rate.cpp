@@ -26,8 +26,8 @@ double learning_rate(const OptimizerSpec& optimizer, std::int64_t step, std::int
     case Schedule::kStep: {
       constexpr std::array kDrops{30.0 / 90, 60.0 / 90, 80.0 / 90};
       const double done = share_done(step, 0, planned);
-      const auto drops = std::count_if(kDrops.begin(), kDrops.end(),
-                                       [done](double at) { return done >= at; });
+      const auto drops =
+          std::count_if(kDrops.begin(), kDrops.end(), [done](double at) { return done >= at; });
       return base * std::pow(0.1, static_cast<double>(drops));
     }
     case Schedule::kCosine: {

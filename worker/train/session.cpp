@@ -78,9 +78,9 @@ void Session::set_up() {
     }
     const ModelFacts* model = find_model_facts(spec.model);
     if (model != nullptr && model->two_classes_only && spec.classes != 2) {
-      throw Failure(Reason::kInputUnavailable,
-                    "input.path '" + *spec.input.path + "' has " + std::to_string(folders) +
-                        " class folders; " + spec.model + " has one output, for exactly 2");
+      throw Failure(Reason::kInputUnavailable, "input.path '" + *spec.input.path + "' has " +
+                                                   std::to_string(folders) + " class folders; " +
+                                                   spec.model + " has one output, for exactly 2");
     }
   }
 

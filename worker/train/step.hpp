@@ -28,7 +28,6 @@ TrainingStep make_step(TrainPlan& plan, BatchSource& input, GradientExchange& ex
 // are added in the order of ranks and averaged, running statistics are those of micro-batch 0; the
 // loss is the mean. Gives the parameters that inputs.size() ranks with all-reduce would have.
 TrainingStep make_micro_batch_step(TrainPlan& plan, std::vector<BatchSource*> inputs,
-                                   GradientExchange& exchange, SgdSchedule sgd,
-                                   const Clock& clock);
+                                   GradientExchange& exchange, SgdSchedule sgd, const Clock& clock);
 
 }  // namespace rackmark::worker

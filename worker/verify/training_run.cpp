@@ -9,7 +9,7 @@
 namespace rackmark::worker {
 namespace {
 
-constexpr std::size_t kLogitsKept = 16;  // per image
+constexpr std::size_t kFirstLogits = 16;  // per image
 
 double l2(const std::vector<double>& values) {
   double squares = 0;
@@ -30,7 +30,7 @@ std::vector<std::vector<double>> first_logits(const TrainPlan& plan, std::int64_
   const std::size_t width = all.size() / static_cast<std::size_t>(batch);
   std::vector<std::vector<double>> rows;
   for (auto row = all.begin(); row != all.end(); row += static_cast<std::ptrdiff_t>(width)) {
-    rows.emplace_back(row, row + static_cast<std::ptrdiff_t>(std::min(width, kLogitsKept)));
+    rows.emplace_back(row, row + static_cast<std::ptrdiff_t>(std::min(width, kFirstLogits)));
   }
   return rows;
 }

@@ -18,7 +18,7 @@ unsigned seed_offset() {
 }
 
 // An agent as the protocol demands it, with the truth about its processes.
-struct Host {
+struct SimulatedHost {
   AgentState state;
   std::map<std::int64_t, Story> live;                               // runs with live processes
   std::map<std::int64_t, std::vector<protocol::EventBatch>> spool;  // made, in order of seq
@@ -34,7 +34,7 @@ class ModelTest : public Fleet, public ::testing::WithParamInterface<unsigned> {
   bool chance(int percent) { return below(100) < percent; }
   double now_s() const { return static_cast<double>(clock.monotonic_ns()) / 1e9; }
 
-  void end_here(Host& host, std::int64_t run_id, RunState end, Reason reason) {
+  void end_here(SimulatedHost& host, std::int64_t run_id, RunState end, Reason reason) {
     host.live.erase(run_id);
     auto& observed = host.state.runs[run_id];
     observed.run_id = run_id;
@@ -46,7 +46,7 @@ class ModelTest : public Fleet, public ::testing::WithParamInterface<unsigned> {
     observed.last_seq = static_cast<std::int64_t>(host.spool[run_id].size());
   }
 
-  void fence(Host& host) {
+  void fence(SimulatedHost& host) {
     if (now_s() < host.fence_at_s) return;
     const auto live = host.live;
     for (const auto& [run_id, story] : live) {
@@ -54,7 +54,7 @@ class ModelTest : public Fleet, public ::testing::WithParamInterface<unsigned> {
     }
   }
 
-  void obey(Host& host, const protocol::SyncDown& down) {
+  void obey(SimulatedHost& host, const protocol::SyncDown& down) {
     std::set<std::int64_t> wanted;
     for (const auto& run : down.wanted) {
       wanted.insert(run.run_id);
@@ -75,7 +75,7 @@ class ModelTest : public Fleet, public ::testing::WithParamInterface<unsigned> {
     }
   }
 
-  void exchange(Host& host) {
+  void exchange(SimulatedHost& host) {
     fence(host);
     const auto up = state_of(host.state);
     const double sent_s = now_s();
@@ -87,7 +87,7 @@ class ModelTest : public Fleet, public ::testing::WithParamInterface<unsigned> {
   }
 
   // One step of the work: a phase, some events, or the end.
-  void work(Host& host) {
+  void work(SimulatedHost& host) {
     if (host.live.empty()) return;
     const auto [run_id, story] = *host.live.begin();
     auto& observed = host.state.runs[run_id];
@@ -111,7 +111,7 @@ class ModelTest : public Fleet, public ::testing::WithParamInterface<unsigned> {
   }
 
   // Sends some of the spool, in any order and again and again.
-  void upload(Host& host) {
+  void upload(SimulatedHost& host) {
     for (auto& [run_id, spool] : host.spool) {
       protocol::EventUpload upload;
       for (const auto& batch : spool) {
@@ -124,7 +124,7 @@ class ModelTest : public Fleet, public ::testing::WithParamInterface<unsigned> {
     }
   }
 
-  void restart(Host& host) {
+  void restart(SimulatedHost& host) {
     host.live.clear();  // the guard kills them
     host.state.incarnation = std::to_string(1000 + ++incarnations);
     host.state.number = 0;
@@ -153,10 +153,10 @@ class ModelTest : public Fleet, public ::testing::WithParamInterface<unsigned> {
       open();
     } else if (what < 30) {
       clock.advance_s(1 + below(4));
-      for (Host& host : hosts) fence(host);
+      for (SimulatedHost& host : hosts) fence(host);
       writer->tick();
     } else {
-      Host& host = hosts[static_cast<std::size_t>(below(static_cast<int>(hosts.size())))];
+      SimulatedHost& host = hosts[static_cast<std::size_t>(below(static_cast<int>(hosts.size())))];
       if (host.silent_steps > 0) {
         --host.silent_steps;
       } else if (what < 31) {
@@ -177,7 +177,7 @@ class ModelTest : public Fleet, public ::testing::WithParamInterface<unsigned> {
 
   void check() {
     std::map<std::int64_t, int> live_of_job;
-    for (const Host& host : hosts) {
+    for (const SimulatedHost& host : hosts) {
       EXPECT_LE(host.live.size(), 1U) << "a host runs one thing at a time";
       for (const auto& [run_id, story] : host.live) ++live_of_job[run(run_id).job_id];
     }
@@ -211,12 +211,12 @@ class ModelTest : public Fleet, public ::testing::WithParamInterface<unsigned> {
 
   // Everybody behaves until nothing is left to do.
   void settle() {
-    for (Host& host : hosts) host.silent_steps = 0;
+    for (SimulatedHost& host : hosts) host.silent_steps = 0;
     for (int round = 0; round < 600; ++round) {
       bool active = false;
       for (const std::int64_t id : jobs) active |= !is_terminal(job(id).state);
       if (!active) return;
-      for (Host& host : hosts) {
+      for (SimulatedHost& host : hosts) {
         fence(host);
         work(host);
         upload(host);
@@ -232,7 +232,7 @@ class ModelTest : public Fleet, public ::testing::WithParamInterface<unsigned> {
   }
 
   std::mt19937 random{GetParam() + seed_offset()};
-  std::vector<Host> hosts;
+  std::vector<SimulatedHost> hosts;
   std::vector<std::int64_t> jobs;
   std::map<std::int64_t, double> hand_value;       // run -> images per second
   std::map<std::int64_t, std::string> ended_jobs;  // id -> its view when it ended

@@ -13,7 +13,7 @@ namespace {
 using testing::Contains;
 using testing::HasSubstr;
 
-std::string refusal(const std::string& name, int image_size) {
+std::string refusal_of_model(const std::string& name, int image_size) {
   try {
     build_model(name, image_size);
   } catch (const std::invalid_argument& error) {
@@ -79,9 +79,9 @@ TEST(Models, TakeOtherSizesAndClasses) {
 }
 
 TEST(Models, RefuseUnknownNamesAndSizes) {
-  EXPECT_THAT(refusal("resnet51", 0), HasSubstr("unknown model 'resnet51', known: "));
-  EXPECT_THAT(refusal("cifar10", 32), HasSubstr("image size is 32, allowed: 24"));
-  EXPECT_THAT(refusal("resnet50", 31), HasSubstr("image size is 31, allowed: 32 to 4096"));
+  EXPECT_THAT(refusal_of_model("resnet51", 0), HasSubstr("unknown model 'resnet51', known: "));
+  EXPECT_THAT(refusal_of_model("cifar10", 32), HasSubstr("image size is 32, allowed: 24"));
+  EXPECT_THAT(refusal_of_model("resnet50", 31), HasSubstr("image size is 31, allowed: 32 to 4096"));
 }
 
 // What the controller offers is what the engine builds.

@@ -66,7 +66,7 @@ int index_of(const Net& net, const std::string& name) {
 }
 
 template <class Call>
-std::string refusal(const Call& call) {
+std::string refusal_of_call(const Call& call) {
   try {
     call();
   } catch (const std::exception& error) {
@@ -306,34 +306,35 @@ TEST(Profile, TimesEveryLayerAndChangesNothing) {
 TEST(Refuses, BatchesThatDoNotFit) {
   const Data data;
   const auto plan = compiled(every_layer());
-  EXPECT_THAT(refusal([&] { plan->backward(); }), HasSubstr("forward pass"));
-  EXPECT_THAT(refusal([&] {
+  EXPECT_THAT(refusal_of_call([&] { plan->backward(); }), HasSubstr("forward pass"));
+  EXPECT_THAT(refusal_of_call([&] {
                 plan->forward({data.images, std::vector<std::int32_t>{0, 1, 5}});
               }),
               HasSubstr("label 5 is not in 0 to 4"));
-  EXPECT_THAT(refusal([&] {
+  EXPECT_THAT(refusal_of_call([&] {
                 plan->forward({data.images, std::vector<std::int32_t>{0, 1}});
               }),
               HasSubstr("labels has 2 values, not 3"));
-  EXPECT_THAT(refusal([&] {
+  EXPECT_THAT(refusal_of_call([&] {
                 plan->evaluate({std::vector<float>(9), data.labels});
               }),
               HasSubstr("images has 9 values"));
-  EXPECT_THAT(refusal([&] { plan->write_parameter(1, std::vector<float>(2)); }),
+  EXPECT_THAT(refusal_of_call([&] { plan->write_parameter(1, std::vector<float>(2)); }),
               HasSubstr("conv.bias has 2 values, not 6"));
-  EXPECT_THAT(refusal([&] { plan->read_parameter(99); }), testing::Not(""));
+  EXPECT_THAT(refusal_of_call([&] { plan->read_parameter(99); }), testing::Not(""));
 }
 
 TEST(Refuses, PlansThatCannotTrain) {
   const auto backend = make_reference_backend();
   const Net net = every_layer();
-  EXPECT_THAT(refusal([&] { backend->compile(net, {.batch = 0}); }), HasSubstr("batch"));
-  EXPECT_THAT(refusal([&] { backend->compile(net, {.precision = "bf16"}); }),
+  EXPECT_THAT(refusal_of_call([&] { backend->compile(net, {.batch = 0}); }), HasSubstr("batch"));
+  EXPECT_THAT(refusal_of_call([&] { backend->compile(net, {.precision = "bf16"}); }),
               HasSubstr("no precision 'bf16', only fp32, fp64"));
-  EXPECT_THAT(refusal([&] { backend->compile(Net("empty", 8, 2), {}); }), HasSubstr("no loss"));
+  EXPECT_THAT(refusal_of_call([&] { backend->compile(Net("empty", 8, 2), {}); }),
+              HasSubstr("no loss"));
   Net lone("lone", 1, 3);
   lone.loss(lone.batch_norm(lone.input(), "bn"));
-  EXPECT_THAT(refusal([&] { backend->compile(lone, {.batch = 1}); }),
+  EXPECT_THAT(refusal_of_call([&] { backend->compile(lone, {.batch = 1}); }),
               HasSubstr("'bn': batch normalisation needs more than one value"));
 }
 

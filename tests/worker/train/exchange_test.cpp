@@ -135,7 +135,8 @@ TEST(AllReduce, TwoRanksEqualTwoMicroBatchesBitForBit) {
   const auto plan = make_plan();
   const auto exchange = make_independent(*plan, "all_reduce");
   SyntheticSource first(1, 0, kBatch, kSize, kClasses), second(1, 1, kBatch, kSize, kClasses);
-  const TrainingStep step = make_micro_batch_step(*plan, {&first, &second}, *exchange, always(kSgd), clock);
+  const TrainingStep step =
+      make_micro_batch_step(*plan, {&first, &second}, *exchange, always(kSgd), clock);
   for (int i = 0; i < 3; ++i) step();
   EXPECT_EQ(two_ranks(1 << 20, true), parameters(*plan));
   EXPECT_EQ(two_ranks(64, true), parameters(*plan)) << "many buckets";

@@ -52,8 +52,8 @@ class DropoutOp final : public UnaryOp {
         const std::uint64_t draw = splitmix64(pass_key_ + static_cast<std::uint64_t>(i));
         to[i] = static_cast<std::uint32_t>(draw) >= least_kept_ ? from[i] * scale_ : 0.0F;
         if (i + 1 < last)
-          to[i + 1] = static_cast<std::uint32_t>(draw >> 32) >= least_kept_ ? from[i + 1] * scale_
-                                                                             : 0.0F;
+          to[i + 1] =
+              static_cast<std::uint32_t>(draw >> 32) >= least_kept_ ? from[i + 1] * scale_ : 0.0F;
       }
     });
   }

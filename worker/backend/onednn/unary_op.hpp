@@ -60,8 +60,8 @@ class UnaryOp : public Op {
  protected:
   virtual bool reads_input_in_backward() const { return false; }
   virtual std::string implementation(const Pass& pass) const = 0;
-  virtual void compute(Pass& pass) = 0;        // y from x
-  virtual void propagate(Pass& pass) = 0;      // dx from dy
+  virtual void compute(Pass& pass) = 0;    // y from x
+  virtual void propagate(Pass& pass) = 0;  // dx from dy
 
   // For operations that know no flat input.
   void want_picture(const Assembly& assembly) const {
