@@ -8,7 +8,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-Json spec_of(const std::string& line, bool gpu = false) {
+Json spec_from(const std::string& line, bool gpu = false) {
   const auto result = spec_from_tf_flags(line, gpu);
   EXPECT_TRUE(result) << line << ": " << result.error().message;
   return result ? *result : Json();
@@ -16,7 +16,7 @@ Json spec_of(const std::string& line, bool gpu = false) {
 
 // The line with which this began.
 TEST(TfFlags, TheFoundingLineIsAccepted) {
-  const Json json = spec_of("--num_gpus=1 --model=resnet50 --variable_update=parameter_server");
+  const Json json = spec_from("--num_gpus=1 --model=resnet50 --variable_update=parameter_server");
   const auto parsed = parse_spec(json);
   ASSERT_TRUE(parsed) << parsed.error().message;
   EXPECT_EQ(parsed->model, "resnet50");
@@ -28,7 +28,7 @@ TEST(TfFlags, TheFoundingLineIsAccepted) {
 }
 
 TEST(TfFlags, EveryFlagMaps) {
-  const Json json = spec_of(
+  const Json json = spec_from(
       "python3 tf_cnn_benchmarks.py --model=resnet50_v1.5 --num_gpus=2 --batch_size=16 "
       "--num_batches=20 --num_warmup_batches=2 --device=cpu --variable_update=replicated "
       "--data_format=NHWC --optimizer=momentum --momentum=0.8 --init_learning_rate=0.1 "
@@ -54,53 +54,53 @@ TEST(TfFlags, EveryFlagMaps) {
 }
 
 TEST(TfFlags, DefaultsAreThatProgramsOwn) {
-  const Json json = spec_of("--model=resnet50");
+  const Json json = spec_from("--model=resnet50");
   EXPECT_EQ(json["variable_update"], "parameter_server");
   EXPECT_EQ(json["optimizer"]["momentum"], 0.0);  // plain sgd
   EXPECT_EQ(json["optimizer"]["weight_decay"], 4e-5);
   EXPECT_EQ(json["resources"]["workers_per_agent"], 1);
   EXPECT_EQ(json["input"]["kind"], "synthetic");
-  EXPECT_EQ(spec_of("--model=resnet50 --optimizer=momentum")["optimizer"]["momentum"], 0.9);
-  EXPECT_EQ(spec_of("--model=resnet50 --data_name=imagenet")["input"]["kind"], "synthetic");
+  EXPECT_EQ(spec_from("--model=resnet50 --optimizer=momentum")["optimizer"]["momentum"], 0.9);
+  EXPECT_EQ(spec_from("--model=resnet50 --data_name=imagenet")["input"]["kind"], "synthetic");
 }
 
 TEST(TfFlags, VariableUpdates) {
   for (const char* name :
        {"replicated", "horovod", "distributed_all_reduce", "collective_all_reduce"}) {
-    EXPECT_EQ(spec_of(std::string("--model=resnet50 --variable_update=") + name)["variable_update"],
+    EXPECT_EQ(spec_from(std::string("--model=resnet50 --variable_update=") + name)["variable_update"],
               "all_reduce");
   }
-  EXPECT_EQ(spec_of("--model=resnet50 --variable_update=independent")["variable_update"],
+  EXPECT_EQ(spec_from("--model=resnet50 --variable_update=independent")["variable_update"],
             "independent");
-  EXPECT_EQ(spec_of("--model=resnet50 --local_parameter_device=cpu")["parameter_server"]["device"],
+  EXPECT_EQ(spec_from("--model=resnet50 --local_parameter_device=cpu")["parameter_server"]["device"],
             "cpu");
 }
 
 TEST(TfFlags, FormsOfWriting) {
-  const Json expected = spec_of("--model=resnet50 --batch_size=8");
-  EXPECT_EQ(spec_of("--model resnet50 --batch_size 8"), expected);
-  EXPECT_EQ(spec_of("  --batch_size=8\n\t--model='resnet50' "), expected);
-  EXPECT_EQ(spec_of("--model=\"resnet50\" \\\n --batch_size=8"), expected);
-  EXPECT_EQ(spec_of("tf_cnn_benchmarks --model=resnet50 --batch_size=8 --noforward_only"),
+  const Json expected = spec_from("--model=resnet50 --batch_size=8");
+  EXPECT_EQ(spec_from("--model resnet50 --batch_size 8"), expected);
+  EXPECT_EQ(spec_from("  --batch_size=8\n\t--model='resnet50' "), expected);
+  EXPECT_EQ(spec_from("--model=\"resnet50\" \\\n --batch_size=8"), expected);
+  EXPECT_EQ(spec_from("tf_cnn_benchmarks --model=resnet50 --batch_size=8 --noforward_only"),
             expected);
-  EXPECT_EQ(spec_of("--model=inception3")["model"], "inception_v3");
-  EXPECT_EQ(spec_of("--data_dir='/data/my photos' --model=resnet50")["input"]["path"],
+  EXPECT_EQ(spec_from("--model=inception3")["model"], "inception_v3");
+  EXPECT_EQ(spec_from("--data_dir='/data/my photos' --model=resnet50")["input"]["path"],
             "/data/my photos");
 }
 
 TEST(TfFlags, ForwardOnlyIsInference) {
-  const Json json = spec_of("--model=resnet50 --forward_only");
+  const Json json = spec_from("--model=resnet50 --forward_only");
   EXPECT_EQ(json["mode"], "inference");
   EXPECT_FALSE(json.contains("variable_update"));
   EXPECT_FALSE(json.contains("optimizer"));
-  EXPECT_EQ(spec_of("--model=resnet50 --forward_only=True --use_fp16")["precision"], "fp16");
-  EXPECT_EQ(spec_of("--model=resnet50 --forward_only=false")["mode"], "training");
+  EXPECT_EQ(spec_from("--model=resnet50 --forward_only=True --use_fp16")["precision"], "fp16");
+  EXPECT_EQ(spec_from("--model=resnet50 --forward_only=false")["mode"], "training");
 }
 
 // A host with a GPU changes nothing while this version cannot run on one.
 TEST(TfFlags, TheDeviceIsOneThatRuns) {
-  EXPECT_EQ(spec_of("--model=resnet50", true)["resources"]["device"], "cpu");
-  EXPECT_EQ(spec_of("--model=resnet50 --device=gpu")["resources"]["device"], "gpu");
+  EXPECT_EQ(spec_from("--model=resnet50", true)["resources"]["device"], "cpu");
+  EXPECT_EQ(spec_from("--model=resnet50 --device=gpu")["resources"]["device"], "gpu");
 }
 
 TEST(TfFlags, RefusedByName) {
