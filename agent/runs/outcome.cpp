@@ -80,14 +80,21 @@ RunEnd killed_for_memory(const nlohmann::json& spec, std::string detail) {
           detail + "; the kernel's memory killer acted", std::nullopt, json::encode(event)};
 }
 
-std::string without_summary(const RankTracker& ranks) {
-  std::string names;
+std::vector<std::string> ranks_without_summary(const RankTracker& ranks) {
+  std::vector<std::string> names;
   for (std::size_t i = 0; i < ranks.ranks().size(); ++i) {
-    if (ranks.ranks()[i].summary) continue;
-    if (!names.empty()) names += ", ";
-    names += name_rank(ranks, static_cast<std::int64_t>(i));
+    if (!ranks.ranks()[i].summary) names.push_back(name_rank(ranks, static_cast<std::int64_t>(i)));
   }
-  return names + " ended without a summary";
+  return names;
+}
+
+std::string without_summary(const RankTracker& ranks) {
+  return fmt::format("{} ended without a summary", fmt::join(ranks_without_summary(ranks), ", "));
+}
+
+// A shell's way to say that a child ended on a signal, which mpirun passes on: 128 + signal.
+std::int64_t signal_in_status(std::int64_t status) {
+  return status > 128 && status < 128 + NSIG ? status - 128 : 0;
 }
 
 // mpirun ended with a status other than 0, or its ranks did, and nobody said why.
@@ -104,6 +111,15 @@ RunEnd crashed(const EndFacts& facts, const RankTracker& ranks, const nlohmann::
                              name_rank(ranks, report->rank), *report->exit_code);
   } else if (signal != 0) {
     end.detail = "mpirun ended on " + describe({0, static_cast<int>(signal)});
+  } else if (const auto passed_on = signal_in_status(facts.guard->exit_code.value_or(0));
+             passed_on != 0 && !ranks.all_summaries()) {
+    // mpirun now and then loses the message that names the rank; only its status is left.
+    signal = passed_on;
+    const auto names = ranks_without_summary(ranks);
+    end.detail = fmt::format("{}{} ended on {}", names.size() > 1 ? "one of " : "",
+                             fmt::join(names, ", "), describe({0, static_cast<int>(signal)}));
+    if (signal == SIGKILL && facts.memory_killer) return killed_for_memory(spec, end.detail);
+    return end;
   } else {
     end.detail =
         fmt::format("mpirun ended with exit status {}", facts.guard->exit_code.value_or(-1));

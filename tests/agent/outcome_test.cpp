@@ -46,6 +46,21 @@ TEST(Outcome, ARunThatWasOverBeforeTheCancelReachedItKeepsItsResult) {
   EXPECT_EQ(decide_end(facts, all, kSpec).state, RunState::kCancelled);
 }
 
+// mpirun sometimes prints only "a non-zero exit code" and passes the signal on in its status.
+TEST(Outcome, ASignalInMpirunsStatusNamesTheRanksThatDidNotFinish) {
+  const auto one = ranks_that_said(2, {kHello0, kHello1, kSummary0});
+  RunEnd end = decide_end(ended(128 + 11), one, kSpec);
+  EXPECT_EQ(end.reason, Reason::kWorkerCrashed);
+  EXPECT_EQ(end.detail, "rank 1 on alpha (launch) ended on signal 11 (Segmentation fault)");
+  const auto none = ranks_that_said(2, {kHello0, kHello1});
+  end = decide_end(ended(128 + 9), none, kSpec);
+  EXPECT_EQ(end.detail,
+            "one of rank 0 on alpha (launch), rank 1 on alpha (launch) ended on signal 9 (Killed)");
+  EndFacts facts = ended(128 + 9);
+  facts.memory_killer = true;
+  EXPECT_EQ(decide_end(facts, none, kSpec).state, RunState::kOutOfMemory);
+}
+
 TEST(Outcome, EveryStopHasItsOwnEnd) {
   const struct {
     StopCause stop;

@@ -18,10 +18,10 @@ namespace {
 
 constexpr std::array kModels{
     // name, image sizes: default, smallest, largest; classes
-    ModelEntry{"resnet50", 224, 32, 1024, 1000, build_resnet50},
-    ModelEntry{"inception_v3", 299, 299, 1024, 1000, build_inception_v3},
-    ModelEntry{"googlenet", 224, 32, 1024, 1000, build_googlenet},
-    ModelEntry{"alexnet", 224, 63, 1024, 1000, build_alexnet},
+    ModelEntry{"resnet50", 224, 32, 4096, 1000, build_resnet50},
+    ModelEntry{"inception_v3", 299, 299, 4096, 1000, build_inception_v3},
+    ModelEntry{"googlenet", 224, 32, 4096, 1000, build_googlenet},
+    ModelEntry{"alexnet", 224, 63, 4096, 1000, build_alexnet},
     ModelEntry{"cifar10", 24, 24, 24, 10, build_cifar10},
     ModelEntry{"catsdogs_original", 64, 64, 64, 2, build_catsdogs_original},
     ModelEntry{"catsdogs_improved", 128, 128, 128, 2, build_catsdogs_improved},

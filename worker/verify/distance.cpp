@@ -116,4 +116,15 @@ std::vector<GroupDistance> distances(const Results& got, const Reference& wanted
   return groups;
 }
 
+void widen(std::vector<GroupDistance>& groups, const std::vector<Results>& runs,
+           const Reference& wanted) {
+  for (const Results& run : runs) {
+    const auto off = distances(run, wanted, "fp32");
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      if (groups[i].allowed == 0 || std::isnan(off[i].distance)) continue;  // exact, or no measure
+      groups[i].allowed = std::max(groups[i].allowed, kFloatFactor * off[i].distance);
+    }
+  }
+}
+
 }  // namespace rackmark::worker

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "worker/models/registry.hpp"
@@ -35,10 +36,19 @@ std::vector<std::vector<double>> first_logits(const TrainPlan& plan, std::int64_
   return rows;
 }
 
-void fill(TrainPlan& plan, std::int64_t seed) {
+void move_by_roundings(std::vector<float>& values, const std::string& name) {
+  constexpr float kMost = 4 * std::numeric_limits<float>::epsilon();
+  const auto shares = uniform(name, static_cast<std::int64_t>(values.size()));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] *= 1 + kMost * shares[i];
+}
+
+void fill(TrainPlan& plan, std::int64_t seed, int moved_by) {
   const Net& net = plan.net();
   for (std::size_t i = 0; i < net.parameters().size(); ++i) {
-    plan.write_parameter(static_cast<int>(i), initial_value(net.parameters()[i], seed));
+    std::vector<float> values = initial_value(net.parameters()[i], seed);
+    if (moved_by != 0)
+      move_by_roundings(values, std::to_string(moved_by) + ":" + net.parameters()[i].name);
+    plan.write_parameter(static_cast<int>(i), values);
   }
   for (std::size_t i = 0; i < net.running_statistics().size(); ++i) {
     const auto& statistic = net.running_statistics()[i];
@@ -91,7 +101,7 @@ Net net_of(const Reference& reference) {
   return net;
 }
 
-Results train(TrainPlan& plan, const Reference& reference) {
+Results train(TrainPlan& plan, const Reference& reference, int moved_by) {
   const std::int64_t size = reference.image_size;
   const auto images =
       uniform(std::to_string(reference.seed) + ":input", reference.batch * 3 * size * size);
@@ -102,7 +112,7 @@ Results train(TrainPlan& plan, const Reference& reference) {
   const Batch batch{images, labels};
   const SgdStep sgd{reference.optimizer.learning_rate, reference.optimizer.momentum,
                     reference.optimizer.weight_decay};
-  fill(plan, reference.seed);
+  fill(plan, reference.seed, moved_by);
 
   Results results;
   for (std::int64_t step = 0; step < reference.steps; ++step) {

@@ -11,7 +11,9 @@ namespace rackmark::worker {
 Net net_of(const Reference& reference);
 
 // The file's training steps from its initial values. `plan` was compiled from net_of(reference) for
-// its batch, without dropout, and has not run yet.
-Results train(TrainPlan& plan, const Reference& reference);
+// its batch, without dropout, and has not run yet. A `moved_by` other than 0 moves
+// every initial value by up to 4 roundings, another way for every number: Results that show what
+// rounding alone does, since float32 sums of a few hundred terms lose as much in every layer.
+Results train(TrainPlan& plan, const Reference& reference, int moved_by = 0);
 
 }  // namespace rackmark::worker

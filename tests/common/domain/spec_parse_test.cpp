@@ -23,7 +23,11 @@ const Bad kBad[] = {
     {R"({"model": null})", "model", "resnet50"},
     {R"({"model": 50})", "model", "resnet50"},
     {R"({"model": "resnet-50"})", "model", "resnet50"},
-    {R"({"model": "inception_v3"})", "model", "resnet50"},
+    // what one model asks
+    {R"({"model": "inception_v3", "batch_size": 1})", "batch_size", "2 to 65536 images"},
+    {R"({"model": "inception_v3", "image_size": 224})", "image_size", "299 to 1024 pixels"},
+    {R"({"model": "cifar10", "image_size": 32})", "image_size", "24 pixels"},
+    {R"({"model": "catsdogs_deep", "classes": 3})", "classes", "2"},
     {R"("bogus": 1)", "bogus", "batch_size"},
     {R"("Mode": "training")", "Mode", "mode"},
     {R"("optimizer": {"lr": 0.1})", "optimizer.lr", "learning_rate"},
@@ -117,8 +121,11 @@ const Bad kBad[] = {
     {R"("mode": "accuracy")", "mode", "training"},
     {R"("precision": "bf16")", "precision", "fp32"},
     {R"("batch_size": "max")", "batch_size", "a number"},
-    {R"("optimizer": {"schedule": "cosine"})", "optimizer.schedule", "constant"},
-    {R"("optimizer": {"warmup_steps": 5})", "optimizer.warmup_steps", "0"},
+    {R"("optimizer": {"schedule": "linear"})", "optimizer.schedule", "constant, step, cosine"},
+    {R"("optimizer": {"schedule": "cosine"}, "steps": {"measured_seconds": 5})",
+     "optimizer.schedule", "steps.measured instead"},
+    {R"("optimizer": {"warmup_steps": 5}, "steps": {"warmup": 1, "measured": 3})",
+     "optimizer.warmup_steps", "0 to 4"},
     {R"("all_reduce": {"algorithm": "ring"})", "all_reduce.algorithm", "auto"},
     {R"("all_reduce": {"wire": "fp16"})", "all_reduce.wire", "fp32"},
     {R"("variable_update": "parameter_server", "parameter_server": {"servers": 2})",
@@ -217,7 +224,7 @@ TEST(SpecParse, ARefusalOffersWhatRunsNow) {
   ASSERT_FALSE(parsed);
   EXPECT_THAT(parsed.error().fields[0].allowed,
               testing::AllOf(testing::StartsWith("one of resnet50, inception_v3"),
-                             testing::EndsWith("(this version: resnet50)")));
+                             testing::EndsWith("catsdogs_deep")));
 }
 
 TEST(SpecParse, AnAnswerStaysSmall) {

@@ -67,13 +67,15 @@ TEST(TfFlags, DefaultsAreThatProgramsOwn) {
 TEST(TfFlags, VariableUpdates) {
   for (const char* name :
        {"replicated", "horovod", "distributed_all_reduce", "collective_all_reduce"}) {
-    EXPECT_EQ(spec_from(std::string("--model=resnet50 --variable_update=") + name)["variable_update"],
-              "all_reduce");
+    EXPECT_EQ(
+        spec_from(std::string("--model=resnet50 --variable_update=") + name)["variable_update"],
+        "all_reduce");
   }
   EXPECT_EQ(spec_from("--model=resnet50 --variable_update=independent")["variable_update"],
             "independent");
-  EXPECT_EQ(spec_from("--model=resnet50 --local_parameter_device=cpu")["parameter_server"]["device"],
-            "cpu");
+  EXPECT_EQ(
+      spec_from("--model=resnet50 --local_parameter_device=cpu")["parameter_server"]["device"],
+      "cpu");
 }
 
 TEST(TfFlags, FormsOfWriting) {
