@@ -17,7 +17,8 @@ TEST(OnednnLayers, ConvolutionShapes) {
         Conv2d{.out = 5, .kernel_h = 1, .kernel_w = 1, .bias = true},
         Conv2d{.out = 33, .kernel_h = 5, .kernel_w = 5, .stride = 2, .bias = true},
         Conv2d{.out = 20, .kernel_h = 7, .kernel_w = 1, .pad_h = 3},
-        Conv2d{.out = 24, .kernel_h = 3, .kernel_w = 3, .stride = 2, .pad_h = 1, .pad_w = 1}}) {
+        Conv2d{.out = 24, .kernel_h = 3, .kernel_w = 3, .stride = 2, .pad_h = 1, .pad_w = 1},
+        Conv2d{.out = 16, .kernel_h = 9, .kernel_w = 9, .stride = 2, .pad_h = 4, .pad_w = 4}}) {
     SCOPED_TRACE(layer.out);
     for (const int batch : {1, 3}) {
       expect_same_training(make_net(13, 7,

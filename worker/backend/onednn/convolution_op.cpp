@@ -19,6 +19,8 @@ class ConvolutionOp final : public Op {
     assembly.define(node_, assembly.picture(info.shape));
     dst_slot_ = assembly.values[node_].slot;
     shape_ = shape_of(assembly, layer);
+    forward_shape_ = shape_;
+    if (runs_in_reference_code(assembly)) pad_source(assembly);
 
     weights_.made = choose(assembly, &make_convolution_weights);
     assembly.need_scratch(weights_.made);
@@ -27,7 +29,7 @@ class ConvolutionOp final : public Op {
       bias_ = assembly.parameter(node_, "bias");
       assembly.parameter_layouts[bias_] = shape_.bias;
     }
-    plan_reader(assembly, forward_, &make_convolution_forward);
+    plan_reader(assembly, forward_shape_, forward_, &make_convolution_forward);
     flop_ = 2.0 * assembly.batch * static_cast<double>(info.shape.elements()) *
             static_cast<double>(assembly.net.parameters()[weight_].elements()) / layer.out;
     bytes_ = static_cast<double>(padded_bytes(shape_.src)) +
@@ -37,10 +39,10 @@ class ConvolutionOp final : public Op {
 
   std::vector<int> plan_backward(Assembly& assembly) override {
     gradient_slot_ = sum_.plan(assembly, node_).front();
-    assembly.use(input_);
+    if (padded_slot_ < 0) assembly.use(input_);
     Value& input = assembly.values[input_];
     if (input.needs_gradient) {
-      plan_reader(assembly, data_, &make_convolution_data);
+      plan_reader(assembly, shape_, data_, &make_convolution_data);
       src_gradient_slot_ = assembly.add_buffer(padded_bytes(shape_.src));
       input.gradients.push_back(src_gradient_slot_);
     }
@@ -49,7 +51,8 @@ class ConvolutionOp final : public Op {
 
   void bind(const Binding& where) override {
     sum_.bind(where);
-    const auto src = where.memory(shape_.src, where.at(src_slot_));
+    const int read_slot = padded_slot_ < 0 ? src_slot_ : padded_slot_;
+    const auto src = where.memory(forward_shape_.src, where.at(read_slot));
     const auto dst = where.memory(shape_.dst, where.at(dst_slot_));
     const auto gradient = where.memory(shape_.dst, where.at(gradient_slot_));
     std::unordered_map<int, dnnl::memory> forward{{DNNL_ARG_SRC, src}, {DNNL_ARG_DST, dst}};
@@ -63,13 +66,24 @@ class ConvolutionOp final : public Op {
     }
     forward_.bind(where, where.parameters[weight_], std::move(forward));
     weights_.bind(where, std::move(weights));
+    if (padded_slot_ >= 0) {
+      padding_.bind(where,
+                    {{DNNL_ARG_FROM, where.memory(padding_.made.src, where.at(src_slot_))},
+                     {DNNL_ARG_TO, where.memory(padding_.made.dst, where.at(padded_slot_))}});
+    }
     if (src_gradient_slot_ < 0) return;
     data_.bind(where, where.parameters[weight_],
                {{DNNL_ARG_DIFF_DST, gradient},
                 {DNNL_ARG_DIFF_SRC, where.memory(shape_.src, where.at(src_gradient_slot_))}});
   }
 
-  void forward(Pass& pass) override { forward_.run(pass, name_, "forward", flop_, bytes_); }
+  void forward(Pass& pass) override {
+    if (padded_slot_ >= 0) {
+      pass.run(name_, "forward", "padding " + padding_.made.implementation, 0,
+               2.0 * static_cast<double>(padded_bytes(shape_.src)), [&] { padding_(pass); });
+    }
+    forward_.run(pass, name_, "forward", flop_, bytes_);
+  }
 
   void backward(Pass& pass) override {
     sum_.run(pass, name_);
@@ -96,6 +110,35 @@ class ConvolutionOp final : public Op {
     return shape;
   }
 
+  // Its fast kernels refuse some paddings, for instance that of AlexNet's first convolution with
+  // AVX2 (11 x 11, stride 4).
+  bool runs_in_reference_code(const Assembly& assembly) const {
+    if (shape_.pad_before == Dims{0, 0}) return false;
+    return make_convolution_forward(assembly.engine, shape_).implementation.starts_with("ref");
+  }
+
+  // Reads a copy of the input with zeros around it instead. The zeros are those of the fresh arena,
+  // so nothing else may lie there.
+  void pad_source(Assembly& assembly) {
+    const Dims& pad = shape_.pad_before;
+    const Shape& in = assembly.node(input_).shape;
+    const Dims whole{assembly.batch, in.channels, in.height + 2 * pad[0], in.width + 2 * pad[1]};
+    forward_shape_.src =
+        input_ == 0 && shape_.src ==
+                           make_desc({assembly.batch, in.channels, in.height, in.width}, Tag::nchw)
+            ? make_desc(whole, Tag::nchw)
+            : assembly.picture(
+                  {in.channels, static_cast<int>(whole[2]), static_cast<int>(whole[3])});
+    forward_shape_.pad_before = forward_shape_.pad_after = {0, 0};
+    padding_.made = make_reorder(
+        assembly.engine, shape_.src,
+        forward_shape_.src.submemory_desc({assembly.batch, in.channels, in.height, in.width},
+                                          {0, 0, pad[0], pad[1]}));
+    assembly.need_scratch(padding_.made);
+    padded_slot_ = assembly.add_buffer(padded_bytes(forward_shape_.src));
+    assembly.arena.keep(padded_slot_);
+  }
+
   bool may_use_winograd(const Assembly& assembly) const {
     const auto& layer = std::get<Conv2d>(assembly.node(node_).layer);
     return assembly.winograd && layer.kernel_h == 3 && layer.kernel_w == 3 && layer.stride == 1 &&
@@ -105,9 +148,9 @@ class ConvolutionOp final : public Op {
   // Weight gradients are made in a layout that both algorithms share, so that a plan with Winograd
   // and one without could exchange parameters.
   Made choose(const Assembly& assembly, Maker make) {
-    const Made direct = make(assembly.engine, shape_);
+    const Made direct = make(assembly.engine, forward_shape_);
     if (!may_use_winograd(assembly)) return direct;
-    ConvolutionShape shape = shape_;
+    ConvolutionShape shape = forward_shape_;
     shape.kind = ConvolutionKind::kWinograd;
     shape.weights = direct.weights;
     try {
@@ -118,8 +161,7 @@ class ConvolutionOp final : public Op {
     }
   }
 
-  void plan_reader(Assembly& assembly, WeightReader& reader, Maker make) {
-    ConvolutionShape shape = shape_;
+  void plan_reader(Assembly& assembly, ConvolutionShape shape, WeightReader& reader, Maker make) {
     const auto with = [&](const Desc& weights) {
       shape.weights = weights;
       return make(assembly.engine, shape);
@@ -141,6 +183,9 @@ class ConvolutionOp final : public Op {
   bool has_bias_ = false;
   std::string name_;
   ConvolutionShape shape_;
+  ConvolutionShape forward_shape_;  // of the forward pass and the weights' gradient
+  int padded_slot_ = -1;            // the input with zeros around it, if they read that
+  Call padding_;
   int src_slot_ = -1, dst_slot_ = -1, gradient_slot_ = -1, src_gradient_slot_ = -1;
   WeightReader forward_, data_;
   Call weights_;

@@ -140,7 +140,8 @@ class GradientSum {
 
 std::unique_ptr<Op> make_convolution_op(int node);
 std::unique_ptr<Op> make_linear_op(int node);
-std::unique_ptr<Op> make_pooling_op(int node);
+std::unique_ptr<Op> make_max_pool_op(int node);
+std::unique_ptr<Op> make_average_pool_op(int node);
 std::unique_ptr<Op> make_relu_op(int node, bool in_place);
 std::unique_ptr<Op> make_add_op(int node, bool negate_residual_gradient);
 std::unique_ptr<Op> make_flatten_op(int node);

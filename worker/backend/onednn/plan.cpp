@@ -130,10 +130,12 @@ void Plan::add_ops() {
       ops_.push_back(make_dropout_op(id, options_.dropout, options_.seed));
     } else if (std::holds_alternative<LocalResponseNorm>(layer)) {
       ops_.push_back(make_response_norm_op(id));
+    } else if (std::holds_alternative<MaxPool>(layer)) {
+      ops_.push_back(make_max_pool_op(id));
     } else if (!has_equal_windows(net_, node)) {
       ops_.push_back(make_adaptive_pool_op(id));
-    } else {  // MaxPool, AveragePool, AdaptiveAveragePool
-      ops_.push_back(make_pooling_op(id));
+    } else {  // AveragePool, AdaptiveAveragePool
+      ops_.push_back(make_average_pool_op(id));
     }
   }
   // Evaluation runs what lies before the main head only.

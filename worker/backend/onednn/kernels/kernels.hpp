@@ -62,6 +62,19 @@ constexpr std::int64_t response_norm_scratch(int block, int blocks, int before, 
   return std::int64_t{block} * blocks + before + after;
 }
 
+// Max pool of one plane. Windows may hang over every edge, where nothing counts. Of equal values
+// the first in row order is the maximum. `taps` holds, for every float of y, which pixel of the
+// window that was (row by row, at most 15 x 15 of them): written forward, read backward.
+struct MaxPoolPlane {
+  const float* x;
+  float* y;
+  std::uint8_t* taps;
+  const float* dy;
+  float* dx;  // overwritten
+  int in_height, in_width, out_height, out_width;
+  int kernel, stride, pad;
+};
+
 struct SgdRange {
   float* weights;
   const float* gradient;
@@ -84,6 +97,8 @@ struct Kernels {
   void (*scale)(const float* x, float factor, float* y, std::int64_t count);  // y may be x
   void (*sgd)(const SgdRange& range);
   void (*response_norm)(const ResponseNormRange& range);
+  void (*max_pool)(const MaxPoolPlane& plane);
+  void (*max_pool_gradient)(const MaxPoolPlane& plane);
 };
 
 // The best table for this host and block size (8 or 16).
