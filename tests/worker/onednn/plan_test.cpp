@@ -108,6 +108,24 @@ TEST(OnednnPlan, WinogradCanBeLeftOut) {
   }
 }
 
+// Values of 4 MiB and more are made again in backward: the same bits from less memory.
+TEST(OnednnPlan, RecomputingSavesMemoryAndChangesNothing) {
+  const Net net = make_net(64, 5, [](Net& n) {
+    const Conv2d layer{.out = 64, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1};
+    Node x = n.input();
+    for (const char* name : {"a", "b", "c"})
+      x = n.relu(n.batch_norm(n.conv2d(x, name, layer), std::string(name) + "_bn"));
+    n.loss(n.linear(n.flatten(n.adaptive_average_pool(n.conv2d(x, "d", layer), {1})), "fc", {5}));
+  });
+  const auto again = onednn_plan(net, 4, "bn-relu-add+recompute");
+  const auto kept = onednn_plan(net, 4, "bn-relu-add");
+  EXPECT_LE(again->facts().arena_bytes + (4 << 20), kept->facts().arena_bytes);
+  train(*again, 3);
+  train(*kept, 3);
+  EXPECT_TRUE(std::ranges::equal(again->parameter_block(), kept->parameter_block()));
+  EXPECT_TRUE(std::ranges::equal(again->gradient_block(), kept->gradient_block()));
+}
+
 TEST(OnednnPlan, GradientsDoNotDependOnEarlierBatches) {
   const Net net = small_net();
   const auto fresh = onednn_plan(net, 4), used = onednn_plan(net, 4);
@@ -254,7 +272,8 @@ TEST(OnednnPlan, SaysHowMuchMemoryIsMissing) {
 TEST(OnednnPlan, FactsNameTheLibrary) {
   const auto facts = onednn_plan(small_net(), 4, "", 2)->facts();
   EXPECT_EQ(facts.backend, "onednn");
-  EXPECT_EQ(facts.fusion, onednn::has_winograd() ? "bn-relu-add+winograd" : "bn-relu-add");
+  EXPECT_EQ(facts.fusion,
+            onednn::has_winograd() ? "bn-relu-add+recompute+winograd" : "bn-relu-add+recompute");
   EXPECT_EQ(facts.threads, 2);
   EXPECT_GT(facts.arena_bytes, 0);
   EXPECT_FALSE(facts.libraries.at("onednn").empty());

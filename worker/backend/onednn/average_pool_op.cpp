@@ -66,8 +66,6 @@ class AveragePoolOp final : public UnaryOp {
 
 }  // namespace
 
-std::unique_ptr<Op> make_average_pool_op(int node) {
-  return std::make_unique<AveragePoolOp>(node);
-}
+std::unique_ptr<Op> make_average_pool_op(int node) { return std::make_unique<AveragePoolOp>(node); }
 
 }  // namespace rackmark::worker::onednn

@@ -39,8 +39,13 @@ class ConvolutionOp final : public Op {
 
   std::vector<int> plan_backward(Assembly& assembly) override {
     gradient_slot_ = sum_.plan(assembly, node_).front();
-    if (padded_slot_ < 0) assembly.use(input_);
     Value& input = assembly.values[input_];
+    if (padded_slot_ < 0 && input.recipe != nullptr) {
+      recipe_ = input.recipe;
+      again_slot_ = assembly.add_buffer(padded_bytes(shape_.src));
+    } else if (padded_slot_ < 0) {
+      assembly.use(input_);
+    }
     if (input.needs_gradient) {
       plan_reader(assembly, shape_, data_, &make_convolution_data);
       src_gradient_slot_ = assembly.add_buffer(padded_bytes(shape_.src));
@@ -56,8 +61,9 @@ class ConvolutionOp final : public Op {
     const auto dst = where.memory(shape_.dst, where.at(dst_slot_));
     const auto gradient = where.memory(shape_.dst, where.at(gradient_slot_));
     std::unordered_map<int, dnnl::memory> forward{{DNNL_ARG_SRC, src}, {DNNL_ARG_DST, dst}};
+    again_ = where.at(again_slot_);
     std::unordered_map<int, dnnl::memory> weights{
-        {DNNL_ARG_SRC, src},
+        {DNNL_ARG_SRC, again_ == nullptr ? src : where.memory(forward_shape_.src, again_)},
         {DNNL_ARG_DIFF_DST, gradient},
         {DNNL_ARG_DIFF_WEIGHTS, where.memory(weights_.made.weights, where.gradients[weight_])}};
     if (has_bias_) {
@@ -87,6 +93,7 @@ class ConvolutionOp final : public Op {
 
   void backward(Pass& pass) override {
     sum_.run(pass, name_);
+    if (recipe_ != nullptr) recipe_->make_again(pass, again_);
     pass.run(name_, "backward_weights", weights_.made.implementation, flop_, bytes_,
              [&] { weights_(pass); });
     pass.ready(weight_);
@@ -186,6 +193,9 @@ class ConvolutionOp final : public Op {
   ConvolutionShape forward_shape_;  // of the forward pass and the weights' gradient
   int padded_slot_ = -1;            // the input with zeros around it, if they read that
   Call padding_;
+  Recipe* recipe_ = nullptr;  // of the input, if it is made again in backward
+  int again_slot_ = -1;
+  float* again_ = nullptr;
   int src_slot_ = -1, dst_slot_ = -1, gradient_slot_ = -1, src_gradient_slot_ = -1;
   WeightReader forward_, data_;
   Call weights_;

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 #include "worker/backend/onednn/graph.hpp"
 #include "worker/backend/onednn/op.hpp"
@@ -111,7 +112,10 @@ struct Norm {
   }
 };
 
-class NormOp final : public Op {
+// Smaller values are not worth a pass over memory.
+constexpr std::int64_t kRecomputeFromBytes = std::int64_t{4} << 20;
+
+class NormOp final : public Op, public Recipe {
  public:
   explicit NormOp(const NormGroup& group) : group_(group) {}
   int output() const override { return group_.output; }
@@ -135,7 +139,8 @@ class NormOp final : public Op {
     y_slot_ = value.slot;
     y_offset_ = value.offset;
     y_image_stride_ = value.is_view() ? value.image_stride : blocks_ * plane_floats();
-    bytes_ = static_cast<double>(padded_bytes(assembly.values[group_.output].desc));
+    bytes_ = static_cast<double>(padded_bytes(value.desc));
+    if (may_be_made_again(assembly)) assembly.values[group_.output].recipe = this;
     assembly.need_scratch(planes_ * 3 * block_ * static_cast<std::int64_t>(sizeof(double)));
   }
 
@@ -205,7 +210,26 @@ class NormOp final : public Op {
     }
   }
 
+  void make_again(Pass& pass, float* into) override {
+    pass.run(norms_[0].name, "backward_data", std::string("apply again ") + pass.kernels.isa, 0,
+             2 * bytes_, [&] {
+               float* const kept = std::exchange(y_, into);
+               apply(pass.kernels);
+               y_ = kept;
+             });
+  }
+
  private:
+  // A lone norm needs its input in backward anyway, and its output only one convolution.
+  bool may_be_made_again(const Assembly& assembly) const {
+    const Value& value = assembly.values[group_.output];
+    if (!assembly.recompute || has_residual() || norms_.size() > 1 || value.is_view()) return false;
+    if (padded_bytes(value.desc) < kRecomputeFromBytes) return false;
+    const auto readers = consumers(assembly.net)[group_.output];
+    return readers.size() == 1 &&
+           std::holds_alternative<Conv2d>(assembly.node(readers.front()).layer);
+  }
+
   bool has_residual() const { return group_.residual >= 0; }
   std::int64_t plane_floats() const { return pixels_ * block_; }
   // Where a plane of the output, or of its gradient, begins.

@@ -11,7 +11,7 @@
 namespace rackmark::worker {
 namespace onednn {
 
-constexpr const char* kDefaultFusion = "bn-relu-add+winograd";
+constexpr const char* kDefaultFusion = "bn-relu-add+recompute+winograd";
 
 Fusion parse_fusion(const std::string& text) {
   Fusion fusion;
@@ -22,11 +22,14 @@ Fusion parse_fusion(const std::string& text) {
     const std::string part = rest.substr(0, plus);
     if (part == "bn-relu-add") {
       fusion.norm = true;
+    } else if (part == "recompute") {
+      fusion.recompute = true;
     } else if (part == "winograd") {
       fusion.winograd = true;
     } else {
-      throw std::invalid_argument("onednn: unknown fusion '" + text +
-                                  "', known: none, or bn-relu-add and winograd joined by +");
+      throw std::invalid_argument(
+          "onednn: unknown fusion '" + text +
+          "', known: none, or bn-relu-add, recompute and winograd joined by +");
     }
     more = plus != std::string::npos;
     if (more) rest.erase(0, plus + 1);
@@ -35,8 +38,13 @@ Fusion parse_fusion(const std::string& text) {
 }
 
 std::string fusion_text(const Fusion& fusion) {
-  std::string text = fusion.norm ? "bn-relu-add" : "";
-  if (fusion.winograd) text += text.empty() ? "winograd" : "+winograd";
+  std::string text;
+  const auto add = [&text](bool on, const char* part) {
+    if (on) text += (text.empty() ? "" : "+") + std::string(part);
+  };
+  add(fusion.norm, "bn-relu-add");
+  add(fusion.recompute, "recompute");
+  add(fusion.winograd, "winograd");
   return text.empty() ? "none" : text;
 }
 

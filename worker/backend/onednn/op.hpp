@@ -17,6 +17,15 @@
 
 namespace rackmark::worker::onednn {
 
+struct Pass;
+
+// Makes a value once more in backward, into another buffer, so that it need not be kept.
+class Recipe {
+ public:
+  virtual ~Recipe() = default;
+  virtual void make_again(Pass& pass, float* into) = 0;
+};
+
 // What a node computes for the whole batch. Pictures are blocked by channel (nChw16c or nChw8c),
 // with zeros in the channels that fill the last block, except the net's input (nchw); outputs of
 // flatten and linear are plain (N, n).
@@ -32,6 +41,8 @@ struct Value {
   // Image stride 0: the value has buffers of its own.
   std::int64_t offset = 0, image_stride = 0;  // in floats
   bool is_view() const { return image_stride != 0; }
+  // Not null: whoever reads this value in backward makes it again. Its buffer is used by then.
+  Recipe* recipe = nullptr;
 };
 
 // A concat that may take a value in place, and the value's first channel in it.
@@ -48,6 +59,7 @@ struct Assembly {
   int batch;
   int block = 16;
   bool winograd = false;
+  bool recompute = false;  // make large values again in backward instead of keeping them
   int event = 0;
   std::vector<Value> values;          // by node id
   std::vector<Placement> placements;  // by node id

@@ -74,6 +74,7 @@ Plan::Plan(const Net& net, const PlanOptions& options, Purpose purpose)
   const ComputeScope scope(threads_);
   assembly_.block = prefers_blocks_of_16() ? 16 : 8;
   assembly_.winograd = fusion_.winograd && has_winograd();
+  assembly_.recompute = fusion_.recompute;
   assembly_.values.resize(net_.nodes().size());
   assembly_.placements.resize(net_.nodes().size());
   assembly_.parameter_layouts.resize(net_.parameters().size());
