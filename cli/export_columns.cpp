@@ -25,6 +25,20 @@ Json plain(const T& value) {
 #name, [](const ResultView& r) { return plain(r.member); } \
   }
 
+// Empty in other modes, and without int8.
+#define INFERENCE(name, member)                                                                  \
+  ExportColumn {                                                                                 \
+#name, [](const ResultView& r) { return r.inference ? plain(r.inference->member) : Json(); } \
+  }
+#define AGREEMENT(name, member)                                                   \
+  ExportColumn {                                                                  \
+#name, [](const ResultView& r) {                                                \
+      return r.inference && r.inference->agreement                               \
+                 ? plain(r.inference->agreement->member)                         \
+                 : Json();                                                       \
+    } \
+  }
+
 const auto kColumns = std::to_array<ExportColumn>({
     MEMBER(result_id, id),
     MEMBER(job_id, job_id),
@@ -71,6 +85,14 @@ const auto kColumns = std::to_array<ExportColumn>({
                    }
                    return Json(causes);
                  }},
+    INFERENCE(latency_mean_ms, latency.mean_ms),
+    INFERENCE(latency_p50_ms, latency.p50_ms),
+    INFERENCE(latency_p90_ms, latency.p90_ms),
+    INFERENCE(latency_p95_ms, latency.p95_ms),
+    INFERENCE(latency_p99_ms, latency.p99_ms),
+    INFERENCE(latency_max_ms, latency.max_ms),
+    AGREEMENT(agreement_top1_fraction, top1),
+    AGREEMENT(agreement_cosine, cosine),
     MEMBER(first_loss, first_loss),
     MEMBER(final_loss, final_loss),
     MEMBER(mfu_fraction, mfu),
@@ -82,6 +104,8 @@ const auto kColumns = std::to_array<ExportColumn>({
     MEMBER(pictures_broken, pictures_broken),
     MEMBER(fingerprint, fingerprint),
 });
+#undef AGREEMENT
+#undef INFERENCE
 #undef MEMBER
 
 std::string cell(const Json& value) {

@@ -1,5 +1,7 @@
 #include "cli/follow.hpp"
 
+#include <fmt/format.h>
+
 #include <ostream>
 #include <thread>
 
@@ -60,6 +62,23 @@ class Progress {
   Steady::time_point printed_at_{};
 };
 
+void print_inference(std::ostream& out, const protocol::InferenceView& inference) {
+  const auto& latency = inference.latency;
+  out << "  latency of a batch: p50 " << milliseconds_text(latency.p50_ms) << ", p90 "
+      << milliseconds_text(latency.p90_ms) << ", p95 " << milliseconds_text(latency.p95_ms)
+      << ", p99 " << milliseconds_text(latency.p99_ms) << ", longest "
+      << milliseconds_text(latency.max_ms) << ", " << latency.count << " batches of "
+      << inference.instances << (inference.instances == 1 ? " instance" : " instances") << '\n';
+  if (const auto& agreement = inference.agreement) {
+    out << "  int8 agrees with fp32: cosine " << fmt::format("{:.4f}", agreement->cosine)
+        << " (at least " << fmt::format("{:.2f}", agreement->cosine_floor) << "), top-1 "
+        << percent_text(agreement->top1) << " of " << agreement->pictures << " pictures\n";
+  }
+  for (const auto& [name, text] : inference.notes) {
+    out << "  " << printable(name) << ": " << printable(text) << '\n';
+  }
+}
+
 void print_result(Context& context, const protocol::JobView& job) {
   const protocol::ResultView* result = nullptr;
   for (const auto& run : job.runs) {
@@ -76,6 +95,7 @@ void print_result(Context& context, const protocol::JobView& job) {
   out << "  step time: median " << milliseconds_text(result->step.median_ms) << ", p95 "
       << milliseconds_text(result->step.p95_ms) << ", longest "
       << milliseconds_text(result->step.max_ms) << ", " << result->steps << " steps\n";
+  if (result->inference) print_inference(out, *result->inference);
   if (result->first_loss && result->final_loss) {
     out << "  loss: " << rate_text(*result->first_loss) << " -> " << rate_text(*result->final_loss)
         << '\n';

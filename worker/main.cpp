@@ -9,6 +9,7 @@
 #include "common/json/described.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/failure.hpp"
+#include "worker/infer/session.hpp"
 #include "worker/roofline/roofline.hpp"
 #include "worker/train/engine_revision.hpp"
 #include "worker/train/run.hpp"
@@ -55,6 +56,15 @@ std::string version_line() {
     }
   }
   return line;
+}
+
+std::unique_ptr<worker::RankSession> make_session(worker::SessionOptions options,
+                                                  worker::Events& events, const Clock& clock,
+                                                  const std::atomic<bool>& stop) {
+  if (options.spec.mode == Mode::kInference) {
+    return std::make_unique<worker::InferenceSession>(std::move(options), events, clock, stop);
+  }
+  return std::make_unique<worker::Session>(std::move(options), events, clock, stop);
 }
 
 int run(int argc, char** argv) {
@@ -131,7 +141,7 @@ int run(int argc, char** argv) {
     return worker::kExitBadSpec;
   }
   options.tf_output = output == "tf";
-  if (train->parsed()) return worker::run_worker(options);
+  if (train->parsed()) return worker::run_worker(options, make_session);
   if (check->parsed()) return worker::run_verify(verify);
   if (ceilings->parsed()) return worker::run_roofline(roofline);
   return print_models(models_json);

@@ -102,8 +102,7 @@ struct JobSpec {
   ResourcesSpec resources;
   InputSpec input;
   StepsSpec steps;
-  std::optional<std::int64_t> inference_instances;
-  std::optional<double> inference_request_rate;
+  std::optional<std::int64_t> inference_instances;  // resolved: workers_per_agent
   RepetitionsSpec repetitions;
   bool profile = false;
   std::int64_t priority = 0, retries = 1;

@@ -75,10 +75,11 @@ void add_network_rows(std::vector<Row>& rows) {
                      .defaults_to_text("required")
                      .help("The network to run."));
   rows.push_back(Row("mode", AT(mode))
-                     .now({"training"})
+                     .now({"training", "inference"})
                      .help("Training steps, forward passes only, or training to an accuracy."));
-  rows.push_back(
-      Row("precision", AT(precision)).now({"fp32"}).help("Number format of the heavy arithmetic."));
+  rows.push_back(Row("precision", AT(precision))
+                     .now({"fp32", "int8"})
+                     .help("Number format of the heavy arithmetic."));
   rows.push_back(Row::unavailable("loss_scale", "number")
                      .range(1, 1 << 24)
                      .defaults_to_text("dynamic")
@@ -247,8 +248,9 @@ void add_length_rows(std::vector<Row>& rows) {
                      .help("Stop once this share of the evaluation pictures is right."));
   rows.push_back(inference(Row("inference.instances", AT(inference_instances)))
                      .range(1, 4096)
-                     .help("Independent copies of the network on one host."));
-  rows.push_back(inference(Row("inference.request_rate", AT(inference_request_rate)))
+                     .defaults_to_text("resources.workers_per_agent")
+                     .help("Independent copies of the network on one host, each a worker."));
+  rows.push_back(inference(Row::unavailable("inference.request_rate", "number"))
                      .range(0.001, 1e6, "requests/s")
                      .help("Offered load; absent: as fast as possible."));
   rows.push_back(

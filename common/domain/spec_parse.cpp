@@ -154,6 +154,7 @@ class Parser {
           "contradicts a 16-bit all_reduce.wire");
     }
     check_schedule();
+    check_instances();
     check_precision();
     check_path();
   }
@@ -196,6 +197,17 @@ class Parser {
               " steps",
           "is longer than the run (steps.warmup + steps.measured)");
     }
+  }
+
+  // An instance is a worker.
+  void check_instances() {
+    const auto instances = spec_.inference_instances, workers = spec_.resources.workers_per_agent;
+    if (!instances || !workers || *instances == *workers) return;
+    if (is_bad("inference.instances") || is_bad("resources.workers_per_agent")) return;
+    add("inference.instances", *instances,
+        std::to_string(*workers) + ", or leave resources.workers_per_agent out",
+        "contradicts resources.workers_per_agent " + std::to_string(*workers) +
+            ": an instance is a worker");
   }
 
   void check_precision() {

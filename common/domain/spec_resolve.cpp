@@ -18,15 +18,22 @@ std::int64_t default_workers(const JobSpec& spec, const HostShape& host) {
 
 Result<JobSpec> resolve_for_host(JobSpec spec, const HostShape& host) {
   ResourcesSpec& resources = spec.resources;
+  const bool infers = spec.mode == Mode::kInference;
+  const char* const workers_field =
+      infers && spec.inference_instances ? "inference.instances" : "resources.workers_per_agent";
   if (resources.device == Device::kGpu && host.gpus == 0) {
     return invalid("resources.device", "gpu", "cpu", "this host has no GPU");
   }
+  if (!resources.workers_per_agent && infers) {
+    resources.workers_per_agent = spec.inference_instances;
+  }
   if (!resources.workers_per_agent) resources.workers_per_agent = default_workers(spec, host);
   const std::int64_t workers = *resources.workers_per_agent;
+  if (infers) spec.inference_instances = workers;
   const std::string cores = std::to_string(host.physical_cores);
   if (workers > host.physical_cores) {
     return invalid(
-        "resources.workers_per_agent", workers, "1 to " + cores,
+        workers_field, workers, "1 to " + cores,
         std::to_string(workers) + " workers do not fit the host's " + cores + " physical cores");
   }
   const std::int64_t fitting = host.physical_cores / workers;

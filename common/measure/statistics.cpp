@@ -83,6 +83,27 @@ std::optional<double> median(std::vector<double> values) {
   return percentile(std::move(values), 0.5);
 }
 
+std::optional<double> nearest_rank(std::vector<double> values, double q) {
+  if (values.empty() || !(q > 0 && q <= 1)) return std::nullopt;
+  const auto rank =
+      static_cast<std::ptrdiff_t>(std::ceil(q * static_cast<double>(values.size()))) - 1;
+  std::nth_element(values.begin(), values.begin() + rank, values.end());
+  return values[static_cast<std::size_t>(rank)];
+}
+
+LatencyStatistics latency_statistics(std::vector<double> latencies_ms) {
+  LatencyStatistics out;
+  out.count = static_cast<std::int64_t>(latencies_ms.size());
+  if (latencies_ms.empty()) return out;
+  out.mean_ms = mean_of(latencies_ms);
+  out.p50_ms = nearest_rank(latencies_ms, 0.5);
+  out.p90_ms = nearest_rank(latencies_ms, 0.9);
+  out.p95_ms = nearest_rank(latencies_ms, 0.95);
+  out.p99_ms = nearest_rank(latencies_ms, 0.99);
+  out.max_ms = nearest_rank(std::move(latencies_ms), 1);
+  return out;
+}
+
 std::vector<double> slowest_per_step(const std::vector<std::vector<double>>& ranks_ms) {
   std::vector<double> slowest(shortest(ranks_ms), 0);
   for (const auto& rank : ranks_ms) {
@@ -251,6 +272,16 @@ const std::map<std::string, std::string>& definitions() {
       {"first_loss", "Loss of the first measured step, mean over ranks."},
       {"final_loss", "Loss of the last measured step, mean over ranks."},
       {"pictures_broken", "Pictures that could not be decoded and were left out."},
+      {"latency",
+       "Inference: time of one batch from having its pictures to having its logits, over the "
+       "batches "
+       "of all instances. Percentiles are nearest-rank: a latency that was observed."},
+      {"agreement_top1",
+       "Share of pictures for which int8 gives the same first class as fp32, after the fp32 mean "
+       "over the pictures is taken from the logits of both."},
+      {"agreement_cosine",
+       "Cosine between the int8 and fp32 logits of all pictures, after the fp32 mean over the "
+       "pictures is taken from both."},
       {"power_w", "Mean power over the measured window; absent where there is no counter."},
       {"joules_per_image", "Energy over the measured window divided by its images."},
       {"images_per_second_per_watt", "Images per second divided by the mean power."},

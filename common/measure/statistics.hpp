@@ -45,6 +45,17 @@ BOOST_DESCRIBE_STRUCT(StepStatistics, (),
                        standard_error_ms, jitter_ms, variation, drift))
 StepStatistics step_statistics(std::span<const double> steps_ms);
 
+// Of single batches in inference, from having the pictures to having the logits. Percentiles are
+// nearest-rank: the ceil(q n)-th shortest, a latency that was observed.
+struct LatencyStatistics {
+  std::int64_t count = 0;
+  std::optional<double> mean_ms, p50_ms, p90_ms, p95_ms, p99_ms, max_ms;
+};
+BOOST_DESCRIBE_STRUCT(LatencyStatistics, (),
+                      (count, mean_ms, p50_ms, p90_ms, p95_ms, p99_ms, max_ms))
+LatencyStatistics latency_statistics(std::vector<double> latencies_ms);
+std::optional<double> nearest_rank(std::vector<double> values, double q);  // q in (0, 1]
+
 struct Spread {
   std::optional<double> value;  // standard error / mean, a fraction
   std::string kind;             // "runs" (over runs) or "steps" (within the one run)

@@ -3,6 +3,7 @@
 RACKMARK_JSON_HERE(rackmark::protocol::TransitionView)
 RACKMARK_JSON_HERE(rackmark::protocol::RunProgress)
 RACKMARK_JSON_HERE(rackmark::protocol::RankTime)
+RACKMARK_JSON_HERE(rackmark::protocol::InferenceView)
 RACKMARK_JSON_HERE(rackmark::protocol::ResultView)
 RACKMARK_JSON_HERE(rackmark::protocol::RunView)
 RACKMARK_JSON_HERE(rackmark::protocol::RankSteps)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 #include "common/json/described.hpp"
 #include "common/measure/statistics.hpp"
 #include "common/protocol/endpoint.hpp"
+#include "common/protocol/worker_event.hpp"
 
 namespace rackmark::protocol {
 
@@ -41,6 +43,14 @@ BOOST_DESCRIBE_STRUCT(RankTime, (),
                       (rank, host, step_ms, input_wait_ms, compute_ms, exposed_communication_ms,
                        server_wait_ms, share_last))
 
+struct InferenceView {         // of a result in mode inference
+  std::int64_t instances = 1;  // on each host
+  measure::LatencyStatistics latency;
+  std::optional<Agreement> agreement;        // int8 with fp32
+  std::map<std::string, std::string> notes;  // of the plan: which layers are int8, and how
+};
+BOOST_DESCRIBE_STRUCT(InferenceView, (), (instances, latency, agreement, notes))
+
 struct ResultView {  // only of a run that succeeded
   std::int64_t id = 0, run_id = 0, job_id = 0, agent_id = 0;
   std::string job_name, agent, device_class, fingerprint, created_at;
@@ -59,6 +69,7 @@ struct ResultView {  // only of a run that succeeded
   std::int64_t pictures_broken = 0;
   std::vector<std::string> broken_pictures;
   std::vector<RankTime> rank_times;
+  std::optional<InferenceView> inference;  // null in other modes
   nlohmann::json environment;  // hello of rank 0, agent inventory, versions, engine revision
 };
 BOOST_DESCRIBE_STRUCT(ResultView, (),
@@ -68,7 +79,7 @@ BOOST_DESCRIBE_STRUCT(ResultView, (),
                        attempt, images, steps, images_per_second, window_s, step, validity,
                        first_loss, final_loss, mfu, setup_s, peak_rss_bytes, power_w,
                        joules_per_image, images_per_second_per_watt, pictures_broken,
-                       broken_pictures, rank_times, environment))
+                       broken_pictures, rank_times, inference, environment))
 
 struct RunView {
   std::int64_t id = 0, job_id = 0, repetition = 1, attempt = 1;
@@ -154,6 +165,7 @@ inline constexpr Endpoint<Nothing, ResultPage, ResultQuery> kListResults{
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::TransitionView)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RunProgress)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RankTime)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::InferenceView)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ResultView)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RunView)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RankSteps)

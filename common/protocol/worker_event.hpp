@@ -29,12 +29,14 @@ struct HelloEvent {  // type "hello", first line of every rank
   std::map<std::string, std::string> libraries;  // onednn, openmpi, cudnn, ... -> version
   std::int64_t threads = 0, parameters = 0;
   std::int64_t arena_bytes = 0;
-  double training_gflop_per_image = 0;
+  double training_gflop_per_image = 0;  // 0 in inference
+  double forward_gflop_per_image = 0;
+  std::map<std::string, std::string> notes;  // what a reader should know, "int8 layers" -> words
 };
 BOOST_DESCRIBE_STRUCT(HelloEvent, (),
                       (ranks, host, pid, model, backend, precision, isa, variable_update,
                        engine_revision, libraries, threads, parameters, arena_bytes,
-                       training_gflop_per_image))
+                       training_gflop_per_image, forward_gflop_per_image, notes))
 
 struct PhaseEvent {  // type "phase": setup, warmup, measuring, collecting
   std::string phase;
@@ -72,6 +74,16 @@ struct OutOfMemoryEvent {  // type "out_of_memory"
 BOOST_DESCRIBE_STRUCT(OutOfMemoryEvent, (),
                       (model, precision, batch_size, bytes_wanted, bytes_free))
 
+// How far int8 answers agree with fp32 ones, over pictures that calibration has not seen. Logits
+// are taken less their fp32 mean over the pictures: what tells the pictures apart is what counts.
+struct Agreement {
+  std::int64_t pictures = 0;
+  double top1 = 0;          // share of pictures with the same first class
+  double cosine = 0;        // of all logits of all pictures
+  double cosine_floor = 0;  // below: the run fails as verify_failed
+};
+BOOST_DESCRIBE_STRUCT(Agreement, (), (pictures, top1, cosine, cosine_floor))
+
 struct SummaryEvent {                  // type "summary", last line of a rank that did all its steps
   std::int64_t images = 0, steps = 0;  // measured ones
   std::int64_t start_ns = 0, end_ns = 0;
@@ -80,10 +92,11 @@ struct SummaryEvent {                  // type "summary", last line of a rank th
   std::optional<double> setup_s;  // process start to first warm-up step
   std::int64_t pictures_read = 0, pictures_broken = 0;
   std::vector<std::string> broken_pictures;  // the first 20, by path inside input.path
+  std::optional<Agreement> agreement;        // int8, rank 0
 };
 BOOST_DESCRIBE_STRUCT(SummaryEvent, (),
                       (images, steps, start_ns, end_ns, first_loss, final_loss, peak_rss_bytes,
-                       setup_s, pictures_read, pictures_broken, broken_pictures))
+                       setup_s, pictures_read, pictures_broken, broken_pictures, agreement))
 
 }  // namespace rackmark::protocol
 
@@ -93,4 +106,5 @@ RACKMARK_JSON_ELSEWHERE(rackmark::protocol::StepsEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::TelemetryEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::FailureEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::OutOfMemoryEvent)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Agreement)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::SummaryEvent)

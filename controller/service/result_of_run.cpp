@@ -158,6 +158,31 @@ void take_pictures(protocol::ResultView& r, const std::map<std::int64_t, Summary
   }
 }
 
+// Batches of all instances; what a batch waited for its pictures is not its latency.
+std::vector<double> latencies(const std::vector<store::RankSamples>& samples) {
+  std::vector<double> out;
+  for (const store::RankSamples& s : samples) {
+    for (std::size_t i = 0; i < s.ms.size(); ++i) {
+      const float waited = i < s.input_wait_ms.size() ? s.input_wait_ms[i] : 0.0F;
+      const double latency = static_cast<double>(s.ms[i]) - (std::isnan(waited) ? 0 : waited);
+      if (std::isfinite(latency) && latency > 0) out.push_back(latency);
+    }
+  }
+  return out;
+}
+
+void take_inference(protocol::ResultView& r, const Evidence& e, const HelloEvent& hello,
+                    const std::map<std::int64_t, SummaryEvent>& summaries) {
+  if (r.mode != json::enum_name(Mode::kInference)) return;
+  protocol::InferenceView& inference = r.inference.emplace();
+  inference.instances = stored_spec(e.run.spec_resolved).inference_instances.value_or(r.ranks);
+  inference.latency = measure::latency_statistics(latencies(e.samples));
+  inference.notes = hello.notes;
+  for (const auto& [rank, summary] : summaries) {
+    if (summary.agreement) inference.agreement = summary.agreement;
+  }
+}
+
 void take_energy(protocol::ResultView& r, const std::optional<double>& power_w) {
   r.power_w = power_w;
   if (!power_w || *power_w <= 0) return;
@@ -235,8 +260,12 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
   r.setup_s = largest(summaries, &SummaryEvent::setup_s);
   r.peak_rss_bytes = largest(summaries, &SummaryEvent::peak_rss_bytes);
   // The device's own peak is not measured yet (roofline), so there is no share of it to state.
-  r.mfu = measure::mfu(hello.training_gflop_per_image, r.images_per_second, std::nullopt);
+  const bool forward_only = r.mode == json::enum_name(Mode::kInference);
+  const double gflop =
+      forward_only ? hello.forward_gflop_per_image : hello.training_gflop_per_image;
+  r.mfu = measure::mfu(gflop, r.images_per_second, std::nullopt);
   take_pictures(r, summaries);
+  take_inference(r, e, hello, summaries);
   const Means means = telemetry_means(e.telemetry, first_ns, last_ns);
   take_energy(r, means.power_w);
   judge_run(r, means, e, summaries);

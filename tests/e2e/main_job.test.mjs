@@ -103,6 +103,41 @@ test("a batch that does not fit is an answer of its own, with the bytes", async 
   assert.equal(job.headline.images_per_second, null);
 });
 
+test("inference: latencies of every batch of both instances, no loss", async () => {
+  const spec = smallJob({ mode: "inference", batch_size: 1, inference: { instances: 2 }, steps: { warmup: 2, measured: 30 } });
+  const job = await fleet.waitForJob((await fleet.submit(spec)).id);
+  assert.equal(job.state, "succeeded", JSON.stringify(job.runs.at(-1)));
+  assert.equal(job.variable_update, "");
+  const result = job.runs.at(-1).result;
+  assert.equal(result.ranks, 2);
+  assert.equal(result.images, 60);
+  assert.equal(result.first_loss, null);
+  assert.equal(job.runs.at(-1).progress.loss, null);
+  const { instances, latency, agreement } = result.inference;
+  assert.deepEqual([instances, latency.count, agreement], [2, 60, null]);
+  assert.ok(0 < latency.p50_ms && latency.p50_ms <= latency.p90_ms && latency.p99_ms <= latency.max_ms);
+  assert.ok(Math.abs(result.images / result.window_s / result.images_per_second - 1) < 1e-9);
+  // the shortest possible window is that of an instance whose batches follow each other without a gap
+  assert.ok(result.window_s * 1000 >= 15 * latency.p50_ms);
+  const steps = (await fleet.api("GET", `/api/v1/runs/${job.runs.at(-1).id}/steps`)).body;
+  assert.deepEqual(steps.ranks.map((r) => r.ms.length), [30, 30]);
+});
+
+test("int8 inference says how far it agrees with fp32; training in int8 is refused by name", async () => {
+  const spec = smallJob({ mode: "inference", precision: "int8", batch_size: 4, steps: { warmup: 1, measured: 5 } });
+  const job = await fleet.waitForJob((await fleet.submit(spec)).id);
+  assert.equal(job.state, "succeeded", JSON.stringify(job.runs.at(-1)));
+  const { agreement, latency, notes } = job.runs.at(-1).result.inference;
+  assert.equal(latency.count, 5);
+  assert.ok(agreement.pictures >= 32 && agreement.top1 >= 0 && agreement.top1 <= 1);
+  assert.ok(agreement.cosine >= agreement.cosine_floor && agreement.cosine <= 1);
+  assert.match(notes["int8 layers"], /^52 of 54; fp32: conv1, fc$/);
+
+  const refused = await fleet.api("POST", "/api/v1/jobs", smallJob({ precision: "int8" }));
+  assert.equal(refused.status, 422);
+  assert.deepEqual(refused.body.errors.map((e) => e.field), ["precision"]);
+});
+
 test("repetitions are runs of their own and the headline is their median", async () => {
   const job = await fleet.waitForJob((await fleet.submit(smallJob({ repetitions: 3, steps: { warmup: 1, measured: 5 } }))).id);
   assert.equal(job.state, "succeeded");

@@ -80,6 +80,27 @@ export interface RankTime {
   server_wait_ms: number;
   share_last: number;
 }
+export interface LatencyStatistics {
+  count: number;
+  mean_ms: number | null;
+  p50_ms: number | null;
+  p90_ms: number | null;
+  p95_ms: number | null;
+  p99_ms: number | null;
+  max_ms: number | null;
+}
+export interface Agreement {
+  pictures: number;
+  top1: number;
+  cosine: number;
+  cosine_floor: number;
+}
+export interface InferenceView {
+  instances: number;
+  latency: LatencyStatistics;
+  agreement: Agreement | null; // int8 only
+  notes: Record<string, string>;
+}
 export interface ResultView {
   id: number;
   run_id: number;
@@ -120,6 +141,7 @@ export interface ResultView {
   pictures_broken: number;
   broken_pictures: string[];
   rank_times: RankTime[];
+  inference: InferenceView | null; // null in other modes
   environment: Json;
 }
 export interface RunView {

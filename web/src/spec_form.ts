@@ -134,9 +134,10 @@ export const sections: Section[] = [
   { title: "What", open: true, prefixes: ["model", "mode", "precision", "batch_size", "image_size"] },
   { title: "How long", open: true, prefixes: ["steps.", "repetitions"] },
   { title: "Where", open: true, prefixes: ["resources."] },
+  { title: "Inference", open: true, prefixes: ["inference."] },
   { title: "Exchange of gradients", open: true, prefixes: ["variable_update", "all_reduce.", "parameter_server."] },
   { title: "Input", open: true, prefixes: ["input."] },
-  { title: "Optimizer and data", open: false, prefixes: ["optimizer.", "classes", "seed", "loss_scale", "inference."] },
+  { title: "Optimizer and data", open: false, prefixes: ["optimizer.", "classes", "seed", "loss_scale"] },
   { title: "Name, limits and the rest", open: false, prefixes: [] }, // everything else
 ];
 

@@ -38,13 +38,13 @@ class Loop {
     const std::int64_t now_ns = clock_.monotonic_ns();
     record.ms = static_cast<double>(now_ns - last_ns_) * 1e-6;
     last_ns_ = now_ns;
-    if (!std::isfinite(record.loss)) {
+    if (options_.has_loss && !std::isfinite(record.loss)) {
       throw Failure(Reason::kNanLoss, "the loss is " + std::to_string(record.loss) + " in " +
                                           phase + " step " + std::to_string(number + 1) +
                                           " of rank " + std::to_string(ranks_.rank()));
     }
     const bool measured = phase[0] == 'm';
-    if (measured) {
+    if (measured && options_.has_loss) {
       if (!window_.first_loss) window_.first_loss = record.loss;
       window_.final_loss = record.loss;
     }

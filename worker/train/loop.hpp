@@ -24,6 +24,7 @@ struct LoopOptions {
   // Ranks that exchange gradients must make equally many steps: the first whose time is up ends the
   // window for all. Independent ranks end on their own.
   bool end_together = true;
+  bool has_loss = true;  // false: the records' losses mean nothing
 };
 
 struct LoopHooks {

@@ -158,7 +158,7 @@ Result<JobSpec> load_spec(const RunOptions& options) {
   return resolve_for_host(*std::move(parsed), host);
 }
 
-int run_worker(const RunOptions& options) {
+int run_worker(const RunOptions& options, const MakeSession& make_session) {
   ::signal(SIGPIPE, SIG_IGN);
   const LaunchedRanks launched = launched_ranks();
   const Result<JobSpec> spec = load_spec(options);
@@ -166,6 +166,13 @@ int run_worker(const RunOptions& options) {
   if (options.micro_batches > 1 && launched.size > 1) {
     return refuse(invalid("--micro-batches", options.micro_batches, "1 with several ranks",
                           "--micro-batches plays several ranks in one: start only one rank"));
+  }
+  const bool asks_for_training =
+      options.tf_output || options.micro_batches > 1 || !options.dump_path.empty();
+  if (spec->mode == Mode::kInference && asks_for_training) {
+    return refuse(invalid("mode", "inference", "training",
+                          "--output tf, --micro-batches and --dump-parameters are about training: "
+                          "inference has no loss and changes no parameter"));
   }
   settle(usable_cpus(), launched);
   set_threads(*spec);
@@ -181,18 +188,18 @@ int run_worker(const RunOptions& options) {
     return kExitEventsLost;
   }
   Events events(sink.get(), launched.rank, clock);
-  Session session(
+  const auto session = make_session(
       {*spec, options.backend, options.micro_batches, options.dump_path, options.tf_output}, events,
       clock, watch.stop());
   try {
-    session.connect();
-    session.set_up();
-    session.train();
+    session->connect();
+    session->set_up();
+    session->run();
   } catch (...) {
     const int status = report(*spec, events);
     events.flush();
     if (sink) sink->drain(kDrainS);
-    if (session.ranks() != nullptr) session.ranks()->abort(status);
+    if (session->ranks() != nullptr) session->ranks()->abort(status);
     std::fflush(nullptr);
     ::_exit(status);  // threads may be stuck in an exchange with a peer that is gone
   }

@@ -1,10 +1,13 @@
 // `rackmark-worker run`: one rank from start to exit status.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
 
 #include "common/domain/spec.hpp"
 #include "common/error.hpp"
+#include "worker/train/session.hpp"
 
 namespace rackmark::worker {
 
@@ -21,9 +24,13 @@ struct RunOptions {
 // problem.
 Result<JobSpec> load_spec(const RunOptions& options);
 
+// Makes what a resolved spec's mode asks for.
+using MakeSession = std::function<std::unique_ptr<RankSession>(
+    SessionOptions options, Events& events, const Clock& clock, const std::atomic<bool>& stop)>;
+
 // Prints the problems of a refused spec on standard error, one line each, and returns
-// kExitBadSpec. Otherwise trains and returns one of the exit statuses in failure.hpp. A rank that
-// fails sends its failure event, then ends all its peers; it may not return.
-int run_worker(const RunOptions& options);
+// kExitBadSpec. Otherwise runs the session and returns one of the exit statuses in failure.hpp. A
+// rank that fails sends its failure event, then ends all its peers; it may not return.
+int run_worker(const RunOptions& options, const MakeSession& make_session);
 
 }  // namespace rackmark::worker

@@ -1,88 +1,29 @@
 #include "worker/train/session.hpp"
 
-#include <unistd.h>
-
-#include <algorithm>
-#include <array>
 #include <cstdio>
 #include <cstdlib>
 
 #include "common/json/described.hpp"
 #include "common/measure/statistics.hpp"
 #include "worker/failure.hpp"
-#include "worker/input/jpeg.hpp"
-#include "worker/input/pictures.hpp"
-#include "worker/input/synthetic.hpp"
 #include "worker/measure/telemetry.hpp"
 #include "worker/models/registry.hpp"
 #include "worker/train/dump.hpp"
-#include "worker/train/engine_revision.hpp"
 #include "worker/train/learning_rate.hpp"
+#include "worker/train/rank_setup.hpp"
 
 namespace rackmark::worker {
-
-namespace {
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  ::gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
-
-// Decoded pictures may take a quarter of the host's memory, shared by its ranks.
-std::int64_t cache_bytes() {
-  const std::int64_t memory = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
-  return memory / 4 / launched_ranks().local_size;
-}
-
-}  // namespace
 
 Session::Session(SessionOptions options, Events& events, const Clock& clock,
                  const std::atomic<bool>& stop)
     : options_(std::move(options)), events_(events), clock_(clock), stop_(stop) {}
 
-void Session::connect() try {
-  CommunicatorOptions options;
-  options.all_reduce_algorithm = json::enum_name(options_.spec.all_reduce.algorithm);
-  ranks_ = connect_ranks(options);
-} catch (const std::exception& error) {
-  throw Failure(Reason::kLaunchFailed, error.what());
-}
+void Session::connect() { ranks_ = find_ranks(options_.spec); }
 
 void Session::set_up() {
   const JobSpec& spec = options_.spec;
-  const std::int64_t wanted = spec.resources.agents * spec.resources.workers_per_agent.value_or(1);
-  if (wanted != ranks_->size()) {
-    throw Failure(Reason::kLaunchFailed, "the spec wants " + std::to_string(wanted) + " workers, " +
-                                             std::to_string(ranks_->size()) +
-                                             " were started (mpirun -n " + std::to_string(wanted) +
-                                             ")");
-  }
-  // Names are checked before anything costly, the layout when it is known.
-  require_agreement(*ranks_, {{"engine revision", engine_revision()},
-                              {"spec", to_json(spec).dump()},
-                              {"micro_batches", std::to_string(options_.micro_batches)}});
-  if (spec.input.kind == InputKind::kImages) {
-    pictures_ = list_pictures(*spec.input.path);
-    const auto folders = static_cast<std::int64_t>(pictures_->classes.size());
-    if (options_.spec.classes == 0) options_.spec.classes = folders;
-    if (spec.classes < 2) {
-      throw Failure(Reason::kInputUnavailable,
-                    "input.path '" + *spec.input.path + "' has " + std::to_string(folders) +
-                        " folders of pictures; a classifier needs at least 2, one a class");
-    }
-    if (folders > options_.spec.classes) {
-      throw Failure(Reason::kInputUnavailable,
-                    "input.path '" + *spec.input.path + "' has " + std::to_string(folders) +
-                        " class folders, more than classes = " + std::to_string(spec.classes));
-    }
-    const ModelFacts* model = find_model_facts(spec.model);
-    if (model != nullptr && model->two_classes_only && spec.classes != 2) {
-      throw Failure(Reason::kInputUnavailable, "input.path '" + *spec.input.path + "' has " +
-                                                   std::to_string(folders) + " class folders; " +
-                                                   spec.model + " has one output, for exactly 2");
-    }
-  }
+  agree_on_spec(*ranks_, spec, {{"micro_batches", std::to_string(options_.micro_batches)}});
+  pictures_ = find_pictures(options_.spec);
 
   const Net net =
       build_model(spec.model, static_cast<int>(spec.image_size), static_cast<int>(spec.classes));
@@ -115,22 +56,7 @@ void Session::open_input() {
   const std::int64_t shards = ranks_->size() * options_.micro_batches;
   for (std::int64_t m = 0; m < options_.micro_batches; ++m) {
     const std::int64_t shard = ranks_->rank() * options_.micro_batches + m;
-    if (!pictures_) {
-      inputs_.push_back(std::make_unique<SyntheticSource>(spec.seed, shard, spec.batch_size,
-                                                          spec.image_size, spec.classes));
-      continue;
-    }
-    PicturesOptions pictures;
-    pictures.batch = spec.batch_size;
-    pictures.size = spec.image_size;
-    pictures.rank = shard;
-    pictures.ranks = shards;
-    pictures.seed = spec.seed;
-    pictures.decode_threads = spec.input.decode_threads.value_or(1);
-    pictures.queue_depth = spec.input.queue_depth.value_or(3);
-    pictures.cache = spec.input.cache;
-    pictures.cache_bytes = cache_bytes();
-    inputs_.push_back(std::make_unique<PicturesSource>(*pictures_, pictures));
+    inputs_.push_back(open_source(spec, pictures_, shard, shards));
   }
 }
 
@@ -157,23 +83,9 @@ void Session::choose_exchange() {
 
 void Session::send_hello() {
   const JobSpec& spec = options_.spec;
-  const PlanFacts facts = plan_->facts();
-  protocol::HelloEvent hello;
-  hello.ranks = ranks_->size();
-  hello.host = host_name();
-  hello.pid = ::getpid();
-  hello.model = spec.model;
-  hello.backend = facts.backend;
-  hello.precision = json::enum_name(spec.precision);
-  hello.isa = facts.isa;
+  protocol::HelloEvent hello =
+      hello_of(spec, plan_->facts(), plan_->net(), *ranks_, pictures_.has_value());
   hello.variable_update = exchange_->label();
-  hello.engine_revision = engine_revision();
-  hello.libraries = facts.libraries;
-  for (const auto& [name, version] : ranks_->libraries()) hello.libraries[name] = version;
-  if (pictures_) hello.libraries["libjpeg_turbo"] = libjpeg_version();
-  hello.threads = facts.threads;
-  hello.parameters = plan_->net().parameter_count();
-  hello.arena_bytes = facts.arena_bytes;
   hello.training_gflop_per_image = plan_->net().training_flop_per_image() * 1e-9;
   events_.hello(hello);
 }
@@ -183,7 +95,7 @@ void Session::check() const {
   if (const std::string why = events_.lost(); !why.empty()) throw EventsLost(why);
 }
 
-void Session::train() {
+void Session::run() {
   const JobSpec& spec = options_.spec;
   // A schedule needs a number of steps (common/domain refuses it without); constant does not.
   const std::int64_t planned = spec.steps.warmup + spec.steps.measured.value_or(0);
@@ -197,10 +109,7 @@ void Session::train() {
   const TrainingStep step = inputs.size() == 1
                                 ? make_step(*plan_, *inputs[0], *exchange_, sgd, clock_)
                                 : make_micro_batch_step(*plan_, inputs, *exchange_, sgd, clock_);
-  LoopOptions loop;
-  loop.warmup = spec.steps.warmup;
-  loop.measured = spec.steps.measured;
-  loop.measured_seconds = spec.steps.measured_seconds;
+  LoopOptions loop = loop_of(spec);
   loop.end_together = spec.variable_update != VariableUpdate::kIndependent;
 
   LoopHooks hooks;
@@ -228,14 +137,7 @@ void Session::finish(const Window& window) {
   summary.final_loss = window.final_loss;
   summary.peak_rss_bytes = peak_rss_bytes();
   summary.setup_s = setup_s_;
-  for (const auto& input : inputs_) {
-    const InputReport report = input->report();
-    summary.pictures_read += report.pictures_read;
-    summary.pictures_broken += report.pictures_broken;
-    for (const std::string& path : report.broken_pictures) {
-      if (summary.broken_pictures.size() < 20) summary.broken_pictures.push_back(path);
-    }
-  }
+  for (const auto& input : inputs_) add_report(summary, input->report());
   if (options_.tf_output) {
     // Independent ranks may have made different numbers of steps.
     std::int64_t images = 0;

@@ -1,4 +1,5 @@
-// Everything one rank needs to train a spec: ranks, plan, input, exchange. Built once, run once.
+// What a rank does with a spec, and how it trains one: ranks, plan, input, exchange. Built once,
+// run once.
 #pragma once
 
 #include <atomic>
@@ -27,18 +28,28 @@ struct SessionOptions {
   bool tf_output = false;
 };
 
-// Failures are exceptions: Failure, OutOfMemory, Terminated, EventsLost, or std::exception for a
-// broken world. After one the object must not be destroyed while peers may be stuck in an exchange
-// with it: report, abort the communicator, end the process (run.cpp).
-class Session {
+// One rank's work, whatever the mode. Failures are exceptions: Failure, OutOfMemory, Terminated,
+// EventsLost, or std::exception for a broken world. After one the object must not be destroyed
+// while peers may be stuck in an exchange with it: report, abort the communicator, end the process
+// (run.cpp).
+class RankSession {
+ public:
+  virtual ~RankSession() = default;
+  virtual void connect() = 0;         // finds the other ranks
+  virtual void set_up() = 0;          // net, plan, input; sends hello
+  virtual void run() = 0;             // warm-up, window, summary
+  virtual Communicator* ranks() = 0;  // null before connect()
+};
+
+class Session final : public RankSession {  // trains
  public:
   // `stop` turns true when the process has been asked to end.
   Session(SessionOptions options, Events& events, const Clock& clock,
           const std::atomic<bool>& stop);
-  void connect();                                 // finds the other ranks
-  void set_up();                                  // net, plan, input, exchange; sends hello
-  void train();                                   // warm-up, window, summary
-  Communicator* ranks() { return ranks_.get(); }  // null before connect()
+  void connect() override;
+  void set_up() override;
+  void run() override;
+  Communicator* ranks() override { return ranks_.get(); }
 
  private:
   void open_input();

@@ -117,7 +117,10 @@ const Bad kBad[] = {
     {R"("precision": "int8")", "precision", "fp32"},
     {R"("loss_scale": 128)", "loss_scale", "precision is fp16"},
     // well-formed, but not in this version
-    {R"("mode": "inference")", "mode", "training"},
+    {R"("mode": "inference", "inference": {"request_rate": 2})", "inference.request_rate", ""},
+    {R"("mode": "inference", "inference": {"instances": 2}, "resources": {"workers_per_agent": 3})",
+     "inference.instances", "3, or leave resources.workers_per_agent out"},
+    {R"("mode": "accuracy", "precision": "int8")", "precision", "fp32"},
     {R"("mode": "accuracy")", "mode", "training"},
     {R"("precision": "bf16")", "precision", "fp32"},
     {R"("batch_size": "max")", "batch_size", "a number"},
@@ -211,8 +214,7 @@ TEST(SpecParse, OneMistakeIsOneProblem) {
   for (const char* text : {R"("mode": "infer", "inference": {"instances": 2})",
                            R"("variable_update": "ps", "parameter_server": {"servers": 1})",
                            R"("input": {"kind": "pictures", "path": "/data"})",
-                           R"("resources": {"device": "tpu", "gpus_per_worker": 2})",
-                           R"("mode": "inference", "inference": {"instances": 2})"}) {
+                           R"("resources": {"device": "tpu", "gpus_per_worker": 2})"}) {
     const auto parsed = parse_spec(spec_of(text));
     ASSERT_FALSE(parsed) << text;
     EXPECT_EQ(parsed.error().fields.size(), 1u) << text << parsed.error().fields.back().field;

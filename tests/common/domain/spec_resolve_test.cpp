@@ -31,6 +31,27 @@ TEST(SpecResolve, AParameterServerHasOneWorker) {
   EXPECT_EQ(s->resources.threads_per_worker, 32);
 }
 
+TEST(SpecResolve, AnInstanceIsAWorker) {
+  const HostShape host{.numa_domains = 2, .physical_cores = 32};
+  const auto asked = resolve_for_host(
+      spec(R"("mode": "inference", "precision": "int8", "inference": {"instances": 8})"), host);
+  ASSERT_TRUE(asked);
+  EXPECT_EQ(asked->resources.workers_per_agent, 8);
+  EXPECT_EQ(asked->resources.threads_per_worker, 4);
+  EXPECT_EQ(resolve_for_host(spec(R"("mode": "inference")"), host)->inference_instances, 2);
+  EXPECT_FALSE(resolve_for_host(spec(), host)->inference_instances);
+  const auto workers =
+      resolve_for_host(spec(R"("mode": "inference", "resources": {"workers_per_agent": 4})"), host);
+  EXPECT_EQ(workers->inference_instances, 4);
+  const auto many =
+      resolve_for_host(spec(R"("mode": "inference", "inference": {"instances": 33})"), host);
+  ASSERT_FALSE(many);
+  EXPECT_EQ(many.error().fields.at(0).field, "inference.instances");
+  const auto again = parse_spec(to_json(*asked));
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(again->inference_instances, 8);
+}
+
 TEST(SpecResolve, NeverMoreWorkersThanCores) {
   const auto s = resolve_for_host(spec(), {.numa_domains = 4, .physical_cores = 2});
   ASSERT_TRUE(s);

@@ -229,6 +229,9 @@ TEST(Statistics, EveryNumberHasADefinition) {
                            "validity",
                            "setup_s",
                            "peak_rss_bytes",
+                           "latency",
+                           "agreement_top1",
+                           "agreement_cosine",
                            "power_w",
                            "joules_per_image",
                            "window_s"}) {
@@ -236,6 +239,24 @@ TEST(Statistics, EveryNumberHasADefinition) {
     EXPECT_THAT(definitions().at(name), testing::EndsWith("."));
   }
   EXPECT_THAT(definitions().at("validity"), testing::HasSubstr("fewer than 5 steps"));
+}
+
+TEST(Latency, PercentilesAreObservedValues) {
+  const LatencyStatistics five = latency_statistics({50, 20, 40, 35, 15});
+  EXPECT_EQ(five.count, 5);
+  EXPECT_DOUBLE_EQ(*five.mean_ms, 32);
+  EXPECT_EQ(five.p50_ms, 35);  // the 3rd of 5
+  EXPECT_EQ(five.p90_ms, 50);
+  EXPECT_EQ(five.max_ms, 50);
+  std::vector<double> hundred(100);
+  for (std::size_t i = 0; i < hundred.size(); ++i) hundred[i] = static_cast<double>(100 - i);
+  const LatencyStatistics many = latency_statistics(hundred);
+  EXPECT_EQ(many.p50_ms, 50);
+  EXPECT_EQ(many.p95_ms, 95);
+  EXPECT_EQ(many.p99_ms, 99);
+  EXPECT_EQ(latency_statistics({7}).p99_ms, 7);
+  EXPECT_FALSE(latency_statistics({}).p50_ms);
+  EXPECT_FALSE(nearest_rank({1}, 0));
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ function splitSummary(ranks: RankTime[]): string {
   return `${who}: ${shares}.`;
 }
 
-export function RunCharts({ run, steps }: { run: RunView; steps: StepsView }) {
+export function RunCharts({ run, steps, hasLoss }: { run: RunView; steps: StepsView; hasLoss: boolean }) {
   const theme = useTheme();
   const name = `job-${run.job_id}-run-${run.id}`;
   const table = () => stepsTable(steps);
@@ -70,16 +70,18 @@ export function RunCharts({ run, steps }: { run: RunView; steps: StepsView }) {
         table={table}
         theme={theme}
       />
-      <Chart
-        title="Loss"
-        label="Loss by step"
-        name={`${name}-loss`}
-        summary={lastLoss ? `${number(losses[0]!.middle, 4)} at the first step shown, ${number(lastLoss.middle, 4)} at the last${many ? "; mean over ranks" : ""}.` : ""}
-        option={lossOption}
-        empty={whyEmpty(run)}
-        table={table}
-        theme={theme}
-      />
+      {hasLoss && (
+        <Chart
+          title="Loss"
+          label="Loss by step"
+          name={`${name}-loss`}
+          summary={lastLoss ? `${number(losses[0]!.middle, 4)} at the first step shown, ${number(lastLoss.middle, 4)} at the last${many ? "; mean over ranks" : ""}.` : ""}
+          option={lossOption}
+          empty={whyEmpty(run)}
+          table={table}
+          theme={theme}
+        />
+      )}
       <Chart
         title={<Term name="step_ms">Step times</Term>}
         label="Histogram of step times"

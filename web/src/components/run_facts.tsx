@@ -31,6 +31,7 @@ export function Measured({ result }: { result: ResultView }) {
     ["peak_rss_bytes", "peak memory of a rank", orWhy(result.peak_rss_bytes, bytes, "not available")],
     ["joules_per_image", "energy per image", orWhy(result.joules_per_image, (v) => `${number(v)} J`, "not available: no power counter")],
   ];
+  if (result.inference) rows.splice(0, rows.length, ...rows.filter(([name]) => !name.endsWith("_loss")));
   if (result.input_kind !== "synthetic") {
     rows.push(["pictures_broken", "broken pictures", result.pictures_broken ? `${result.pictures_broken}: ${result.broken_pictures.join(", ")}` : "none"]);
   }
@@ -52,6 +53,83 @@ export function Measured({ result }: { result: ResultView }) {
           </div>
         ))}
       </dl>
+    </section>
+  );
+}
+
+// What a batch took in inference, and how far int8 may be trusted.
+export function InferenceFacts({ result }: { result: ResultView }) {
+  const facts = result.inference;
+  if (!facts) return null;
+  const { latency, agreement } = facts;
+  const cells: [string, number | null][] = [
+    ["mean", latency.mean_ms],
+    ["p50", latency.p50_ms],
+    ["p90", latency.p90_ms],
+    ["p95", latency.p95_ms],
+    ["p99", latency.p99_ms],
+    ["longest", latency.max_ms],
+  ];
+  return (
+    <section class="panel" aria-label="Latency">
+      <div class="panel-head">
+        <h3>
+          <Term name="latency">Latency</Term>
+        </h3>
+        <span class="muted">
+          of {latency.count.toLocaleString("en-US")} batches of {result.batch_size}, {facts.instances} {facts.instances === 1 ? "instance" : "instances"}
+        </span>
+      </div>
+      <div class="scroll" tabIndex={0} role="region" aria-label="Latency, table">
+        <table class="plain">
+          <thead>
+            <tr>
+              {cells.map(([name]) => (
+                <th scope="col" class="num">
+                  {name}
+                </th>
+              ))}
+            </tr>
+          </thead>
+          <tbody>
+            <tr>
+              {cells.map(([, value]) => (
+                <td class="num">{ms(value)}</td>
+              ))}
+            </tr>
+          </tbody>
+        </table>
+      </div>
+      {(agreement || Object.keys(facts.notes).length > 0) && (
+        <dl class="facts">
+          {agreement && (
+            <>
+              <div>
+                <dt>
+                  <Term name="agreement_cosine">int8 and fp32, cosine</Term>
+                </dt>
+                <dd>
+                  {number(agreement.cosine, 4)} (at least {number(agreement.cosine_floor, 2)})
+                </dd>
+              </div>
+              <div>
+                <dt>
+                  <Term name="agreement_top1">int8 and fp32, top-1</Term>
+                </dt>
+                <dd>
+                  {percent(agreement.top1)} of {agreement.pictures} pictures
+                </dd>
+              </div>
+            </>
+          )}
+          {Object.entries(facts.notes).map(([name, text]) => (
+            <div>
+              <dt>{name}</dt>
+              <dd>{text}</dd>
+            </div>
+          ))}
+        </dl>
+      )}
     </section>
   );
 }

@@ -6,7 +6,7 @@ import { Mark } from "../components/marks";
 import { Loading, Problem } from "../components/notices";
 import { Phases } from "../components/phases";
 import { RunCharts } from "../components/run_charts";
-import { Attempts, Environment, Measured, reasonText } from "../components/run_facts";
+import { Attempts, Environment, InferenceFacts, Measured, reasonText } from "../components/run_facts";
 import { RunLogs } from "../components/run_logs";
 import { SpecChips } from "../components/spec_chips";
 import { Term } from "../components/tip";
@@ -271,7 +271,8 @@ export function JobPage({ params }: PageProps) {
       <Phases job={job} run={run} />
       <Outcome job={job} run={run} />
       {run && steps.error && <Problem error={steps.error} />}
-      {run && steps.data && <RunCharts run={run} steps={steps.data.view} />}
+      {run && steps.data && <RunCharts run={run} steps={steps.data.view} hasLoss={job.mode !== "inference"} />}
+      {run?.result && <InferenceFacts result={run.result} />}
       {run?.result && <Measured result={run.result} />}
       <Attempts job={job} shown={run} choose={(r) => setQuery({ run: String(r) })} />
       {run && <RunLogs key={run.id} run={run.id} over={over} />}

@@ -1,0 +1,154 @@
+#include "worker/infer/session.hpp"
+
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <utility>
+
+#include "common/json/described.hpp"
+#include "worker/failure.hpp"
+#include "worker/infer/agreement.hpp"
+#include "worker/infer/trained_values.hpp"
+#include "worker/measure/telemetry.hpp"
+#include "worker/models/registry.hpp"
+#include "worker/train/rank_setup.hpp"
+
+namespace rackmark::worker {
+
+namespace {
+
+constexpr std::int64_t kCalibrationPictures = 16, kComparedPictures = 32;
+
+std::int64_t batches_for(std::int64_t pictures, std::int64_t batch) {
+  return (pictures + batch - 1) / batch;
+}
+
+std::string text(const protocol::Agreement& a) {
+  char line[160];
+  std::snprintf(line, sizeof line,
+                "cosine %.4f, at least %.2f is wanted; top-1 agreement %.3f, over %lld pictures",
+                a.cosine, a.cosine_floor, a.top1, static_cast<long long>(a.pictures));
+  return line;
+}
+
+}  // namespace
+
+InferenceSession::InferenceSession(SessionOptions options, Events& events, const Clock& clock,
+                                   const std::atomic<bool>& stop)
+    : options_(std::move(options)), events_(events), clock_(clock), stop_(stop) {}
+
+void InferenceSession::connect() { ranks_ = find_ranks(options_.spec); }
+
+void InferenceSession::set_up() {
+  JobSpec& spec = options_.spec;
+  agree_on_spec(*ranks_, spec);
+  pictures_ = find_pictures(spec);
+  const Net net =
+      build_model(spec.model, static_cast<int>(spec.image_size), static_cast<int>(spec.classes));
+  backend_ = options_.backend.empty() ? best_backend() : load_backend(options_.backend);
+  compile(net);
+  protocol::HelloEvent hello = hello_of(spec, plan_->facts(), net, *ranks_, pictures_.has_value());
+  events_.hello(hello);
+  events_.phase("setup");
+  input_ = open_source(spec, pictures_, ranks_->rank(), ranks_->size());
+  ranks_->barrier();  // not after warm-up: a rank that waits for the comparison would look stalled
+}
+
+// Every rank calibrates alike from the same pictures; one of them compares.
+void InferenceSession::compile(const Net& net) {
+  const JobSpec& spec = options_.spec;
+  TrainedValues values = initial_values(net, spec.seed);
+  InferOptions options;
+  options.batch = static_cast<int>(spec.batch_size);
+  options.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
+  options.precision = json::enum_name(spec.precision);
+  if (spec.precision != Precision::kInt8) {
+    plan_ = backend_->compile_inference(net, options, values);
+    return;
+  }
+  PictureStream pictures(spec, pictures_);
+  settle_statistics(*backend_, net, options.threads, pictures, values);
+  check();
+  for (auto i = batches_for(kCalibrationPictures, spec.batch_size); i > 0; --i) {
+    options.calibration.push_back(pictures.take(spec.batch_size));
+  }
+  plan_ = backend_->compile_inference(net, options, values);
+  check();
+  if (ranks_->rank() == 0) compare(net, pictures, values);
+}
+
+void InferenceSession::compare(const Net& net, PictureStream& pictures,
+                               const TrainedValues& values) {
+  const JobSpec& spec = options_.spec;
+  InferOptions options;
+  options.batch = static_cast<int>(spec.batch_size);
+  options.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
+  const auto exact = backend_->compile_inference(net, options, values);
+  std::vector<double> wanted, got;
+  for (auto i = batches_for(kComparedPictures, spec.batch_size); i > 0; --i) {
+    const auto batch = pictures.take(spec.batch_size);
+    exact->run(batch);
+    plan_->run(batch);
+    const auto a = exact->logits(), b = plan_->logits();
+    wanted.insert(wanted.end(), a.begin(), a.end());
+    got.insert(got.end(), b.begin(), b.end());
+    check();
+  }
+  const auto classes = static_cast<std::size_t>(net.nodes()[net.heads()[0].node].shape.channels);
+  agreement_ = compare_logits(wanted, got, classes);
+  if (is_enough(*agreement_)) return;
+  throw Failure(Reason::kVerifyFailed,
+                "int8 answers differ too much from fp32 ones: " + text(*agreement_));
+}
+
+StepRecord InferenceSession::step() {
+  StepRecord record;
+  record.loss = std::numeric_limits<double>::quiet_NaN();
+  const std::int64_t start_ns = clock_.monotonic_ns();
+  const InputBatch& batch = input_->next();
+  record.input_wait_ms = static_cast<double>(clock_.monotonic_ns() - start_ns) * 1e-6;
+  plan_->run(batch.images);
+  return record;
+}
+
+void InferenceSession::check() const {
+  if (stop_) throw Terminated();
+  if (const std::string why = events_.lost(); !why.empty()) throw EventsLost(why);
+}
+
+void InferenceSession::run() {
+  LoopOptions loop = loop_of(options_.spec);
+  loop.end_together = false;
+  loop.has_loss = false;
+  LoopHooks hooks;
+  hooks.phase = [this](const std::string& name, std::optional<std::int64_t> planned) {
+    if (name == "warmup") setup_s_ = process_age_s();
+    events_.phase(name, planned);
+  };
+  hooks.step = [this](const StepRecord& record, bool) { events_.step(record); };
+  hooks.check = [this] { check(); };
+  finish(run_loop(
+      loop, [this] { return step(); }, *ranks_, clock_, hooks));
+}
+
+void InferenceSession::finish(const Window& window) {
+  events_.phase("collecting");
+  for (const double logit : plan_->logits()) {
+    if (std::isfinite(logit)) continue;
+    throw Failure(Reason::kVerifyFailed, "the last batch's logits are not finite");
+  }
+  protocol::SummaryEvent summary;
+  summary.images = window.steps * options_.spec.batch_size;
+  summary.steps = window.steps;
+  summary.start_ns = window.start_ns;
+  summary.end_ns = window.end_ns;
+  summary.peak_rss_bytes = peak_rss_bytes();
+  summary.setup_s = setup_s_;
+  summary.agreement = agreement_;
+  add_report(summary, input_->report());
+  ranks_->barrier();
+  events_.summary(summary);
+  ranks_->finish();
+}
+
+}  // namespace rackmark::worker

@@ -1,0 +1,43 @@
+// How one rank infers a spec: ranks, plan, input. Built once, run once.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+#include "worker/infer/picture_stream.hpp"
+#include "worker/train/session.hpp"
+
+namespace rackmark::worker {
+
+// See RankSession. Instances are ranks: they start together and exchange nothing.
+class InferenceSession final : public RankSession {
+ public:
+  InferenceSession(SessionOptions options, Events& events, const Clock& clock,
+                   const std::atomic<bool>& stop);
+  void connect() override;
+  void set_up() override;
+  void run() override;
+  Communicator* ranks() override { return ranks_.get(); }
+
+ private:
+  void compile(const Net& net);
+  void compare(const Net& net, PictureStream& pictures, const TrainedValues& values);
+  StepRecord step();
+  void check() const;
+  void finish(const Window& window);
+
+  SessionOptions options_;
+  Events& events_;
+  const Clock& clock_;
+  const std::atomic<bool>& stop_;
+  std::unique_ptr<Communicator> ranks_;
+  std::optional<PictureList> pictures_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<InferPlan> plan_;
+  std::unique_ptr<BatchSource> input_;
+  std::optional<protocol::Agreement> agreement_;
+  std::optional<double> setup_s_;
+};
+
+}  // namespace rackmark::worker

@@ -1,0 +1,143 @@
+#include "worker/train/rank_setup.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "common/json/described.hpp"
+#include "worker/failure.hpp"
+#include "worker/input/jpeg.hpp"
+#include "worker/input/pictures.hpp"
+#include "worker/input/synthetic.hpp"
+#include "worker/train/engine_revision.hpp"
+
+namespace rackmark::worker {
+
+namespace {
+
+constexpr std::size_t kBrokenPicturesNamed = 20;
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+// Decoded pictures may take a quarter of the host's memory, shared by its ranks.
+std::int64_t cache_bytes() {
+  const std::int64_t memory = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  return memory / 4 / launched_ranks().local_size;
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> find_ranks(const JobSpec& spec) try {
+  CommunicatorOptions options;
+  options.all_reduce_algorithm = json::enum_name(spec.all_reduce.algorithm);
+  return connect_ranks(options);
+} catch (const std::exception& error) {
+  throw Failure(Reason::kLaunchFailed, error.what());
+}
+
+void agree_on_spec(Communicator& ranks, const JobSpec& spec,
+                   std::map<std::string, std::string> more) {
+  const std::int64_t wanted = spec.resources.agents * spec.resources.workers_per_agent.value_or(1);
+  if (wanted != ranks.size()) {
+    throw Failure(Reason::kLaunchFailed, "the spec wants " + std::to_string(wanted) + " workers, " +
+                                             std::to_string(ranks.size()) +
+                                             " were started (mpirun -n " + std::to_string(wanted) +
+                                             ")");
+  }
+  // Names are checked before anything costly, the layout when it is known.
+  more["engine revision"] = engine_revision();
+  more["spec"] = to_json(spec).dump();
+  require_agreement(ranks, more);
+}
+
+std::optional<PictureList> find_pictures(JobSpec& spec) {
+  if (spec.input.kind != InputKind::kImages) return std::nullopt;
+  PictureList pictures = list_pictures(*spec.input.path);
+  const auto folders = static_cast<std::int64_t>(pictures.classes.size());
+  if (spec.classes == 0) spec.classes = folders;
+  if (spec.classes < 2) {
+    throw Failure(Reason::kInputUnavailable,
+                  "input.path '" + *spec.input.path + "' has " + std::to_string(folders) +
+                      " folders of pictures; a classifier needs at least 2, one a class");
+  }
+  if (folders > spec.classes) {
+    throw Failure(Reason::kInputUnavailable,
+                  "input.path '" + *spec.input.path + "' has " + std::to_string(folders) +
+                      " class folders, more than classes = " + std::to_string(spec.classes));
+  }
+  const ModelFacts* model = find_model_facts(spec.model);
+  if (model != nullptr && model->two_classes_only && spec.classes != 2) {
+    throw Failure(Reason::kInputUnavailable, "input.path '" + *spec.input.path + "' has " +
+                                                 std::to_string(folders) + " class folders; " +
+                                                 spec.model + " has one output, for exactly 2");
+  }
+  return pictures;
+}
+
+std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
+                                         const std::optional<PictureList>& pictures,
+                                         std::int64_t shard, std::int64_t shards) {
+  if (!pictures) {
+    return std::make_unique<SyntheticSource>(spec.seed, shard, spec.batch_size, spec.image_size,
+                                             spec.classes);
+  }
+  PicturesOptions options;
+  options.batch = spec.batch_size;
+  options.size = spec.image_size;
+  options.rank = shard;
+  options.ranks = shards;
+  options.seed = spec.seed;
+  options.decode_threads = spec.input.decode_threads.value_or(1);
+  options.queue_depth = spec.input.queue_depth.value_or(3);
+  options.cache = spec.input.cache;
+  options.cache_bytes = cache_bytes();
+  return std::make_unique<PicturesSource>(*pictures, options);
+}
+
+protocol::HelloEvent hello_of(const JobSpec& spec, const PlanFacts& facts, const Net& net,
+                              const Communicator& ranks, bool reads_pictures) {
+  protocol::HelloEvent hello;
+  hello.ranks = ranks.size();
+  hello.host = host_name();
+  hello.pid = ::getpid();
+  hello.model = spec.model;
+  hello.backend = facts.backend;
+  hello.precision = json::enum_name(spec.precision);
+  hello.isa = facts.isa;
+  hello.engine_revision = engine_revision();
+  hello.libraries = facts.libraries;
+  for (const auto& [name, version] : ranks.libraries()) hello.libraries[name] = version;
+  if (reads_pictures) hello.libraries["libjpeg_turbo"] = libjpeg_version();
+  hello.notes = facts.notes;
+  hello.threads = facts.threads;
+  hello.parameters = net.parameter_count();
+  hello.arena_bytes = facts.arena_bytes;
+  hello.forward_gflop_per_image = net.forward_flop_per_image() * 1e-9;
+  return hello;
+}
+
+LoopOptions loop_of(const JobSpec& spec) {
+  LoopOptions loop;
+  loop.warmup = spec.steps.warmup;
+  loop.measured = spec.steps.measured;
+  loop.measured_seconds = spec.steps.measured_seconds;
+  return loop;
+}
+
+void add_report(protocol::SummaryEvent& summary, const InputReport& report) {
+  summary.pictures_read += report.pictures_read;
+  summary.pictures_broken += report.pictures_broken;
+  for (const std::string& path : report.broken_pictures) {
+    if (summary.broken_pictures.size() < kBrokenPicturesNamed) {
+      summary.broken_pictures.push_back(path);
+    }
+  }
+}
+
+}  // namespace rackmark::worker

@@ -1,0 +1,44 @@
+// What a rank does before its first step, whether it trains or infers.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "common/domain/spec.hpp"
+#include "common/protocol/worker_event.hpp"
+#include "worker/backend/backend.hpp"
+#include "worker/collective/communicator.hpp"
+#include "worker/input/batch_source.hpp"
+#include "worker/input/picture_list.hpp"
+#include "worker/train/loop.hpp"
+
+namespace rackmark::worker {
+
+// The other ranks; Failure(launch_failed) when they cannot be reached.
+std::unique_ptr<Communicator> find_ranks(const JobSpec& spec);
+
+// Failure(launch_failed) when not as many ranks were started as the spec wants, or when another one
+// runs another spec or another engine. `more` is part of what must be equal.
+void agree_on_spec(Communicator& ranks, const JobSpec& spec,
+                   std::map<std::string, std::string> more = {});
+
+// The spec's data set, nothing for synthetic pictures. Sets spec.classes where the folders decide
+// it. Failure(input_unavailable) when folders and classes do not fit.
+std::optional<PictureList> find_pictures(JobSpec& spec);
+
+// Batches of the spec's size; shard `shard` of `shards` of the data set.
+std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
+                                         const std::optional<PictureList>& pictures,
+                                         std::int64_t shard, std::int64_t shards);
+
+// All members that do not depend on the mode.
+protocol::HelloEvent hello_of(const JobSpec& spec, const PlanFacts& facts, const Net& net,
+                              const Communicator& ranks, bool reads_pictures);
+
+LoopOptions loop_of(const JobSpec& spec);  // how long to warm up and to measure
+
+void add_report(protocol::SummaryEvent& summary, const InputReport& report);
+
+}  // namespace rackmark::worker
