@@ -1,6 +1,7 @@
 #include "worker/measure/events.hpp"
 
 #include <chrono>
+#include <cmath>
 #include <utility>
 
 #include "common/json/described.hpp"
@@ -65,7 +66,8 @@ void Events::step(const StepRecord& record) {
   }
   ++steps_in_phase_;
   pending_.ms.push_back(record.ms);
-  pending_.loss.push_back(record.loss);
+  if (!std::isnan(record.loss))
+    pending_.loss.push_back(record.loss);  // no step of inference has one
   pending_.input_wait_ms.push_back(record.input_wait_ms);
   pending_.exposed_communication_ms.push_back(record.exposed_communication_ms);
   pending_.server_wait_ms.push_back(record.server_wait_ms);

@@ -21,7 +21,7 @@ namespace rackmark::worker {
 
 struct StepRecord {  // one step of this rank, milliseconds
   double ms = 0;
-  double loss = 0;                      // NaN in inference: null in the event
+  double loss = 0;                      // NaN in inference: the event's array stays empty
   double input_wait_ms = 0;             // the training thread waited for the next batch
   double exposed_communication_ms = 0;  // it waited for the exchange after backward had ended
   double server_wait_ms = 0;            // it waited for the parameter server
