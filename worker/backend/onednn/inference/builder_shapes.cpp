@@ -10,8 +10,8 @@ namespace rackmark::worker::onednn {
 namespace {
 
 // In ceil mode the last window hangs over the end: more padding after than before.
-void set_windows(PoolingShape& shape, const Shape& in, const Shape& out, int kernel, int stride,
-                 int pad) {
+void set_inference_windows(PoolingShape& shape, const Shape& in, const Shape& out, int kernel,
+                           int stride, int pad) {
   const auto after = [&](int extent, int windows) {
     return std::max(0, (windows - 1) * stride + kernel - extent - pad);
   };
@@ -22,14 +22,15 @@ void set_windows(PoolingShape& shape, const Shape& in, const Shape& out, int ker
 }
 
 // False: the windows of an adaptive pool differ in size.
-bool set_pool(PoolingShape& shape, const Layer& layer, const Shape& in, const Shape& out) {
+bool set_inference_pool(PoolingShape& shape, const Layer& layer, const Shape& in,
+                        const Shape& out) {
   if (const auto* max = std::get_if<MaxPool>(&layer)) {
-    set_windows(shape, in, out, max->kernel, max->stride, max->pad);
+    set_inference_windows(shape, in, out, max->kernel, max->stride, max->pad);
     return true;
   }
   shape.kind = PoolingKind::kAverageWithPadding;
   if (const auto* average = std::get_if<AveragePool>(&layer)) {
-    set_windows(shape, in, out, average->kernel, average->stride, average->pad);
+    set_inference_windows(shape, in, out, average->kernel, average->stride, average->pad);
     return true;
   }
   if (in.height % out.height != 0 || in.width % out.width != 0) return false;
@@ -65,7 +66,8 @@ void pool_unevenly(const float* x, float* y, const Shape& in, const Shape& out,
 void Builder::add_pool(const Unit& unit) {
   PoolingShape shape;
   const int input = unit.inputs[0];
-  if (!set_pool(shape, info(unit.node).layer, info(input).shape, info(unit.output).shape)) {
+  if (!set_inference_pool(shape, info(unit.node).layer, info(input).shape,
+                          info(unit.output).shape)) {
     return add_uneven_pool(unit);
   }
   Value in = as_stored(input, unit.output), out;

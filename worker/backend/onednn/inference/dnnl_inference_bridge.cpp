@@ -8,7 +8,7 @@ namespace {
 constexpr auto kInference = dnnl::prop_kind::forward_inference;
 
 template <class Make>
-InferenceMade checked(const char* call, Make make) {
+InferenceMade checked_inference(const char* call, Make make) {
   try {
     return make();
   } catch (const dnnl::error& error) {
@@ -16,7 +16,7 @@ InferenceMade checked(const char* call, Make make) {
   }
 }
 
-dnnl::primitive_attr user_scratch() {
+dnnl::primitive_attr inference_scratch() {
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   return attr;
@@ -24,8 +24,8 @@ dnnl::primitive_attr user_scratch() {
 
 // 2.x describes an operation first, then asks an engine for it; 3.x does both in one call.
 template <class P, class... Args>
-typename P::primitive_desc ask(const dnnl::engine& engine, const dnnl::primitive_attr& attr,
-                               const Args&... args) {
+typename P::primitive_desc ask_inference(const dnnl::engine& engine,
+                                         const dnnl::primitive_attr& attr, const Args&... args) {
 #if DNNL_VERSION_MAJOR >= 3
   return typename P::primitive_desc(engine, args..., attr);
 #else
@@ -34,7 +34,7 @@ typename P::primitive_desc ask(const dnnl::engine& engine, const dnnl::primitive
 }
 
 template <class P>
-InferenceMade make(const typename P::primitive_desc& desc) {
+InferenceMade make_inference(const typename P::primitive_desc& desc) {
   InferenceMade made;
   made.primitive = P(desc);
   made.scratch_bytes = static_cast<std::int64_t>(desc.scratchpad_desc().get_size());
@@ -61,7 +61,7 @@ void append_sum(dnnl::post_ops& operations, const Epilogue& e) {
 
 // 2.x multiplies once, by scales / dst_scale, after the bias; 3.x does as Epilogue says.
 dnnl::primitive_attr attributes(const Epilogue& e, bool grouped, InferenceMade& made) {
-  dnnl::primitive_attr attr = user_scratch();
+  dnnl::primitive_attr attr = inference_scratch();
   dnnl::post_ops operations;
   if (e.sum) append_sum(operations, e);
   if (e.relu) append_relu(operations);
@@ -89,8 +89,8 @@ InferenceMade make_with_epilogue(const dnnl::engine& engine, const Epilogue& epi
                                  const Args&... args) {
   InferenceMade scales;
   const auto attr = attributes(epilogue, grouped, scales);
-  const auto desc = ask<P>(engine, attr, args...);
-  InferenceMade made = make<P>(desc);
+  const auto desc = ask_inference<P>(engine, attr, args...);
+  InferenceMade made = make_inference<P>(desc);
   made.src = desc.src_desc();
   made.weights = desc.weights_desc();
   made.bias = desc.bias_desc();
@@ -102,7 +102,7 @@ InferenceMade make_with_epilogue(const dnnl::engine& engine, const Epilogue& epi
 
 InferenceMade make_inference_convolution(const dnnl::engine& engine,
                                          const InferenceConvolution& c) {
-  return checked("convolution inference", [&] {
+  return checked_inference("convolution inference", [&] {
     const ConvolutionShape& s = c.shape;
     const auto algorithm = s.kind == ConvolutionKind::kWinograd
                                ? dnnl::algorithm::convolution_winograd
@@ -115,7 +115,7 @@ InferenceMade make_inference_convolution(const dnnl::engine& engine,
 }
 
 InferenceMade make_inference_linear(const dnnl::engine& engine, const InferenceLinear& linear) {
-  return checked("inner product inference", [&] {
+  return checked_inference("inner product inference", [&] {
     const LinearShape& s = linear.shape;
     return make_with_epilogue<dnnl::inner_product_forward>(
         engine, linear.epilogue, false, kInference, s.src, s.weights, s.bias, s.dst);
@@ -135,52 +135,53 @@ std::vector<float> stored_bias(const std::vector<float>& bias, const Epilogue& e
 }
 
 InferenceMade make_inference_pooling(const dnnl::engine& engine, const PoolingShape& s) {
-  return checked("pooling inference", [&] {
+  return checked_inference("pooling inference", [&] {
     const auto kind = s.kind == PoolingKind::kMax ? dnnl::algorithm::pooling_max
                                                   : dnnl::algorithm::pooling_avg_include_padding;
 #if DNNL_VERSION_MAJOR >= 3
     const Dims dilation(s.kernel.size(), 0);
-    const auto desc =
-        ask<dnnl::pooling_forward>(engine, user_scratch(), kInference, kind, s.src, s.dst,
-                                   s.strides, s.kernel, dilation, s.pad_before, s.pad_after);
+    const auto desc = ask_inference<dnnl::pooling_forward>(engine, inference_scratch(), kInference,
+                                                           kind, s.src, s.dst, s.strides, s.kernel,
+                                                           dilation, s.pad_before, s.pad_after);
 #else
     const auto desc =
-        ask<dnnl::pooling_forward>(engine, user_scratch(), kInference, kind, s.src, s.dst,
+        ask_inference<dnnl::pooling_forward>(engine, inference_scratch(), kInference, kind, s.src, s.dst,
                                    s.strides, s.kernel, s.pad_before, s.pad_after);
 #endif
-    return make<dnnl::pooling_forward>(desc);
+    return make_inference<dnnl::pooling_forward>(desc);
   });
 }
 
 InferenceMade make_inference_lrn(const dnnl::engine& engine, const LrnShape& s) {
-  return checked("local response norm inference", [&] {
+  return checked_inference("local response norm inference", [&] {
     constexpr auto kAcross = dnnl::algorithm::lrn_across_channels;
 #if DNNL_VERSION_MAJOR >= 3
-    const auto desc = ask<dnnl::lrn_forward>(engine, user_scratch(), kInference, kAcross, s.src,
-                                             s.dst, s.size, s.alpha, s.beta, s.k);
+    const auto desc =
+        ask_inference<dnnl::lrn_forward>(engine, inference_scratch(), kInference, kAcross, s.src,
+                                         s.dst, s.size, s.alpha, s.beta, s.k);
 #else
-    const auto desc = ask<dnnl::lrn_forward>(engine, user_scratch(), kInference, kAcross, s.src,
+    const auto desc = ask_inference<dnnl::lrn_forward>(engine, inference_scratch(), kInference, kAcross, s.src,
                                              s.size, s.alpha, s.beta, s.k);
 #endif
-    return make<dnnl::lrn_forward>(desc);
+    return make_inference<dnnl::lrn_forward>(desc);
   });
 }
 
 InferenceMade make_concat(const dnnl::engine& engine, const std::vector<Desc>& parts) {
-  return checked("concat", [&] {
+  return checked_inference("concat", [&] {
 #if DNNL_VERSION_MAJOR >= 3
-    const dnnl::concat::primitive_desc desc(engine, 1, parts, user_scratch());
+    const dnnl::concat::primitive_desc desc(engine, 1, parts, inference_scratch());
 #else
-    const dnnl::concat::primitive_desc desc(1, parts, engine, user_scratch());
+    const dnnl::concat::primitive_desc desc(1, parts, engine, inference_scratch());
 #endif
-    return make<dnnl::concat>(desc);
+    return make_inference<dnnl::concat>(desc);
   });
 }
 
 InferenceMade make_scaling_reorder(const dnnl::engine& engine, const Desc& from, const Desc& to,
                                    float factor) {
-  return checked("reorder", [&] {
-    dnnl::primitive_attr attr = user_scratch();
+  return checked_inference("reorder", [&] {
+    dnnl::primitive_attr attr = inference_scratch();
     InferenceMade made;
     if (factor != 1) {
 #if DNNL_VERSION_MAJOR >= 3

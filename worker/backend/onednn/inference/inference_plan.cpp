@@ -18,7 +18,7 @@ void check_sizes(const std::string& name, std::size_t got, std::int64_t wanted) 
                               " values, not " + std::to_string(got));
 }
 
-std::string joined(const std::vector<std::string>& names) {
+std::string joined_names(const std::vector<std::string>& names) {
   std::string text;
   for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
   return text;
@@ -63,7 +63,7 @@ void InferencePlan::check(const TrainedValues& values) const {
         options_.precision == "bf16" ? " (oneDNN computes bf16 only with AVX-512)" : "";
     throw std::invalid_argument("onednn: inference in precision '" + options_.precision +
                                 "' is not possible on this host" + why +
-                                "; known: " + joined(known));
+                                "; known: " + joined_names(known));
   }
   if (net_.heads().empty()) throw std::invalid_argument("onednn: the net has no loss");
   check_sizes("parameters", values.parameters.size(), std::ssize(net_.parameters()));
@@ -108,7 +108,7 @@ void InferencePlan::note_integers(const BuildReport& report) {
   const auto in_float = static_cast<int>(report.float_layers.size());
   notes_["int8 layers"] = std::to_string(report.integer_layers) + " of " +
                           std::to_string(report.integer_layers + in_float) +
-                          "; fp32: " + joined(report.float_layers);
+                          "; fp32: " + joined_names(report.float_layers);
   notes_["int8 weights"] =
       has_integer_dot_products()
           ? "8 bits a weight, one scale an output channel"

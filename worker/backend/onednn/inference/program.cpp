@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::int64_t kPage = 4096, kLine = 64;
 
-std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
+std::int64_t aligned_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
 }  // namespace
 
@@ -33,10 +33,10 @@ void Program::finish() {
   for (const Step& step : steps_) scratch = std::max(scratch, step.made.scratch_bytes);
   for (const Constant& constant : constants_) {
     constant_offsets_.push_back(constants);
-    constants += round_up(constant.bytes, kLine);
+    constants += aligned_up(constant.bytes, kLine);
   }
-  scratch = round_up(scratch, kPage);
-  constants = round_up(constants, kPage);
+  scratch = aligned_up(scratch, kPage);
+  constants = aligned_up(constants, kPage);
   const std::int64_t total = scratch + constants + arena_.assign();
   const MemoryLimit limit = memory_limit();
   if (total > limit.free_bytes) throw OutOfMemory(total, limit.free_bytes);

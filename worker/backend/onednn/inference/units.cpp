@@ -7,29 +7,31 @@ namespace rackmark::worker::onednn {
 namespace {
 
 template <class L>
-bool is(const Net& net, int id) {
+bool node_is(const Net& net, int id) {
   return std::holds_alternative<L>(net.nodes()[id].layer);
 }
 
-bool has_weights(const Net& net, int id) { return is<Conv2d>(net, id) || is<Linear>(net, id); }
+bool has_weights(const Net& net, int id) {
+  return node_is<Conv2d>(net, id) || node_is<Linear>(net, id);
+}
 
 class Grouping {
  public:
   Grouping(const Net& net, bool merge) : net_(net), merge_(merge), value_(net.nodes().size()) {
     find_needed();
     for (int id = 0; id < count(); ++id) {
-      value_[id] = is<Dropout>(net, id) ? value_[net.nodes()[id].inputs[0]] : id;
+      value_[id] = node_is<Dropout>(net, id) ? value_[net.nodes()[id].inputs[0]] : id;
     }
     readers_.resize(net.nodes().size());
     for (int id = 0; id < count(); ++id) {
-      if (!needed_[id] || is<Dropout>(net_, id)) continue;
+      if (!needed_[id] || node_is<Dropout>(net_, id)) continue;
       for (const int input : net.nodes()[id].inputs) readers_[value_[input]].push_back(id);
     }
   }
 
   std::vector<Unit> run() {
     for (int id = 1; id < count(); ++id) {
-      if (needed_[id] && !is<Dropout>(net_, id)) add(id);
+      if (needed_[id] && !node_is<Dropout>(net_, id)) add(id);
     }
     std::sort(units_.begin(), units_.end(),
               [](const Unit& a, const Unit& b) { return a.output < b.output; });
@@ -67,9 +69,9 @@ class Grouping {
   void add(int id) {
     std::vector<int> inputs;
     for (const int input : net_.nodes()[id].inputs) inputs.push_back(value_[input]);
-    if (is<BatchNorm>(net_, id) && take_norm(id, inputs[0])) return;
-    if (is<Relu>(net_, id) && take_relu(id, inputs[0])) return;
-    if (is<Add>(net_, id) &&
+    if (node_is<BatchNorm>(net_, id) && take_norm(id, inputs[0])) return;
+    if (node_is<Relu>(net_, id) && take_relu(id, inputs[0])) return;
+    if (node_is<Add>(net_, id) &&
         (take_add(id, inputs[0], inputs[1]) || take_add(id, inputs[1], inputs[0]))) {
       return;
     }
@@ -81,7 +83,7 @@ class Grouping {
 
   bool take_norm(int id, int input) {
     Unit* unit = open_unit(input);
-    if (unit == nullptr || !is<Conv2d>(net_, unit->output)) return false;
+    if (unit == nullptr || !node_is<Conv2d>(net_, unit->output)) return false;
     unit->norm = unit->output = id;
     return true;
   }
@@ -89,7 +91,7 @@ class Grouping {
   bool take_relu(int id, int input) {
     Unit* unit = open_unit(input);
     if (unit == nullptr || unit->relu) return false;
-    if (!has_weights(net_, unit->node) && !is<BatchNorm>(net_, unit->node)) return false;
+    if (!has_weights(net_, unit->node) && !node_is<BatchNorm>(net_, unit->node)) return false;
     unit->relu = true;
     unit->output = id;
     return true;
@@ -98,7 +100,7 @@ class Grouping {
   // The sum is written over the residual, so nobody may want that afterwards.
   bool take_add(int id, int main, int residual) {
     Unit* unit = open_unit(main);
-    if (unit == nullptr || !is<Conv2d>(net_, unit->node)) return false;
+    if (unit == nullptr || !node_is<Conv2d>(net_, unit->node)) return false;
     if (unit->relu || unit->residual >= 0) return false;
     const auto& readers = readers_[residual];
     const bool last = readers.back() == id && std::count(readers.begin(), readers.end(), id) == 1;
