@@ -1,62 +1,14 @@
 // Inference on oneDNN against the evaluation pass of the plain backend in double.
 #include <gtest/gtest.h>
 
-#include "tests/worker/onednn/compare.hpp"
+#include "tests/worker/onednn/compare_inference.hpp"
 #include "worker/backend/onednn/inference/ranges.hpp"
 #include "worker/models/registry.hpp"
 
 namespace rackmark::worker {
 namespace {
 
-using test::Build;
-
-// Running statistics unlike their initial 0 and 1, so that folding them matters.
-TrainedValues make_values(const Net& net) {
-  TrainedValues values;
-  for (const Parameter& p : net.parameters()) values.parameters.push_back(initial_value(p, 1));
-  for (const RunningStatistic& s : net.running_statistics()) {
-    auto statistic = uniform("statistic:" + s.name, s.channels);
-    const bool variance = s.name.ends_with(".running_var");
-    for (float& v : statistic) v = variance ? 1.0F + 0.5F * v : 0.3F * v;
-    values.running.push_back(std::move(statistic));
-  }
-  return values;
-}
-
-std::vector<float> make_images(const Net& net, int batch, int seed) {
-  return uniform("images:" + std::to_string(seed), batch * net.nodes()[0].shape.elements());
-}
-
-std::unique_ptr<InferPlan> fast_plan(const Net& net, InferOptions options) {
-  options.threads = 2;
-  return make_onednn_backend()->compile_inference(net, options, make_values(net));
-}
-
-std::vector<double> exact_logits(const Net& net, int batch, const std::vector<float>& images,
-                                 const char* precision = "fp64") {
-  InferOptions options;
-  options.batch = batch;
-  options.threads = 2;
-  options.precision = precision;
-  auto plan = make_reference_backend()->compile_inference(net, options, make_values(net));
-  plan->run(images);
-  return plan->logits();
-}
-
-void expect_same(const Net& net, int batch, const std::string& fusion = "", double tolerance = 2e-5,
-                 const char* exact = "fp64", int runs = 2) {
-  SCOPED_TRACE(net.model() + " batch " + std::to_string(batch) + " fusion '" + fusion + "'");
-  InferOptions options;
-  options.batch = batch;
-  options.fusion = fusion;
-  const auto plan = fast_plan(net, options);
-  for (int seed = 0; seed < runs; ++seed) {  // twice: nothing of the run before may be left
-    const auto images = make_images(net, batch, seed);
-    plan->run(images);
-    EXPECT_LT(test::relative_distance(plan->logits(), exact_logits(net, batch, images, exact)),
-              tolerance);
-  }
-}
+using namespace test;  // compare.hpp, compare_inference.hpp
 
 void expect_same_in_all_ways(const Build& build, int size = 12) {
   const Net net = test::make_net(size, 5, build);
@@ -247,27 +199,6 @@ TEST(InferenceInt8, ClipsOutliersOnly) {
   lone.back() = 1;
   EXPECT_LT(onednn::best_peak(lone, 8.0F, 255), 2.2F);
 }
-
-struct SmallModel {
-  const char* name;
-  int size, batch;
-};
-class InferenceModels : public testing::TestWithParam<SmallModel> {};
-TEST_P(InferenceModels, AnswersAsThePlainBackend) {
-  const auto [name, size, batch] = GetParam();
-  expect_same(build_model(name, size), batch, "", 5e-5, "fp32", 1);
-}
-INSTANTIATE_TEST_SUITE_P(
-    All, InferenceModels,
-    testing::Values(SmallModel{"resnet50", 32, 1}, SmallModel{"resnet50", 64, 2},
-                    SmallModel{"googlenet", 64, 1}, SmallModel{"googlenet", 64, 2},
-                    SmallModel{"inception_v3", 299, 1}, SmallModel{"alexnet", 63, 2},
-                    SmallModel{"cifar10", 24, 4}, SmallModel{"catsdogs_original", 64, 2},
-                    SmallModel{"catsdogs_improved", 128, 1}, SmallModel{"catsdogs_deep", 128, 1}),
-    [](const auto& model) {
-      return std::string(model.param.name) + "_b" + std::to_string(model.param.batch) + "_s" +
-             std::to_string(model.param.size);
-    });
 
 }  // namespace
 }  // namespace rackmark::worker
