@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "common/domain/spec.hpp"
 #include "worker/backend/backend.hpp"
+#include "worker/backend/memory_limit.hpp"
 #include "worker/collective/communicator.hpp"
 #include "worker/collective/gradient_exchange.hpp"
 #include "worker/input/batch_source.hpp"
@@ -25,6 +27,8 @@ struct SessionOptions {
   std::int64_t micro_batches = 1;  // test option; more only with a single rank
   std::string dump_path;           // "": none; written by rank 0
   bool tf_output = false;
+  bool show_profile = false;  // the table of a profile on standard error
+  MemoryLimit memory;         // of this process when it started: equal starts, equal batches
 };
 
 // Failures are exceptions: Failure, OutOfMemory, Terminated, EventsLost, or std::exception for a
@@ -35,16 +39,21 @@ class Session {
   // `stop` turns true when the process has been asked to end.
   Session(SessionOptions options, Events& events, const Clock& clock,
           const std::atomic<bool>& stop);
-  void connect();                                 // finds the other ranks
-  void set_up();                                  // net, plan, input, exchange; sends hello
-  void train();                                   // warm-up, window, summary
-  Communicator* ranks() { return ranks_.get(); }  // null before connect()
+  void connect();                                        // finds the other ranks
+  void set_up();                                         // net, plan, input, exchange; sends hello
+  void train();                                          // warm-up, window, summary
+  Communicator* ranks() { return ranks_.get(); }         // null before connect()
+  const JobSpec& spec() const { return options_.spec; }  // with "max" its batch, once it is known
 
  private:
+  void fit_memory(const Net& net);
+  void search_batch(const std::function<std::int64_t(std::int64_t batch)>& bytes_wanted);
   void open_input();
   void choose_exchange();
   void send_hello();
   void check() const;
+  void measure_peak();
+  void profile();
   void finish(const Window& window);
   std::int64_t images_per_step() const { return options_.spec.batch_size * options_.micro_batches; }
 
@@ -55,11 +64,14 @@ class Session {
   std::unique_ptr<Communicator> ranks_;
   std::optional<PictureList> pictures_;
   std::unique_ptr<Backend> backend_;
+  PlanOptions plan_options_;
   std::unique_ptr<TrainPlan> plan_;
   std::vector<std::unique_ptr<BatchSource>> inputs_;  // one a micro-batch
   std::unique_ptr<GradientExchange> exchange_;
   std::optional<TfOutput> tf_;
-  std::optional<double> setup_s_;
+  std::optional<double> setup_s_, matrix_peak_gflops_;
+  std::optional<protocol::BatchSearch> batch_search_;
+  std::vector<double> compute_ms_;  // measured steps without their waits; only for a profile
 };
 
 }  // namespace rackmark::worker

@@ -120,7 +120,8 @@ const Bad kBad[] = {
     {R"("mode": "inference")", "mode", "training"},
     {R"("mode": "accuracy")", "mode", "training"},
     {R"("precision": "bf16")", "precision", "fp32"},
-    {R"("batch_size": "max")", "batch_size", "a number"},
+    {R"("batch_size": "most")", "batch_size", "or \"max\""},
+    {R"("batch_size": 65537)", "batch_size", "1 to 65536 images"},
     {R"("optimizer": {"schedule": "linear"})", "optimizer.schedule", "constant, step, cosine"},
     {R"("optimizer": {"schedule": "cosine"}, "steps": {"measured_seconds": 5})",
      "optimizer.schedule", "steps.measured instead"},
@@ -148,7 +149,7 @@ const Bad kBad[] = {
     {R"("repetitions": {"min": 2})", "repetitions.max", "1 to 1000"},
     {R"("repetitions": {"min": 5, "max": 2})", "repetitions", "min <= max"},
     {R"("repetitions": {"max": 5, "often": true})", "repetitions.often", "target_rse"},
-    {R"("profile": true)", "profile", "false"},
+    {R"("profile": 1)", "profile", "true or false"},
     {R"("fusion": "best")", "fusion", "leave it out"},
     {R"("priority": 5)", "priority", "0"},
 };
@@ -306,6 +307,7 @@ TEST(SpecParse, RoundTrip) {
         R"("resources": {"selector": {"name": "a", "site": "b"}, "threads_per_worker": 2})",
         R"("steps": {"warmup": 0, "measured_seconds": 2.5}, "repetitions": 3)",
         R"("timeout_s": 60, "stall_s": 30.5, "retries": 0, "labels": {"a/b": "c"}, "name": "n")",
+        R"("batch_size": "max", "profile": true)",
         R"("batch_size": 16.0, "image_size": 32, "classes": 2, "profile": false, "priority": 0)"}) {
     SCOPED_TRACE(text);
     const auto first = parse_spec(spec_of(text));
