@@ -54,6 +54,7 @@ class Reader {
 
   Result<protocol::RunView> run(std::int64_t id);      // kNotFound
   Result<protocol::StepsView> steps(std::int64_t id);  // kNotFound; of running runs too
+  Result<protocol::ProfileView> profile(std::int64_t id);  // kNotFound, also without a profile
   Result<protocol::LogPage> logs(std::int64_t id,
                                  const protocol::LogQuery& query);           // kNotFound, kInvalid
   Result<protocol::ResultPage> results(const protocol::ResultQuery& query);  // kInvalid
