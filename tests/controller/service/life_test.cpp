@@ -120,8 +120,9 @@ TEST_F(LifeTest, APeakThatOneRankLacksIsNoPeak) {
   sent[0].events.push_back(event("profile", 0, huge));
   ASSERT_TRUE(writer->accept_events(agent.id, {sent}));
   report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 2);
-  const auto& result = job(id).runs.at(0).result;
-  ASSERT_TRUE(result);
+  const auto ran = job(id).runs.at(0);
+  ASSERT_TRUE(ran.result) << ran.detail;
+  const auto& result = ran.result;
   EXPECT_FALSE(result->matrix_peak_gflops);
   EXPECT_FALSE(result->mfu);
   EXPECT_FALSE(result->convolution_bound_share);
