@@ -9,7 +9,7 @@
 namespace rackmark::cli {
 namespace {
 
-struct Options {
+struct ProfileOptions {
   std::int64_t id = 0, rows = 40;
   bool run = false;
 };
@@ -82,7 +82,7 @@ std::optional<std::int64_t> run_of_job(Context& context, std::int64_t job_id) {
 void add_profile(CLI::App& app, Context& context) {
   auto* command = app.add_subcommand(
       "profile", "Print the times of every layer of a job that was submitted with --profile true");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ProfileOptions>();
   command->add_option("id", options->id, "Number of the job")->required();
   command->add_flag("--run", options->run, "The number is a run's");
   command->add_option("--rows", options->rows, "Dearest rows to print")

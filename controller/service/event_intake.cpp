@@ -151,8 +151,7 @@ void take_batch_size(Change& change, store::RunRow& run, const Json& event) {
 
 // Only what decodes is kept, and no more rows than a worker sends.
 void take_profile(Change& change, const store::RunRow& run, const Json& event) {
-  const auto profile =
-      json::decode<protocol::ProfileEvent>(event, json::Unknown::kIgnore);
+  const auto profile = json::decode<protocol::ProfileEvent>(event, json::Unknown::kIgnore);
   if (!profile || profile->rows.size() > kProfileRows) return;
   const Json data = json::encode(*profile);
   if (data.dump(-1, ' ', false, Json::error_handler_t::replace).size() > kMaximumProfile) return;

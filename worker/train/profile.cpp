@@ -10,18 +10,18 @@
 namespace rackmark::worker {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using ProfileClock = std::chrono::steady_clock;
 
 constexpr int kFewestPasses = 3, kMostPasses = 9;
 constexpr double kSeconds = 8;  // no further pass is begun after
 constexpr double kHot = 0.01;   // share of the sum
 constexpr std::size_t kTextKept = 120;
 
-double ms_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+double ms_since(ProfileClock::time_point start) {
+  return std::chrono::duration<double, std::milli>(ProfileClock::now() - start).count();
 }
 
-double median(std::vector<double> values) { return measure::median(std::move(values)).value_or(0); }
+double middle(std::vector<double> values) { return measure::median(std::move(values)).value_or(0); }
 
 bool is_plain_loops(const std::string& implementation) {
   return implementation.rfind("ref", 0) == 0 || implementation.find(" ref:") != std::string::npos;
@@ -66,7 +66,7 @@ protocol::ProfileEvent profile_table(const std::vector<std::vector<OpTime>>& pas
   for (std::size_t i = 0; i < passes.front().size(); ++i) {
     std::vector<double> ms;
     for (const auto& pass : passes) ms.push_back(pass.at(i).ms);
-    medians.push_back(median(std::move(ms)));
+    medians.push_back(middle(std::move(ms)));
     profile.sum_ms += medians.back();
   }
   for (std::size_t i = 0; i < medians.size(); ++i) {
@@ -77,7 +77,7 @@ protocol::ProfileEvent profile_table(const std::vector<std::vector<OpTime>>& pas
                                  " (" + row.implementation + ")");
     }
   }
-  profile.step_ms = median(std::move(step_ms));
+  profile.step_ms = middle(std::move(step_ms));
   if (profile.step_ms > 0) profile.sum_over_step = profile.sum_ms / profile.step_ms;
   leave_out_cheapest(profile);
   return profile;
@@ -87,10 +87,10 @@ protocol::ProfileEvent profile_steps(TrainPlan& plan, const Batch& batch, BoundM
   std::vector<std::vector<OpTime>> passes;
   std::vector<double> step_ms;
   if (bound != nullptr) bound->round();
-  const auto start = Clock::now();
+  const auto start = ProfileClock::now();
   for (int pass = 0;
        pass < kMostPasses && (pass < kFewestPasses || ms_since(start) < kSeconds * 1e3); ++pass) {
-    const auto step_start = Clock::now();
+    const auto step_start = ProfileClock::now();
     plan.forward(batch);
     plan.backward();
     plan.update(kStandingStill);
