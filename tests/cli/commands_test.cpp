@@ -285,8 +285,9 @@ TEST(CliCommands, ExportThatCannotBeWrittenFails) {
 TEST(CliCommands, VersionAndModels) {
   FakeController controller([](const FakeRequest& request) {
     if (request.target == "/api/v1/models") {
-      return FakeReply{
-          200, json::encode(protocol::ModelList{{model_facts().begin(), model_facts().end()}})};
+      std::vector<ModelFacts> models(model_facts().begin(), model_facts().end());
+      models.back().available = false;
+      return FakeReply{200, json::encode(protocol::ModelList{std::move(models)})};
     }
     return FakeReply{200, json::encode(protocol::VersionView{.version = "0.1.0", .schema = 1})};
   });
