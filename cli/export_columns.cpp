@@ -96,6 +96,8 @@ const auto kColumns = std::to_array<ExportColumn>({
     MEMBER(first_loss, first_loss),
     MEMBER(final_loss, final_loss),
     MEMBER(mfu_fraction, mfu),
+    MEMBER(matrix_peak_gflops, matrix_peak_gflops),
+    MEMBER(convolution_bound_share_fraction, convolution_bound_share),
     MEMBER(setup_s, setup_s),
     MEMBER(peak_rss_bytes, peak_rss_bytes),
     MEMBER(power_w, power_w),

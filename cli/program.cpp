@@ -27,6 +27,7 @@ int run_app(std::vector<std::string> arguments, Context& context) {
   add_jobs(app, context);
   add_show(app, context);
   add_logs(app, context);
+  add_profile(app, context);
   add_life(app, context);
   add_agents(app, context);
   add_results(app, context);

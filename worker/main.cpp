@@ -86,6 +86,9 @@ int run(int argc, char** argv) {
   what->require_option(1);
   train->add_option("--output", output, "json: event lines; tf: tf_cnn_benchmarks' lines")
       ->check(CLI::IsMember({"json", "tf"}));
+  train->add_flag("--profile", options.profile,
+                  "After the measured window time every layer in a separate pass; the table goes "
+                  "to standard error");
   train->add_option("--backend", options.backend, "Default: the best one of this host");
   train
       ->add_option("--micro-batches", options.micro_batches,

@@ -8,7 +8,7 @@ namespace rackmark::agent {
 
 namespace {
 
-constexpr double kLeastStallS = 60, kBeforeFirstStepS = 300, kStepsOfSilence = 20;
+constexpr double kLeastStallS = 60, kStepsOfSilence = 20;
 
 int phase_order(const RankFacts& rank) {
   if (rank.summary || rank.phase == "collecting") return 3;
@@ -25,8 +25,9 @@ std::optional<T> decoded(const nlohmann::json& event) {
 
 }  // namespace
 
-RankTracker::RankTracker(std::int64_t ranks, std::optional<double> stall_s, std::int64_t now_ns)
-    : ranks_(static_cast<std::size_t>(ranks)), stall_s_(stall_s) {
+RankTracker::RankTracker(std::int64_t ranks, std::optional<double> stall_s, std::int64_t now_ns,
+                         double first_step_s)
+    : ranks_(static_cast<std::size_t>(ranks)), stall_s_(stall_s), first_step_s_(first_step_s) {
   for (auto& rank : ranks_) rank.last_progress_ns = now_ns;
 }
 
@@ -85,6 +86,7 @@ bool RankTracker::take_typed(const std::string& type, const nlohmann::json& even
     rank.summary = decoded<protocol::SummaryEvent>(event).has_value();
     return rank.summary;
   }
+  if (type == "profile") return decoded<protocol::ProfileEvent>(event).has_value();
   return type == "telemetry" && decoded<protocol::TelemetryEvent>(event).has_value();
 }
 
@@ -112,7 +114,7 @@ bool RankTracker::all_summaries() const {
 
 double RankTracker::stall_limit_s() const {
   if (stall_s_) return *stall_s_;
-  if (recent_ms_.empty()) return kBeforeFirstStepS;
+  if (recent_ms_.empty()) return first_step_s_;
   std::vector<double> sorted(recent_ms_.begin(), recent_ms_.end());
   const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
   std::nth_element(sorted.begin(), middle, sorted.end());

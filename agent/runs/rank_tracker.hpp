@@ -29,8 +29,10 @@ struct Stall {
 
 class RankTracker {
  public:
-  // `stall_s`: of the spec; without it max(60, 20 x median step), and 300 before the first step.
-  RankTracker(std::int64_t ranks, std::optional<double> stall_s, std::int64_t now_ns);
+  // `stall_s`: of the spec; without it max(60, 20 x median step), and `first_step_s` before the
+  // first step.
+  RankTracker(std::int64_t ranks, std::optional<double> stall_s, std::int64_t now_ns,
+              double first_step_s = 300);
 
   // False when it is not an event of a rank of this run.
   bool take(const nlohmann::json& event, std::int64_t now_ns);
@@ -59,6 +61,7 @@ class RankTracker {
 
   std::vector<RankFacts> ranks_;
   std::optional<double> stall_s_;
+  double first_step_s_ = 300;
   std::deque<double> recent_ms_;  // of all ranks, the last 64
   std::optional<protocol::FailureEvent> failure_;
   std::int64_t failed_rank_ = -1;

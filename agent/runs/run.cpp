@@ -121,7 +121,10 @@ void Run::start_processes() {
                       .grace_ms = host_->grace_ms};
   write_guard_order(folder_.path(), *order_);
   started_ns_ = phase_since_ns_ = clock_->monotonic_ns();
-  ranks_ = RankTracker(shape->ranks, number_of(wanted_.spec, "stall_s"), started_ns_);
+  // A step of the largest batch that fits may take many minutes.
+  const bool largest_batch = wanted_.spec.value("batch_size", nlohmann::json()) == "max";
+  ranks_ = RankTracker(shape->ranks, number_of(wanted_.spec, "stall_s"), started_ns_,
+                       largest_batch ? 3600 : 300);
   memory_kills_before_ = memory_killer_count();
   guard_ = start_guard(host_->self, folder_.path());
   phase_ = Phase::kRunning;

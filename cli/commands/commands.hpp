@@ -13,6 +13,7 @@ void add_submit(CLI::App& app, Context& context);
 void add_jobs(CLI::App& app, Context& context);
 void add_show(CLI::App& app, Context& context);  // and watch
 void add_logs(CLI::App& app, Context& context);
+void add_profile(CLI::App& app, Context& context);
 void add_life(CLI::App& app, Context& context);  // cancel, rerun
 void add_agents(CLI::App& app, Context& context);
 void add_results(CLI::App& app, Context& context);  // and export

@@ -30,7 +30,7 @@ void list_jobs(Context& context, const protocol::JobQuery& query) {
     table.add({std::to_string(job.id), job.name.empty() ? "-" : job.name,
                json::enum_name(job.state),
                job.model + " " + job.mode + " " + job.precision + " batch " +
-                   std::to_string(job.batch_size),
+                   (job.batch_size == 0 ? std::string("max") : std::to_string(job.batch_size)),
                job_number_text(job), job.validity ? json::enum_name(job.validity->verdict) : "-",
                agents.empty() ? "-" : agents, time_text(job.created_at)});
   }

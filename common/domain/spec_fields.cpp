@@ -90,7 +90,6 @@ void add_network_rows(std::vector<Row>& rows) {
                      .custom("integer_or_max", get_batch_size, set_batch_size)
                      .range(1, 65536, "images")
                      .defaults_to_text("the model's")
-                     .now({"a number"})
                      .help("Pictures per step of one worker; \"max\" searches the largest that "
                            "fits."));
   rows.push_back(Row("image_size", AT(image_size))
@@ -268,7 +267,7 @@ void add_length_rows(std::vector<Row>& rows) {
 
 void add_service_rows(std::vector<Row>& rows) {
   rows.push_back(Row("profile", AT(profile))
-                     .now({"false"})
+                     .not_measured()
                      .help("A separate labelled pass that times every layer."));
   rows.push_back(Row::unavailable("fusion", "enum")
                      .values({"best", "none"})

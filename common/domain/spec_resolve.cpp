@@ -73,8 +73,9 @@ double derived_timeout_s(const JobSpec& spec) {
         static_cast<double>(spec.image_size) / static_cast<double>(model->image_size);
     gflop_per_image = model->training_gflop_per_image * scale * scale;
   }
-  const double step_s = static_cast<double>(std::max<std::int64_t>(1, spec.batch_size)) *
-                        gflop_per_image / kSlowestGflops;
+  // "max" may be any batch, once it is found.
+  const std::int64_t batch = spec.batch_max ? 65536 : std::max<std::int64_t>(1, spec.batch_size);
+  const double step_s = static_cast<double>(batch) * gflop_per_image / kSlowestGflops;
   const auto warmup = static_cast<double>(spec.steps.warmup);
   const double measured_s = spec.steps.measured_seconds
                                 ? *spec.steps.measured_seconds + step_s

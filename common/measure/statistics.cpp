@@ -265,7 +265,15 @@ const std::map<std::string, std::string>& definitions() {
       {"server_wait_ms", "Mean time per step spent waiting for a parameter server."},
       {"mfu",
        "Model FLOPs per image (one multiply-add is 2) times images per second divided by the "
-       "device's own measured matrix peak."},
+       "matrix peak of the same run."},
+      {"matrix_peak_gflops",
+       "Fastest matrix product in the precision of the run, measured before the warm-up by all "
+       "ranks at the same time and summed; absent where the precision is only emulated."},
+      {"convolution_bound_share",
+       "Time of all convolutions alone, each by its fastest direct implementation, divided by the "
+       "time of a step; measured in turns with steps after the window, only when profiled."},
+      {"batch_search",
+       "How the largest batch was found: plans made without taking memory, bytes wanted and free."},
       {"setup_s", "From process start to the first warm-up step."},
       {"peak_rss_bytes", "Largest resident memory of a rank."},
       {"window_s", "Longest measured window of a rank."},

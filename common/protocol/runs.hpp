@@ -63,6 +63,9 @@ struct ResultView {  // only of a run that succeeded
   measure::StepStatistics step;
   measure::Validity validity;
   std::optional<double> first_loss, final_loss, mfu, setup_s;
+  std::optional<double> matrix_peak_gflops;       // of all ranks together, measured in this run
+  std::optional<double> convolution_bound_share;  // null unless the run was profiled
+  std::optional<BatchSearch> batch_search;        // null unless batch_size was "max"
   std::optional<std::int64_t> peak_rss_bytes;
   std::optional<double> power_w, joules_per_image,
       images_per_second_per_watt;  // null: no power counter
@@ -77,7 +80,8 @@ BOOST_DESCRIBE_STRUCT(ResultView, (),
                        created_at, model, mode, precision, device, variable_update, input_kind,
                        backend, batch_size, image_size, ranks, threads_per_worker, repetition,
                        attempt, images, steps, images_per_second, window_s, step, validity,
-                       first_loss, final_loss, mfu, setup_s, peak_rss_bytes, power_w,
+                       first_loss, final_loss, mfu, setup_s, matrix_peak_gflops,
+                       convolution_bound_share, batch_search, peak_rss_bytes, power_w,
                        joules_per_image, images_per_second_per_watt, pictures_broken,
                        broken_pictures, rank_times, inference, environment))
 
@@ -117,6 +121,12 @@ struct StepsView {
 };
 BOOST_DESCRIBE_STRUCT(StepsView, (), (run_id, images_per_step, ranks, telemetry))
 
+struct ProfileView {
+  std::int64_t run_id = 0;
+  ProfileEvent profile;  // as rank 0 measured it after the window
+};
+BOOST_DESCRIBE_STRUCT(ProfileView, (), (run_id, profile))
+
 struct LogQuery {
   std::int64_t after = 0;            // line number; pages are at most `limit` lines
   std::int64_t limit = 1000;         // 1 to 10000
@@ -155,6 +165,9 @@ BOOST_DESCRIBE_STRUCT(ResultPage, (), (items, next_cursor))
 inline constexpr Endpoint<Nothing, RunView> kShowRun{Verb::kGet, "/api/v1/runs/{id}", "One run"};
 inline constexpr Endpoint<Nothing, StepsView> kRunSteps{
     Verb::kGet, "/api/v1/runs/{id}/steps", "Step times, losses and waits of every rank"};
+inline constexpr Endpoint<Nothing, ProfileView> kRunProfile{
+    Verb::kGet, "/api/v1/runs/{id}/profile",
+    "Times of every layer, from a separate pass after the measured window"};
 inline constexpr Endpoint<Nothing, LogPage, LogQuery> kRunLogs{Verb::kGet, "/api/v1/runs/{id}/logs",
                                                                "Log lines of a run, by number"};
 inline constexpr Endpoint<Nothing, ResultPage, ResultQuery> kListResults{
@@ -170,6 +183,7 @@ RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ResultView)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RunView)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RankSteps)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::StepsView)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ProfileView)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::LogQuery)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::LogLineView)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::LogPage)

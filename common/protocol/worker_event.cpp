@@ -1,6 +1,9 @@
 #include "common/protocol/worker_event.hpp"
 
+RACKMARK_JSON_HERE(rackmark::protocol::BatchSearch)
 RACKMARK_JSON_HERE(rackmark::protocol::HelloEvent)
+RACKMARK_JSON_HERE(rackmark::protocol::ProfileRow)
+RACKMARK_JSON_HERE(rackmark::protocol::ProfileEvent)
 RACKMARK_JSON_HERE(rackmark::protocol::PhaseEvent)
 RACKMARK_JSON_HERE(rackmark::protocol::StepsEvent)
 RACKMARK_JSON_HERE(rackmark::protocol::TelemetryEvent)

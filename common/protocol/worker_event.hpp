@@ -17,6 +17,13 @@ namespace rackmark::protocol {
 
 inline constexpr int kWorkerEventVersion = 1;
 
+struct BatchSearch {                        // how "max" was answered; bytes are of one worker
+  std::int64_t batch_size = 0, probes = 0;  // probes: plans made without taking memory
+  std::int64_t bytes_wanted = 0, bytes_free = 0;
+  std::string limited_by;  // "cgroup v1", "cgroup v2", "RLIMIT_AS", "MemAvailable"
+};
+BOOST_DESCRIBE_STRUCT(BatchSearch, (), (batch_size, probes, bytes_wanted, bytes_free, limited_by))
+
 struct HelloEvent {  // type "hello", first line of every rank
   std::int64_t ranks = 1;
   std::string host;
@@ -32,11 +39,14 @@ struct HelloEvent {  // type "hello", first line of every rank
   double training_gflop_per_image = 0;  // 0 in inference
   double forward_gflop_per_image = 0;
   std::map<std::string, std::string> notes;  // what a reader should know, "int8 layers" -> words
+  std::int64_t batch_size = 0;               // of one worker, as it is run
+  std::optional<BatchSearch> batch_search;   // only where the spec asked for "max"
 };
 BOOST_DESCRIBE_STRUCT(HelloEvent, (),
                       (ranks, host, pid, model, backend, precision, isa, variable_update,
                        engine_revision, libraries, threads, parameters, arena_bytes,
-                       training_gflop_per_image, forward_gflop_per_image, notes))
+                       training_gflop_per_image, forward_gflop_per_image, notes, batch_size,
+                       batch_search))
 
 struct PhaseEvent {  // type "phase": setup, warmup, measuring, collecting
   std::string phase;
@@ -84,23 +94,58 @@ struct Agreement {
 };
 BOOST_DESCRIBE_STRUCT(Agreement, (), (pictures, top1, cosine, cosine_floor))
 
+struct ProfileRow {  // one operation of a step; median of the passes
+  std::string layer, pass, implementation;
+  double ms = 0, share = 0;            // share of the sum, a fraction
+  std::optional<double> gflops, gbps;  // null: no arithmetic, or bytes that are not counted
+  bool plain_loops = false;            // "ref:" of the library
+};
+BOOST_DESCRIBE_STRUCT(ProfileRow, (),
+                      (layer, pass, implementation, ms, share, gflops, gbps, plain_loops))
+
+// type "profile", of rank 0 after the measured window: a pass of its own, in which every operation
+// is timed, in turns with plain steps on the same batch and with the convolution-only bound.
+// Exchange between ranks and waiting for input are not in it.
+struct ProfileEvent {
+  std::int64_t passes = 0;
+  double sum_ms = 0;   // of all rows, those left out included
+  double step_ms = 0;  // median of the plain steps in between
+  double sum_over_step = 0;
+  std::optional<double> window_step_ms;  // median step of the measured window, waits taken off
+  std::optional<double> convolution_bound_ms;     // null: the backend has none, or no memory
+  std::optional<double> convolution_bound_share;  // convolution_bound_ms / step_ms
+  std::vector<ProfileRow> rows;                   // in the order in which they run
+  std::int64_t rows_left_out = 0;
+  std::vector<std::string> warnings;  // plain loops in a hot layer
+};
+BOOST_DESCRIBE_STRUCT(ProfileEvent, (),
+                      (passes, sum_ms, step_ms, sum_over_step, window_step_ms, convolution_bound_ms,
+                       convolution_bound_share, rows, rows_left_out, warnings))
+
 struct SummaryEvent {                  // type "summary", last line of a rank that did all its steps
   std::int64_t images = 0, steps = 0;  // measured ones
   std::int64_t start_ns = 0, end_ns = 0;
   std::optional<double> first_loss, final_loss;
   std::optional<std::int64_t> peak_rss_bytes;
   std::optional<double> setup_s;  // process start to first warm-up step
+  // Fastest matrix product in the precision of the run, measured by all ranks at once before the
+  // warm-up; null where the precision is only emulated.
+  std::optional<double> matrix_peak_gflops;
   std::int64_t pictures_read = 0, pictures_broken = 0;
   std::vector<std::string> broken_pictures;  // the first 20, by path inside input.path
   std::optional<Agreement> agreement;        // int8, rank 0
 };
 BOOST_DESCRIBE_STRUCT(SummaryEvent, (),
                       (images, steps, start_ns, end_ns, first_loss, final_loss, peak_rss_bytes,
-                       setup_s, pictures_read, pictures_broken, broken_pictures, agreement))
+                       setup_s, matrix_peak_gflops, pictures_read, pictures_broken, broken_pictures,
+                       agreement))
 
 }  // namespace rackmark::protocol
 
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::BatchSearch)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::HelloEvent)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ProfileRow)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ProfileEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::PhaseEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::StepsEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::TelemetryEvent)

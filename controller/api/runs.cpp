@@ -1,4 +1,4 @@
-// Runs: state, steps, logs.
+// Runs: state, steps, profile, logs.
 #include "common/protocol/runs.hpp"
 
 #include "controller/api/context.hpp"
@@ -15,6 +15,8 @@ void add_run_routes(http::Router& router, Context& context) {
             [&reader](const Call<Nothing, Nothing>& call) { return reader.run(call.id); });
   http::add(router, protocol::kRunSteps, context.reader_thread,
             [&reader](const Call<Nothing, Nothing>& call) { return reader.steps(call.id); });
+  http::add(router, protocol::kRunProfile, context.reader_thread,
+            [&reader](const Call<Nothing, Nothing>& call) { return reader.profile(call.id); });
   http::add(router, protocol::kRunLogs, context.reader_thread,
             [&reader](const Call<Nothing, protocol::LogQuery>& call) {
               return reader.logs(call.id, call.query);

@@ -20,6 +20,8 @@ using Json = nlohmann::json;
 constexpr std::int64_t kMaximumSteps = 20'000'000;  // of a phase; a bound for memory, not for use
 constexpr std::size_t kMaximumText = 8192;
 constexpr std::size_t kRecentKept = 64;
+constexpr std::int64_t kLargestBatch = 65536;
+constexpr std::size_t kProfileRows = 2000, kMaximumProfile = std::size_t{1} << 20;
 
 std::int64_t integer(const Json& event, const char* name, std::int64_t missing) {
   const auto member = event.find(name);
@@ -136,6 +138,26 @@ void take_phase(store::RunRow& run, const Json& event) {
   }
 }
 
+// What "max" came to is known when rank 0 says hello.
+void take_batch_size(Change& change, store::RunRow& run, const Json& event) {
+  const std::int64_t batch = integer(event, "batch_size", 0);
+  if (run.images_per_step != 0 || batch < 1 || batch > kLargestBatch) return;
+  run.images_per_step = batch * run.ranks;
+  auto job = store::find_job(change.db(), run.job_id);
+  job->batch_size = batch;
+  store::update_job(change.tx, *job);
+  change.touch_job(run.job_id);
+}
+
+// Only what decodes is kept, and no more rows than a worker sends.
+void take_profile(Change& change, const store::RunRow& run, const Json& event) {
+  const auto profile = json::decode<protocol::ProfileEvent>(event, json::Unknown::kIgnore);
+  if (!profile || profile->rows.size() > kProfileRows) return;
+  const Json data = json::encode(*profile);
+  if (data.dump(-1, ' ', false, Json::error_handler_t::replace).size() > kMaximumProfile) return;
+  store::add_profile(change.tx, run.id, data);
+}
+
 void take_event(Change& change, store::RunRow& run, const Json& event) {
   if (!event.is_object()) return;
   const std::string type = text(event, "type");
@@ -154,6 +176,9 @@ void take_event(Change& change, store::RunRow& run, const Json& event) {
              type == "summary") {
     store::add_fact(change.tx, run.id, {rank, type, t_ns, event});
     if (type == "phase") take_phase(run, event);
+    if (type == "hello" && rank == 0) take_batch_size(change, run, event);
+  } else if (type == "profile" && rank == 0) {
+    take_profile(change, run, event);
   }
 }
 

@@ -155,6 +155,21 @@ Result<protocol::StepsView> Reader::steps(std::int64_t id) {
   return view;
 }
 
+Result<protocol::ProfileView> Reader::profile(std::int64_t id) {
+  store::Snapshot snapshot(impl_->db);
+  if (!store::find_run(impl_->db, id)) return not_found("run", id);
+  const auto data = store::find_profile(impl_->db, id);
+  if (!data) {
+    return Error{ErrorCode::kNotFound,
+                 "run " + std::to_string(id) +
+                     " has no profile: its spec had no \"profile\": true, or it did not get so far",
+                 {}};
+  }
+  auto profile = json::decode<protocol::ProfileEvent>(*data, json::Unknown::kIgnore);
+  if (!profile) return profile.error();
+  return protocol::ProfileView{id, std::move(*profile)};
+}
+
 Result<protocol::LogPage> Reader::logs(std::int64_t id, const protocol::LogQuery& query) {
   if (auto ok = check(query); !ok) return ok.error();
   store::Snapshot snapshot(impl_->db);

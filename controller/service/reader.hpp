@@ -52,8 +52,9 @@ class Reader {
   // Checks and resolves like submit, stores nothing. kInvalid.
   Result<protocol::DryRun> dry_run(const nlohmann::json& spec);
 
-  Result<protocol::RunView> run(std::int64_t id);      // kNotFound
-  Result<protocol::StepsView> steps(std::int64_t id);  // kNotFound; of running runs too
+  Result<protocol::RunView> run(std::int64_t id);          // kNotFound
+  Result<protocol::StepsView> steps(std::int64_t id);      // kNotFound; of running runs too
+  Result<protocol::ProfileView> profile(std::int64_t id);  // kNotFound, also without a profile
   Result<protocol::LogPage> logs(std::int64_t id,
                                  const protocol::LogQuery& query);           // kNotFound, kInvalid
   Result<protocol::ResultPage> results(const protocol::ResultQuery& query);  // kInvalid

@@ -79,6 +79,20 @@ std::optional<double> mean_over_ranks(const std::map<std::int64_t, SummaryEvent>
   return sum / static_cast<double>(summaries.size());
 }
 
+// Null as soon as one rank has none: a part of a peak is no peak.
+std::optional<double> sum_over_ranks(const std::map<std::int64_t, SummaryEvent>& summaries,
+                                     std::optional<double> SummaryEvent::*member) {
+  const auto mean = mean_over_ranks(summaries, member);
+  if (!mean) return std::nullopt;
+  return *mean * static_cast<double>(summaries.size());
+}
+
+std::optional<double> bound_share(const Evidence& e) {
+  if (!e.profile) return std::nullopt;
+  const auto profile = json::decode<protocol::ProfileEvent>(*e.profile, json::Unknown::kIgnore);
+  return profile ? profile->convolution_bound_share : std::nullopt;
+}
+
 template <class T>
 std::optional<T> largest(const std::map<std::int64_t, SummaryEvent>& summaries,
                          std::optional<T> SummaryEvent::*member) {
@@ -141,7 +155,9 @@ void describe(protocol::ResultView& r, const Evidence& e, const HelloEvent& hell
   r.variable_update = hello.variable_update.empty() ? e.job.variable_update : hello.variable_update;
   r.input_kind = e.job.input_kind;
   r.backend = hello.backend;
-  r.batch_size = spec.batch_size;
+  // "max" stays in spec and fingerprint, which say what was asked; what it came to is a result.
+  r.batch_size = hello.batch_size > 0 ? hello.batch_size : spec.batch_size;
+  r.batch_search = hello.batch_search;
   r.image_size = spec.image_size;
   r.ranks = e.run.ranks;
   r.threads_per_worker = spec.resources.threads_per_worker.value_or(hello.threads);
@@ -217,6 +233,7 @@ Evidence collect_evidence(store::Database& db, const store::RunRow& run) {
   e.summaries = store::list_facts(db, run.id, "summary");
   e.samples = store::list_samples(db, run.id);
   e.telemetry = store::list_telemetry(db, run.id);
+  e.profile = store::find_profile(db, run.id);
   return e;
 }
 
@@ -259,11 +276,12 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
   r.final_loss = mean_over_ranks(summaries, &SummaryEvent::final_loss);
   r.setup_s = largest(summaries, &SummaryEvent::setup_s);
   r.peak_rss_bytes = largest(summaries, &SummaryEvent::peak_rss_bytes);
-  // The device's own peak is not measured yet (roofline), so there is no share of it to state.
   const bool forward_only = r.mode == json::enum_name(Mode::kInference);
   const double gflop =
       forward_only ? hello.forward_gflop_per_image : hello.training_gflop_per_image;
-  r.mfu = measure::mfu(gflop, r.images_per_second, std::nullopt);
+  r.matrix_peak_gflops = sum_over_ranks(summaries, &SummaryEvent::matrix_peak_gflops);
+  r.mfu = measure::mfu(gflop, r.images_per_second, r.matrix_peak_gflops);
+  r.convolution_bound_share = bound_share(e);
   take_pictures(r, summaries);
   take_inference(r, e, hello, summaries);
   const Means means = telemetry_means(e.telemetry, first_ns, last_ns);

@@ -1,6 +1,8 @@
 // The result of a run from what its ranks sent: computed once, here, by common/measure.
 #pragma once
 
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -22,6 +24,7 @@ struct Evidence {
   std::vector<store::FactRow> hellos, summaries;  // by rank
   std::vector<store::RankSamples> samples;        // by rank
   std::vector<store::FactRow> telemetry;          // oldest first
+  std::optional<nlohmann::json> profile;
 };
 Evidence collect_evidence(store::Database& db, const store::RunRow& run);
 

@@ -31,6 +31,23 @@ std::vector<FactRow> list_facts(Database& db, std::int64_t run_id, const std::st
   return read_facts(Query(db, kListFacts, run_id, type));
 }
 
+constexpr const char* kAddProfile =
+    "INSERT OR IGNORE INTO run_profiles (run_id, data) VALUES (?, ?)";
+
+void add_profile(Transaction& tx, std::int64_t run_id, const nlohmann::json& data) {
+  Query(tx.db(), kAddProfile, run_id, data).run();
+}
+
+constexpr const char* kFindProfile = "SELECT data FROM run_profiles WHERE run_id = ?";
+
+std::optional<nlohmann::json> find_profile(Database& db, std::int64_t run_id) {
+  Query q(db, kFindProfile, run_id);
+  if (!q.step()) return std::nullopt;
+  nlohmann::json data;
+  q.read(data);
+  return data;
+}
+
 constexpr const char* kAddTelemetry =
     "INSERT INTO telemetry (run_id, rank, t_ns, data) VALUES (?, ?, ?, ?)";
 

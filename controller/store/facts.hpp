@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,10 @@ struct FactRow {
 
 void add_fact(Transaction& tx, std::int64_t run_id, const FactRow& row);
 std::vector<FactRow> list_facts(Database& db, std::int64_t run_id, const std::string& type);
+
+// The first one stays; a later one of the same run is ignored.
+void add_profile(Transaction& tx, std::int64_t run_id, const nlohmann::json& data);
+std::optional<nlohmann::json> find_profile(Database& db, std::int64_t run_id);
 
 void add_telemetry(Transaction& tx, std::int64_t run_id, const FactRow& row);
 std::vector<FactRow> list_telemetry(Database& db, std::int64_t run_id);  // oldest first

@@ -96,13 +96,15 @@ std::vector<JobRow> list_jobs(Database& db, const JobFilter& f, std::int64_t lim
 constexpr const char* kUpdateJob = R"sql(
   UPDATE jobs SET spec_resolved = ?, state = ?, outcome = ?, reason = ?, detail = ?,
     next_repetition = ?, next_attempt = ?, device_class = ?, images_per_second = ?, spread = ?,
-    spread_kind = ?, headline_runs = ?, verdict = ?, causes = ?, started_us = ?, ended_us = ?
+    spread_kind = ?, headline_runs = ?, verdict = ?, causes = ?, started_us = ?, ended_us = ?,
+    batch_size = ?
   WHERE id = ?)sql";
 
 void update_job(Transaction& tx, const JobRow& r) {
   Query(tx.db(), kUpdateJob, r.spec_resolved, r.state, r.outcome, r.reason, r.detail,
         r.next_repetition, r.next_attempt, r.device_class, r.images_per_second, r.spread,
-        r.spread_kind, r.headline_runs, r.verdict, r.causes, r.started_us, r.ended_us, r.id)
+        r.spread_kind, r.headline_runs, r.verdict, r.causes, r.started_us, r.ended_us, r.batch_size,
+        r.id)
       .run();
 }
 

@@ -100,14 +100,15 @@ constexpr const char* kUpdateRun = R"sql(
   UPDATE runs SET state = ?, reason = ?, detail = ?, exit_code = ?, memory = ?,
     reported_state = ?, reported_reason = ?, reported_detail = ?, reported_us = ?,
     reported_agent_us = ?, reported_seq = ?, phase = ?, steps_done = ?, steps_planned = ?,
-    images_per_second = ?, loss = ?, log_lines = ?, started_us = ?, ended_us = ?
+    images_per_second = ?, loss = ?, log_lines = ?, started_us = ?, ended_us = ?,
+    images_per_step = ?
   WHERE id = ?)sql";
 
 void update_run(Transaction& tx, const RunRow& r) {
   Query(tx.db(), kUpdateRun, r.state, r.reason, r.detail, r.exit_code, r.memory, r.reported_state,
         r.reported_reason, r.reported_detail, r.reported_us, r.reported_agent_us, r.reported_seq,
         r.phase, r.steps_done, r.steps_planned, r.images_per_second, r.loss, r.log_lines,
-        r.started_us, r.ended_us, r.id)
+        r.started_us, r.ended_us, r.images_per_step, r.id)
       .run();
 }
 

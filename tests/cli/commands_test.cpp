@@ -77,6 +77,44 @@ TEST(CliCommands, ABrokenControllerIsStatus1) {
   EXPECT_NE(run_cli(not_ours.url(), {"jobs"}).status, 0);
 }
 
+TEST(CliCommands, ProfilePrintsTheDearestRowsFirst) {
+  FakeController controller([](const FakeRequest& request) {
+    if (request.target == "/api/v1/jobs/3") {
+      protocol::JobView job;
+      job.id = 3;
+      job.runs.resize(2);
+      job.runs[0].id = 7;
+      job.runs[0].state = RunState::kSucceeded;
+      job.runs[1].id = 8;
+      return FakeReply{200, json::encode(job)};
+    }
+    if (request.target != "/api/v1/runs/7/profile") return problem(404, request.target);
+    protocol::ProfileView view;
+    view.run_id = 7;
+    view.profile.passes = 5;
+    view.profile.sum_ms = 98;
+    view.profile.step_ms = 100;
+    view.profile.sum_over_step = 0.98;
+    view.profile.convolution_bound_ms = 85;
+    view.profile.convolution_bound_share = 0.85;
+    view.profile.rows = {{"conv1", "forward", "jit:avx2", 8, 0.08, 120.5, 3.25, false},
+                         {"fc\x1b[2J", "backward_weights", "ref:any", 90, 0.92, {}, {}, true}};
+    view.profile.warnings = {"plain loops in a hot layer: fc"};
+    return FakeReply{200, json::encode(view)};
+  });
+  const Ran ran = run_cli(controller.url(), {"profile", "3"});
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("a separate pass after the measured window, median of 5 passes"));
+  EXPECT_LT(ran.out.find("backward weights"), ran.out.find("conv1")) << ran.out;
+  EXPECT_THAT(ran.out, HasSubstr("ratio 0.980"));
+  EXPECT_THAT(ran.out, HasSubstr("convolution-only bound 85.0 ms, share reached 85.0 %"));
+  EXPECT_THAT(ran.out, HasSubstr("warning: plain loops"));
+  EXPECT_EQ(ran.out.find('\x1b'), std::string::npos);
+  EXPECT_EQ(run_cli(controller.url(), {"profile", "3", "--rows", "1"}).out.find("conv1"),
+            std::string::npos);
+  EXPECT_EQ(run_cli(controller.url(), {"profile", "9", "--run"}).status, 2);
+}
+
 TEST(CliCommands, IdsAreNumbers) {
   for (const char* command : {"show", "watch", "logs", "cancel", "rerun"}) {
     EXPECT_EQ(run_cli("http://127.0.0.1:1", {command, "x"}).status, 2) << command;
@@ -247,8 +285,9 @@ TEST(CliCommands, ExportThatCannotBeWrittenFails) {
 TEST(CliCommands, VersionAndModels) {
   FakeController controller([](const FakeRequest& request) {
     if (request.target == "/api/v1/models") {
-      return FakeReply{
-          200, json::encode(protocol::ModelList{{model_facts().begin(), model_facts().end()}})};
+      std::vector<ModelFacts> models(model_facts().begin(), model_facts().end());
+      models.back().available = false;
+      return FakeReply{200, json::encode(protocol::ModelList{std::move(models)})};
     }
     return FakeReply{200, json::encode(protocol::VersionView{.version = "0.1.0", .schema = 1})};
   });

@@ -299,4 +299,57 @@ TEST_F(Ranks, SigtermEndsCleanly) {
   EXPECT_THAT(outcome.err, HasSubstr("ended by a signal"));
 }
 
+// Under a limit of addresses: the batch found runs, one more is refused before memory is taken.
+TEST_F(Ranks, TheLargestBatchRunsAndOneMoreIsRefused) {
+  const std::string limited = "prlimit --as=1100000000 " + kWorker;
+  const json tiny = {{"image_size", 96}, {"steps", {{"warmup", 0}, {"measured", 1}}}};
+  const auto with_batch = [&](const char* name, int workers, const json& batch) {
+    json changes = tiny;
+    changes["batch_size"] = batch;
+    return spec(name, workers, changes);
+  };
+  const Outcome found = run(limited + "--spec " + with_batch("max.json", 1, "max"));
+  ASSERT_EQ(found.status, 0) << found.err;
+  ASSERT_EQ(found.events("hello").size(), 1U);
+  const json hello = found.events("hello")[0];
+  const json& search = hello.at("batch_search");
+  const int batch = search.at("batch_size");
+  EXPECT_EQ(hello.at("batch_size"), batch);
+  EXPECT_EQ(search.at("limited_by"), "RLIMIT_AS");
+  EXPECT_LE(search.at("bytes_wanted"), search.at("bytes_free"));
+  EXPECT_LE(search.at("probes"), 10);
+  EXPECT_EQ(found.events("summary").at(0).at("images"), batch);
+
+  const Outcome more = run(limited + "--spec " + with_batch("more.json", 1, batch + 1));
+  EXPECT_EQ(more.status, 3) << more.err;
+  ASSERT_EQ(more.events("out_of_memory").size(), 1U);
+  const json refused = more.events("out_of_memory")[0];
+  EXPECT_EQ(refused.at("batch_size"), batch + 1);
+  EXPECT_EQ(refused.at("model"), "resnet50");
+  EXPECT_EQ(refused.at("precision"), "fp32");
+  EXPECT_GT(refused.at("bytes_wanted"), refused.at("bytes_free"));
+  EXPECT_TRUE(more.events("hello").empty()) << "refused before anything was taken";
+
+  const Outcome none =
+      run("prlimit --as=500000000 " + kWorker + "--spec " + with_batch("none.json", 1, "max"));
+  EXPECT_EQ(none.status, 3) << none.err;
+  EXPECT_EQ(none.events("out_of_memory").at(0).at("batch_size"), 1);
+}
+
+// Both find their own largest batch and take the smaller one.
+TEST_F(Ranks, RanksAgreeOnTheLargestBatch) {
+  const std::string file = spec(
+      "max.json", 2,
+      {{"batch_size", "max"}, {"image_size", 96}, {"steps", {{"warmup", 0}, {"measured", 1}}}});
+  const Outcome two =
+      run(std::string(kMpirun) + "-n 1 prlimit --as=1150000000 " + kWorker + "--spec " + file +
+          " : -n 1 prlimit --as=1250000000 " + kWorker + "--spec " + file);
+  ASSERT_EQ(two.status, 0) << two.err;
+  const auto hello = two.events("hello");
+  ASSERT_EQ(hello.size(), 2U);
+  EXPECT_EQ(hello[0].at("batch_size"), hello[1].at("batch_size"));
+  EXPECT_NE(hello[0].at("batch_search").at("bytes_free"),
+            hello[1].at("batch_search").at("bytes_free"));
+}
+
 }  // namespace

@@ -12,6 +12,7 @@ import type {
   Page,
   ProblemBody,
   ProblemField,
+  ProfileView,
   ResultQuery,
   ResultView,
   RunView,
@@ -89,6 +90,7 @@ export const api = {
   rerun: (id: number) => call<JobView>("POST", `/api/v1/jobs/${id}:rerun`, {}, undefined, { "idempotency-key": newKey() }),
   run: (id: number) => get<RunView>(`/api/v1/runs/${id}`),
   steps: (run: number, signal?: AbortSignal) => get<StepsView>(`/api/v1/runs/${run}/steps`, signal),
+  profile: (run: number, signal?: AbortSignal) => get<ProfileView>(`/api/v1/runs/${run}/profile`, signal),
   logs: (run: number, query: { after?: number; limit?: number; tail?: number }, signal?: AbortSignal) =>
     get<LogPage>(`/api/v1/runs/${run}/logs` + queryString(query), signal),
   results: (query: ResultQuery, signal?: AbortSignal) => get<Page<ResultView>>("/api/v1/results" + queryString(query), signal),

@@ -101,6 +101,38 @@ export interface InferenceView {
   agreement: Agreement | null; // int8 only
   notes: Record<string, string>;
 }
+export interface BatchSearch {
+  batch_size: number;
+  probes: number;
+  bytes_wanted: number;
+  bytes_free: number;
+  limited_by: string;
+}
+export interface ProfileRow {
+  layer: string;
+  pass: string;
+  implementation: string;
+  ms: number;
+  share: number;
+  gflops: number | null;
+  gbps: number | null;
+  plain_loops: boolean;
+}
+export interface ProfileView {
+  run_id: number;
+  profile: {
+    passes: number;
+    sum_ms: number;
+    step_ms: number;
+    sum_over_step: number;
+    window_step_ms: number | null;
+    convolution_bound_ms: number | null;
+    convolution_bound_share: number | null;
+    rows: ProfileRow[];
+    rows_left_out: number;
+    warnings: string[];
+  };
+}
 export interface ResultView {
   id: number;
   run_id: number;
@@ -133,6 +165,9 @@ export interface ResultView {
   first_loss: number | null;
   final_loss: number | null;
   mfu: number | null;
+  matrix_peak_gflops: number | null;
+  convolution_bound_share: number | null;
+  batch_search: BatchSearch | null;
   setup_s: number | null;
   peak_rss_bytes: number | null;
   power_w: number | null;

@@ -1,9 +1,10 @@
 // What live events do to the state on screen.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { dearest } from "./components/profile_table";
 import { addLines, findLines } from "./components/run_logs";
 import { csv, jsonRows } from "./components/copy";
-import type { AgentList, AgentView, JobView, LogLine, RunView, StepsEvent, StepsView } from "./contract";
+import type { AgentList, AgentView, JobView, LogLine, ProfileRow, RunView, StepsEvent, StepsView } from "./contract";
 import { appendPage, applyJob, emptyList, filtersFrom, matches, queryOf, showUnseen } from "./job_list";
 import { applyAgent } from "./pages/agents";
 import { applyRun } from "./pages/job";
@@ -151,4 +152,11 @@ test("exports quote what needs it and leave missing numbers empty", () => {
   const table = { columns: ["a", "b"], rows: [["x,\"y\"", null], ["plain", 1.5]] as (string | number | null)[][] };
   assert.equal(csv(table), 'a,b\r\n"x,""y""",\r\nplain,1.5\r\n');
   assert.deepEqual(JSON.parse(jsonRows(table)), [{ a: 'x,"y"', b: null }, { a: "plain", b: 1.5 }]);
+});
+
+test("a profile shows the dearest rows first, and equal ones in the order of the step", () => {
+  const row = (layer: string, ms: number): ProfileRow => ({ layer, ms, pass: "forward", implementation: "jit", share: 0, gflops: null, gbps: null, plain_loops: false });
+  const rows = [row("a", 1), row("b", 5), row("c", 5), row("d", 2)];
+  assert.deepEqual(dearest(rows, 3).map((r) => r.layer), ["b", "c", "d"]);
+  assert.deepEqual(rows.map((r) => r.layer), ["a", "b", "c", "d"]);
 });

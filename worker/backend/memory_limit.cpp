@@ -84,12 +84,13 @@ void consider_address_space(MemoryLimit& limit, const std::string& root) {
 
 }  // namespace
 
-MemoryLimit memory_limit(const std::string& root) {
+MemoryLimit memory_limit(const std::string& root, std::int64_t processes) {
   MemoryLimit limit{std::numeric_limits<int64_t>::max(), ""};
   consider_cgroups(limit, root);
-  consider_address_space(limit, root);
   if (const auto kib = read_field(root + "/proc/meminfo", "MemAvailable:"))
     consider(limit, *kib * 1024, "MemAvailable");
+  if (!limit.set_by.empty()) limit.free_bytes /= std::max<std::int64_t>(1, processes);
+  consider_address_space(limit, root);
   return limit;
 }
 

@@ -15,7 +15,8 @@ struct MemoryLimit {
 // The smallest of: cgroup v2 memory.max and cgroup v1 memory.limit_in_bytes of this process's group
 // and of every group above it, less what is in use there and cannot be reclaimed as file cache;
 // RLIMIT_AS less the address space in use; MemAvailable of /proc/meminfo. What cannot be read does
-// not limit. `root` is put before every path, for tests.
-MemoryLimit memory_limit(const std::string& root = "");
+// not limit. Groups and machine are shared equally by `processes`; RLIMIT_AS is each process's own.
+// `root` is put before every path, for tests.
+MemoryLimit memory_limit(const std::string& root = "", std::int64_t processes = 1);
 
 }  // namespace rackmark::worker

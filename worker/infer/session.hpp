@@ -19,6 +19,7 @@ class InferenceSession final : public RankSession {
   void set_up() override;
   void run() override;
   Communicator* ranks() override { return ranks_.get(); }
+  const JobSpec& spec() const override { return options_.spec; }
 
  private:
   void compile(const Net& net);

@@ -87,6 +87,12 @@ void Events::out_of_memory(const protocol::OutOfMemoryEvent& event) {
   send("out_of_memory", event);
 }
 
+void Events::profile(const protocol::ProfileEvent& event) {
+  const std::lock_guard lock(mutex_);
+  flush_locked();
+  send("profile", event);
+}
+
 void Events::summary(const protocol::SummaryEvent& event) {
   const std::lock_guard lock(mutex_);
   flush_locked();

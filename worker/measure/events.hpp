@@ -41,6 +41,7 @@ class Events {
   void step(const StepRecord& record);
   void failure(Reason reason, const std::string& detail);
   void out_of_memory(const protocol::OutOfMemoryEvent& event);
+  void profile(const protocol::ProfileEvent& event);
   void summary(const protocol::SummaryEvent& event);
   void flush();
 

@@ -1,5 +1,6 @@
 #include "worker/train/run.hpp"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
@@ -90,6 +91,14 @@ void set_threads(const JobSpec& spec) {
   ::setenv("OMP_DYNAMIC", "FALSE", 1);
 }
 
+// Taken before there is any thread, so that equal starts find equal batches. Each malloc arena of a
+// thread reserves 64 MiB of addresses: where addresses are limited, one must do.
+MemoryLimit limit_at_start(const LaunchedRanks& launched) {
+  MemoryLimit memory = memory_limit("", launched.local_size);
+  if (memory.set_by == "RLIMIT_AS") ::mallopt(M_ARENA_MAX, 1);
+  return memory;
+}
+
 std::unique_ptr<LineSink> open_sink(const RunOptions& options) {
   if (const char* path = std::getenv("RACKMARK_EVENTS"); path != nullptr && *path != '\0') {
     return std::make_unique<LineSink>(connect_unix(path));
@@ -148,6 +157,7 @@ Result<JobSpec> load_spec(const RunOptions& options) {
   auto submitted = options.spec_path.empty() ? spec_from_tf_flags(options.tf_flags, false)
                                              : read_spec(options.spec_path);
   if (!submitted) return submitted.error();
+  if (options.profile && submitted->is_object()) (*submitted)["profile"] = true;
   auto parsed = parse_spec(*submitted);
   if (!parsed) return parsed.error();
   // Unless the spec says otherwise, the workers are those that the launcher started.
@@ -177,6 +187,7 @@ int run_worker(const RunOptions& options, const MakeSession& make_session) {
   settle(usable_cpus(), launched);
   set_threads(*spec);
   flush_denormals();
+  const MemoryLimit memory = limit_at_start(launched);
 
   const TerminationWatch watch;
   const SystemClock clock;
@@ -188,15 +199,15 @@ int run_worker(const RunOptions& options, const MakeSession& make_session) {
     return kExitEventsLost;
   }
   Events events(sink.get(), launched.rank, clock);
-  const auto session = make_session(
-      {*spec, options.backend, options.micro_batches, options.dump_path, options.tf_output}, events,
-      clock, watch.stop());
+  const auto session = make_session({*spec, options.backend, options.micro_batches,
+                                     options.dump_path, options.tf_output, options.profile, memory},
+                                    events, clock, watch.stop());
   try {
     session->connect();
     session->set_up();
     session->run();
   } catch (...) {
-    const int status = report(*spec, events);
+    const int status = report(session->spec(), events);
     events.flush();
     if (sink) sink->drain(kDrainS);
     if (session->ranks() != nullptr) session->ranks()->abort(status);

@@ -18,6 +18,7 @@ struct RunOptions {
   std::string backend;     // "": the best one of this host
   std::int64_t micro_batches = 1;
   std::string dump_path;
+  bool profile = false;  // as the spec's `profile`, and the table goes to standard error
 };
 
 // What the options ask for on this host, checked and resolved; kInvalid or kMalformed with every

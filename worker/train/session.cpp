@@ -8,8 +8,10 @@
 #include "worker/failure.hpp"
 #include "worker/measure/telemetry.hpp"
 #include "worker/models/registry.hpp"
+#include "worker/train/batch_search.hpp"
 #include "worker/train/dump.hpp"
 #include "worker/train/learning_rate.hpp"
+#include "worker/train/profile.hpp"
 #include "worker/train/rank_setup.hpp"
 
 namespace rackmark::worker {
@@ -28,12 +30,11 @@ void Session::set_up() {
   const Net net =
       build_model(spec.model, static_cast<int>(spec.image_size), static_cast<int>(spec.classes));
   backend_ = options_.backend.empty() ? best_backend() : load_backend(options_.backend);
-  PlanOptions plan;
-  plan.batch = static_cast<int>(spec.batch_size);
-  plan.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
-  plan.precision = json::enum_name(spec.precision);
-  plan.seed = spec.seed;
-  plan_ = backend_->compile(net, plan);
+  plan_options_.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
+  plan_options_.precision = json::enum_name(spec.precision);
+  plan_options_.seed = spec.seed;
+  fit_memory(net);
+  plan_ = backend_->compile(net, plan_options_);
   require_agreement(
       *ranks_, {{"memory layout", plan_->layout_key()}, {"classes", std::to_string(spec.classes)}});
   // The same seed gives the same weights on every rank: nothing needs to be sent.
@@ -49,6 +50,47 @@ void Session::set_up() {
                 pictures_ ? static_cast<std::int64_t>(pictures_->pictures.size()) : 0);
     tf_->header();
   }
+}
+
+// A batch that does not fit is refused here, by the same numbers whether it was asked for or found.
+void Session::fit_memory(const Net& net) {
+  JobSpec& spec = options_.spec;
+  const WorkerMemory beside = memory_beside_plan(spec, net, options_.memory);
+  const auto bytes_wanted = [&](std::int64_t batch) {
+    plan_options_.batch = static_cast<int>(batch);
+    const auto plan = backend_->predict_bytes(net, plan_options_);
+    if (!plan && spec.batch_max) {
+      throw Failure(Reason::kSpecUnsupported,
+                    "batch_size \"max\" needs a backend that predicts its memory; '" +
+                        backend_->name() + "' does not");
+    }
+    return plan ? *plan + beside.fixed_bytes + batch * beside.bytes_per_image : 0;
+  };
+  if (spec.batch_max) {
+    search_batch(bytes_wanted);
+  } else if (const std::int64_t bytes = bytes_wanted(spec.batch_size);
+             bytes > options_.memory.free_bytes) {
+    throw OutOfMemory(bytes, options_.memory.free_bytes);
+  }
+  plan_options_.batch = static_cast<int>(spec.batch_size);
+}
+
+void Session::search_batch(const std::function<std::int64_t(std::int64_t batch)>& bytes_wanted) {
+  std::int64_t& batch = options_.spec.batch_size;
+  batch = 1;
+  try {
+    bytes_wanted(batch);
+  } catch (const std::invalid_argument&) {  // a batch norm of one value a channel
+    batch = 2;
+  }
+  batch_search_ = find_largest_batch(bytes_wanted, options_.memory, batch, kLargestBatch);
+  // Ranks must agree: the one with the least room decides.
+  batch = static_cast<std::int64_t>(
+      -ranks_->all_reduce_max(-static_cast<double>(batch_search_->batch_size)));
+  if (batch == batch_search_->batch_size) return;
+  batch_search_->batch_size = batch;
+  batch_search_->bytes_wanted = bytes_wanted(batch);
+  ++batch_search_->probes;
 }
 
 void Session::open_input() {
@@ -87,12 +129,22 @@ void Session::send_hello() {
       hello_of(spec, plan_->facts(), plan_->net(), *ranks_, pictures_.has_value());
   hello.variable_update = exchange_->label();
   hello.training_gflop_per_image = plan_->net().training_flop_per_image() * 1e-9;
+  hello.batch_size = spec.batch_size;
+  hello.batch_search = batch_search_;
   events_.hello(hello);
 }
 
 void Session::check() const {
   if (stop_) throw Terminated();
   if (const std::string why = events_.lost(); !why.empty()) throw EventsLost(why);
+}
+
+// All ranks at the same time, so that what they reach together is the peak of their host.
+void Session::measure_peak() {
+  constexpr double kSeconds = 0.25;
+  ranks_->barrier();
+  matrix_peak_gflops_ =
+      backend_->matrix_peak(plan_options_.precision, plan_options_.threads, kSeconds);
 }
 
 void Session::run() {
@@ -120,10 +172,32 @@ void Session::run() {
   };
   hooks.step = [this](const StepRecord& record, bool measured) {
     events_.step(record);
+    if (measured && options_.spec.profile) {
+      compute_ms_.push_back(record.ms - record.input_wait_ms - record.exposed_communication_ms -
+                            record.server_wait_ms);
+    }
     if (tf_ && measured) tf_->step(record.ms * 1e-3, record.loss);
   };
   hooks.check = [this] { check(); };
+  measure_peak();
   finish(run_loop(loop, step, *ranks_, clock_, hooks));
+}
+
+// All ranks make the passes, as they share caches and memory; the first one's are kept.
+void Session::profile() {
+  std::unique_ptr<BoundMeter> bound;
+  try {
+    bound = backend_->convolution_bound(plan_->net(), plan_options_, true);
+  } catch (const OutOfMemory&) {
+    // A batch that fills the memory leaves none for a second set of pictures: no share.
+  }
+  ranks_->barrier();
+  const InputBatch& batch = inputs_.front()->next();
+  protocol::ProfileEvent event = profile_steps(*plan_, {batch.images, batch.labels}, bound.get());
+  event.window_step_ms = measure::median(compute_ms_);
+  if (ranks_->rank() != 0) return;
+  events_.profile(event);
+  if (options_.show_profile) std::fputs(profile_text(event).c_str(), stderr);
 }
 
 void Session::finish(const Window& window) {
@@ -137,6 +211,7 @@ void Session::finish(const Window& window) {
   summary.final_loss = window.final_loss;
   summary.peak_rss_bytes = peak_rss_bytes();
   summary.setup_s = setup_s_;
+  summary.matrix_peak_gflops = matrix_peak_gflops_;
   for (const auto& input : inputs_) add_report(summary, input->report());
   if (options_.tf_output) {
     // Independent ranks may have made different numbers of steps.
@@ -151,6 +226,7 @@ void Session::finish(const Window& window) {
   if (!options_.dump_path.empty() && ranks_->rank() == 0) {
     dump_parameters(*plan_, options_.dump_path);
   }
+  if (options_.spec.profile) profile();
   ranks_->barrier();
   events_.summary(summary);
   exchange_.reset();  // its thread talks to the other ranks

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 
 #include "common/domain/spec.hpp"
 #include "worker/backend/backend.hpp"
+#include "worker/backend/memory_limit.hpp"
 #include "worker/collective/communicator.hpp"
 #include "worker/collective/gradient_exchange.hpp"
 #include "worker/input/batch_source.hpp"
@@ -26,6 +28,8 @@ struct SessionOptions {
   std::int64_t micro_batches = 1;  // test option; more only with a single rank
   std::string dump_path;           // "": none; written by rank 0
   bool tf_output = false;
+  bool show_profile = false;  // the table of a profile on standard error
+  MemoryLimit memory;         // of this process when it started: equal starts, equal batches
 };
 
 // One rank's work, whatever the mode. Failures are exceptions: Failure, OutOfMemory, Terminated,
@@ -35,10 +39,11 @@ struct SessionOptions {
 class RankSession {
  public:
   virtual ~RankSession() = default;
-  virtual void connect() = 0;         // finds the other ranks
-  virtual void set_up() = 0;          // net, plan, input; sends hello
-  virtual void run() = 0;             // warm-up, window, summary
-  virtual Communicator* ranks() = 0;  // null before connect()
+  virtual void connect() = 0;               // finds the other ranks
+  virtual void set_up() = 0;                // net, plan, input; sends hello
+  virtual void run() = 0;                   // warm-up, window, summary
+  virtual Communicator* ranks() = 0;        // null before connect()
+  virtual const JobSpec& spec() const = 0;  // with "max" its batch, once it is known
 };
 
 class Session final : public RankSession {  // trains
@@ -50,12 +55,17 @@ class Session final : public RankSession {  // trains
   void set_up() override;
   void run() override;
   Communicator* ranks() override { return ranks_.get(); }
+  const JobSpec& spec() const override { return options_.spec; }
 
  private:
+  void fit_memory(const Net& net);
+  void search_batch(const std::function<std::int64_t(std::int64_t batch)>& bytes_wanted);
   void open_input();
   void choose_exchange();
   void send_hello();
   void check() const;
+  void measure_peak();
+  void profile();
   void finish(const Window& window);
   std::int64_t images_per_step() const { return options_.spec.batch_size * options_.micro_batches; }
 
@@ -66,11 +76,14 @@ class Session final : public RankSession {  // trains
   std::unique_ptr<Communicator> ranks_;
   std::optional<PictureList> pictures_;
   std::unique_ptr<Backend> backend_;
+  PlanOptions plan_options_;
   std::unique_ptr<TrainPlan> plan_;
   std::vector<std::unique_ptr<BatchSource>> inputs_;  // one a micro-batch
   std::unique_ptr<GradientExchange> exchange_;
   std::optional<TfOutput> tf_;
-  std::optional<double> setup_s_;
+  std::optional<double> setup_s_, matrix_peak_gflops_;
+  std::optional<protocol::BatchSearch> batch_search_;
+  std::vector<double> compute_ms_;  // measured steps without their waits; only for a profile
 };
 
 }  // namespace rackmark::worker

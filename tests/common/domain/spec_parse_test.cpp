@@ -23,6 +23,8 @@ const Bad kBad[] = {
     {R"({"model": null})", "model", "resnet50"},
     {R"({"model": 50})", "model", "resnet50"},
     {R"({"model": "resnet-50"})", "model", "resnet50"},
+    {R"("mode": "inference", "batch_size": "max")", "batch_size", "a number in mode inference"},
+    {R"("mode": "inference", "profile": true)", "profile", "false in mode inference"},
     // what one model asks
     {R"({"model": "inception_v3", "batch_size": 1})", "batch_size", "2 to 65536 images"},
     {R"({"model": "inception_v3", "image_size": 224})", "image_size", "299 to 1024 pixels"},
@@ -123,7 +125,8 @@ const Bad kBad[] = {
     {R"("mode": "accuracy", "precision": "int8")", "precision", "fp32"},
     {R"("mode": "accuracy")", "mode", "training"},
     {R"("precision": "bf16")", "precision", "fp32"},
-    {R"("batch_size": "max")", "batch_size", "a number"},
+    {R"("batch_size": "most")", "batch_size", "or \"max\""},
+    {R"("batch_size": 65537)", "batch_size", "1 to 65536 images"},
     {R"("optimizer": {"schedule": "linear"})", "optimizer.schedule", "constant, step, cosine"},
     {R"("optimizer": {"schedule": "cosine"}, "steps": {"measured_seconds": 5})",
      "optimizer.schedule", "steps.measured instead"},
@@ -151,7 +154,7 @@ const Bad kBad[] = {
     {R"("repetitions": {"min": 2})", "repetitions.max", "1 to 1000"},
     {R"("repetitions": {"min": 5, "max": 2})", "repetitions", "min <= max"},
     {R"("repetitions": {"max": 5, "often": true})", "repetitions.often", "target_rse"},
-    {R"("profile": true)", "profile", "false"},
+    {R"("profile": 1)", "profile", "true or false"},
     {R"("fusion": "best")", "fusion", "leave it out"},
     {R"("priority": 5)", "priority", "0"},
 };
@@ -308,6 +311,7 @@ TEST(SpecParse, RoundTrip) {
         R"("resources": {"selector": {"name": "a", "site": "b"}, "threads_per_worker": 2})",
         R"("steps": {"warmup": 0, "measured_seconds": 2.5}, "repetitions": 3)",
         R"("timeout_s": 60, "stall_s": 30.5, "retries": 0, "labels": {"a/b": "c"}, "name": "n")",
+        R"("batch_size": "max", "profile": true)",
         R"("batch_size": 16.0, "image_size": 32, "classes": 2, "profile": false, "priority": 0)"}) {
     SCOPED_TRACE(text);
     const auto first = parse_spec(spec_of(text));

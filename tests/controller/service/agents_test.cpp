@@ -6,6 +6,7 @@
 #include "controller/service/device_class.hpp"
 #include "controller/service/secrets.hpp"
 #include "controller/store/error.hpp"
+#include "controller/store/migrate.hpp"
 #include "tests/controller/service/fleet.hpp"
 
 namespace rackmark::service {
@@ -292,7 +293,7 @@ TEST_F(AgentsTest, DatabaseIsHeldByOneController) {
   const auto uuid = reader->identity().controller_uuid;
   open();
   EXPECT_EQ(reader->identity().controller_uuid, uuid);
-  EXPECT_EQ(reader->identity().schema, 3);
+  EXPECT_EQ(reader->identity().schema, store::embedded_migrations().back().number);
 }
 
 }  // namespace

@@ -41,6 +41,96 @@ TEST_F(LifeTest, JobRunsAndItsResultIsTheHandValue) {
   EXPECT_THAT(agent.runs, IsEmpty());  // told to forget it
 }
 
+nlohmann::json profile_members() {
+  return {{"passes", 3},
+          {"sum_ms", 99.0},
+          {"step_ms", 100.0},
+          {"sum_over_step", 0.99},
+          {"convolution_bound_ms", 80.0},
+          {"convolution_bound_share", 0.8},
+          {"rows",
+           {{{"layer", "conv1"},
+             {"pass", "forward"},
+             {"implementation", "jit:avx2"},
+             {"ms", 99.0},
+             {"share", 1.0},
+             {"gflops", 12.5}}}}};
+}
+
+TEST_F(LifeTest, PeakProfileAndTheLargestBatchComeFromTheWorkers) {
+  auto agent = enrol("a");
+  auto wanted = spec();
+  wanted["batch_size"] = "max";
+  wanted["profile"] = true;
+  wanted["resources"] = {{"workers_per_agent", 2}, {"threads_per_worker", 1}};
+  const auto id = submit(wanted).id;
+  EXPECT_EQ(job(id).batch_size, 0) << "not known yet";
+  const auto run_id = start_run(agent);
+  EXPECT_EQ(reader->profile(run_id).error().code, ErrorCode::kNotFound);
+  auto sent = batches(run_id, {.ranks = 2, .batch = 48});
+  for (auto& batch : sent) {
+    auto& hello = batch.events[0];
+    hello["batch_size"] = 48;
+    hello["training_gflop_per_image"] = 2.0;
+    hello["batch_search"] = {{"batch_size", 48},
+                             {"probes", 5},
+                             {"bytes_wanted", 4'000},
+                             {"bytes_free", 4'010},
+                             {"limited_by", "cgroup v1"}};
+    batch.events.back()["matrix_peak_gflops"] = 1'000.0;
+  }
+  const auto profile = event("profile", 0, profile_members());
+  sent[0].events.insert(sent[0].events.end() - 1, profile);
+  sent[1].events.push_back(event("profile", 1, profile_members()));  // only rank 0's counts
+  ASSERT_TRUE(writer->accept_events(agent.id, {sent}));
+  EXPECT_EQ(reader->steps(run_id)->images_per_step, 96);
+  report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 2);
+
+  const auto done = job(id);
+  ASSERT_TRUE(done.runs.at(0).result);
+  const auto& result = *done.runs[0].result;
+  EXPECT_EQ(done.batch_size, 48);
+  EXPECT_EQ(result.batch_size, 48);
+  EXPECT_EQ(result.batch_search->probes, 5);
+  EXPECT_EQ(result.batch_search->bytes_free, 4'010);
+  EXPECT_EQ(*result.matrix_peak_gflops, 2'000);
+  EXPECT_NEAR(*result.mfu, 2.0 * result.images_per_second / 2'000, 1e-12);
+  EXPECT_EQ(*result.convolution_bound_share, 0.8);
+  EXPECT_EQ(done.spec_resolved.at("batch_size"), "max");
+  const auto kept = reader->profile(run_id);
+  ASSERT_TRUE(kept);
+  EXPECT_EQ(kept->run_id, run_id);
+  ASSERT_EQ(kept->profile.rows.size(), 1U);
+  EXPECT_EQ(kept->profile.rows[0].layer, "conv1");
+  EXPECT_FALSE(kept->profile.rows[0].gbps);
+  EXPECT_EQ(reader->profile(999).error().code, ErrorCode::kNotFound);
+}
+
+TEST_F(LifeTest, APeakThatOneRankLacksIsNoPeak) {
+  auto agent = enrol("a");
+  auto wanted = spec();
+  wanted["resources"] = {{"workers_per_agent", 2}, {"threads_per_worker", 1}};
+  const auto id = submit(wanted).id;
+  const auto run_id = start_run(agent);
+  auto sent = batches(run_id, {.ranks = 2});
+  sent[0].events[0]["training_gflop_per_image"] = 2.0;
+  sent[0].events.back()["matrix_peak_gflops"] = 1'000.0;
+  auto huge = profile_members();
+  huge["rows"] = std::vector<nlohmann::json>(2'001, huge["rows"][0]);
+  sent[0].events.push_back(event("profile", 0, huge));
+  ASSERT_TRUE(writer->accept_events(agent.id, {sent}));
+  report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 2);
+  const auto ran = job(id).runs.at(0);
+  ASSERT_TRUE(ran.result) << ran.detail;
+  const auto& result = ran.result;
+  EXPECT_FALSE(result->matrix_peak_gflops);
+  EXPECT_FALSE(result->mfu);
+  EXPECT_FALSE(result->convolution_bound_share);
+  EXPECT_FALSE(result->batch_search);
+  EXPECT_EQ(result->batch_size, 16);
+  EXPECT_FALSE(reader->profile(run_id)) << "too many rows are not kept";
+}
+
 TEST_F(LifeTest, TransitionsKeepTimeActorAndReason) {
   auto agent = enrol("a");
   const auto id = submit(spec()).id;

@@ -28,7 +28,7 @@ inline std::unique_ptr<InferPlan> fast_plan(const Net& net, InferOptions options
 }
 
 inline std::vector<double> exact_logits(const Net& net, int batch, const std::vector<float>& images,
-                                 const char* precision = "fp64") {
+                                        const char* precision = "fp64") {
   InferOptions options;
   options.batch = batch;
   options.threads = 2;
@@ -38,8 +38,8 @@ inline std::vector<double> exact_logits(const Net& net, int batch, const std::ve
   return plan->logits();
 }
 
-inline void expect_same(const Net& net, int batch, const std::string& fusion = "", double tolerance = 2e-5,
-                 const char* exact = "fp64", int runs = 2) {
+inline void expect_same(const Net& net, int batch, const std::string& fusion = "",
+                        double tolerance = 2e-5, const char* exact = "fp64", int runs = 2) {
   SCOPED_TRACE(net.model() + " batch " + std::to_string(batch) + " fusion '" + fusion + "'");
   InferOptions options;
   options.batch = batch;

@@ -241,6 +241,13 @@ TEST_F(MemoryLimitFiles, TheTightestGroupAboveLimits) {
   EXPECT_EQ(limit.set_by, "cgroup v2");
 }
 
+TEST_F(MemoryLimitFiles, ProcessesOfAHostShareIt) {
+  EXPECT_EQ(memory_limit(root_, 4).free_bytes, std::int64_t{2000000} * 1024);
+  write("/proc/self/cgroup", "0::/a\n");
+  write("/sys/fs/cgroup/a/memory.max", "1000000\n");
+  EXPECT_EQ(memory_limit(root_, 4).free_bytes, 250000);
+}
+
 TEST_F(MemoryLimitFiles, VersionOne) {
   write("/proc/self/cgroup", "5:cpu,memory:/job\n4:pids:/job\n0::/\n");
   write("/sys/fs/cgroup/memory/job/memory.limit_in_bytes", "3000\n");

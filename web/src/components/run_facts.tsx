@@ -26,12 +26,20 @@ export function Measured({ result }: { result: ResultView }) {
     ["drift", "drift in the window", orWhy(s.drift, (v) => `${v > 0 ? "+" : ""}${percent(v)}`, "too few steps")],
     ["first_loss", "first loss", orWhy(result.first_loss, (v) => number(v, 4), "not available: no loss in this mode")],
     ["final_loss", "final loss", orWhy(result.final_loss, (v) => number(v, 4), "not available: no loss in this mode")],
-    ["mfu", "MFU", orWhy(result.mfu, (v) => percent(v), "not available: this device's own peak was not measured")],
+    ["mfu", "MFU", orWhy(result.mfu, (v) => percent(v), "not available: this precision is only emulated here, so there is no peak")],
+    ["matrix_peak_gflops", "matrix peak", orWhy(result.matrix_peak_gflops, (v) => `${number(v)} GFLOP/s`, "not available")],
     ["setup_s", "set-up", orWhy(result.setup_s, (v) => duration(v), "not available")],
     ["peak_rss_bytes", "peak memory of a rank", orWhy(result.peak_rss_bytes, bytes, "not available")],
     ["joules_per_image", "energy per image", orWhy(result.joules_per_image, (v) => `${number(v)} J`, "not available: no power counter")],
   ];
   if (result.inference) rows.splice(0, rows.length, ...rows.filter(([name]) => !name.endsWith("_loss")));
+  if (result.convolution_bound_share !== null) {
+    rows.push(["convolution_bound_share", "of the convolution bound", percent(result.convolution_bound_share)]);
+  }
+  const found = result.batch_search;
+  if (found) {
+    rows.push(["batch_search", "largest batch", `${found.batch_size}, wants ${bytes(found.bytes_wanted)} of ${bytes(found.bytes_free)} (${found.limited_by}); ${found.probes} probes`]);
+  }
   if (result.input_kind !== "synthetic") {
     rows.push(["pictures_broken", "broken pictures", result.pictures_broken ? `${result.pictures_broken}: ${result.broken_pictures.join(", ")}` : "none"]);
   }

@@ -16,7 +16,7 @@ export function SpecChips({ spec }: { spec: SpecSummary }) {
       <span class="chip strong">{modelTitle(spec.model)}</span>
       <span class="chip">{words(spec.mode)}</span>
       <span class="chip">{spec.precision}</span>
-      <span class="chip">batch {spec.batch_size}</span>
+      <span class="chip">batch {spec.batch_size || "max"}</span>
       {spec.variable_update && <span class="chip">{words(spec.variable_update)}</span>}
       {spec.device === "gpu" && <span class="chip">GPU</span>}
     </span>

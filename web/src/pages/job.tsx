@@ -5,6 +5,7 @@ import { save, csv } from "../components/copy";
 import { Mark } from "../components/marks";
 import { Loading, Problem } from "../components/notices";
 import { Phases } from "../components/phases";
+import { ProfileTable } from "../components/profile_table";
 import { RunCharts } from "../components/run_charts";
 import { Attempts, Environment, InferenceFacts, Measured, reasonText } from "../components/run_facts";
 import { RunLogs } from "../components/run_logs";
@@ -274,6 +275,7 @@ export function JobPage({ params }: PageProps) {
       {run && steps.data && <RunCharts run={run} steps={steps.data.view} hasLoss={job.mode !== "inference"} />}
       {run?.result && <InferenceFacts result={run.result} />}
       {run?.result && <Measured result={run.result} />}
+      {run?.result && job.spec_resolved?.profile === true && <ProfileTable key={`profile ${run.id}`} run={run.id} />}
       <Attempts job={job} shown={run} choose={(r) => setQuery({ run: String(r) })} />
       {run && <RunLogs key={run.id} run={run.id} over={over} />}
       <Environment result={run?.result ?? null} agent={agent.data} />

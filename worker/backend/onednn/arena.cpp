@@ -15,12 +15,12 @@ namespace {
 constexpr std::int64_t kAlignment = 64;
 constexpr std::int64_t kHugePage = 2 << 20;
 
-std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
+std::int64_t rounded_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
 }  // namespace
 
 int ArenaPlan::add(std::int64_t bytes, int event) {
-  buffers_.push_back({round_up(std::max<std::int64_t>(bytes, 1), kAlignment), event, event, -1});
+  buffers_.push_back({rounded_up(std::max<std::int64_t>(bytes, 1), kAlignment), event, event, -1});
   return static_cast<int>(buffers_.size()) - 1;
 }
 
@@ -62,14 +62,14 @@ std::int64_t ArenaPlan::assign() {
 }
 
 Pages::Pages(std::int64_t bytes) : bytes_(bytes) {
-  mapped_bytes_ = static_cast<std::size_t>(round_up(bytes, kHugePage) + kHugePage);
+  mapped_bytes_ = static_cast<std::size_t>(rounded_up(bytes, kHugePage) + kHugePage);
   mapped_ =
       mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped_ == MAP_FAILED) throw OutOfMemory(bytes, memory_limit().free_bytes);
   const auto start = reinterpret_cast<std::uintptr_t>(mapped_);
-  data_ = reinterpret_cast<std::byte*>(round_up(static_cast<std::int64_t>(start), kHugePage));
+  data_ = reinterpret_cast<std::byte*>(rounded_up(static_cast<std::int64_t>(start), kHugePage));
   // Only advice: without huge pages everything still works.
-  (void)madvise(data_, static_cast<std::size_t>(round_up(bytes, kHugePage)), MADV_HUGEPAGE);
+  (void)madvise(data_, static_cast<std::size_t>(rounded_up(bytes, kHugePage)), MADV_HUGEPAGE);
 }
 
 Pages::~Pages() { munmap(mapped_, mapped_bytes_); }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "worker/backend/backend.hpp"
 #include "worker/backend/caches.hpp"
 #include "worker/backend/onednn/threads.hpp"
 #include "worker/backend/onednn/workbench.hpp"
@@ -183,7 +184,11 @@ std::optional<double> measure_matrix_peak(const std::string& precision, int thre
     Workbench bench(engine, threads);
     const std::size_t task =
         bench.add(matrix_task(make_matrix_product(engine, n, n, n, known->type)));
-    bench.open(known->content);
+    try {
+      bench.open(known->content);
+    } catch (const OutOfMemory&) {
+      break;  // the sizes so far are what can be said
+    }
     bench.seconds(task);
     const auto begun = Clock::now();
     for (int run = 0; run < 2 || (run < kMostRuns && since(begun) < seconds / 6); ++run) {

@@ -1,0 +1,82 @@
+#include "worker/train/batch_search.hpp"
+
+#include <gtest/gtest.h>
+
+#include "worker/backend/backend.hpp"
+
+namespace rackmark::worker {
+namespace {
+
+constexpr std::int64_t kMiB = 1 << 20;
+
+protocol::BatchSearch search(const BytesWanted& bytes, std::int64_t free_bytes,
+                             std::int64_t least = 1) {
+  return find_largest_batch(bytes, {free_bytes, "cgroup v1"}, least, kLargestBatch);
+}
+
+TEST(BatchSearch, FindsTheLastBatchThatFitsOfEveryLine) {
+  for (const std::int64_t fixed : {std::int64_t{0}, 100 * kMiB, 900 * kMiB}) {
+    for (const std::int64_t each : {kMiB / 3, 60 * kMiB, 99 * kMiB}) {
+      for (const std::int64_t free : {1000 * kMiB, 1001 * kMiB, 64'000 * kMiB}) {
+        const auto bytes = [&](std::int64_t batch) { return fixed + each * batch; };
+        const auto found = search(bytes, free);
+        const std::int64_t right = std::min(kLargestBatch, (free - fixed) / each);
+        EXPECT_EQ(found.batch_size, right) << fixed << ' ' << each << ' ' << free;
+        EXPECT_EQ(found.bytes_wanted, bytes(right));
+        EXPECT_EQ(found.bytes_free, free);
+        EXPECT_EQ(found.limited_by, "cgroup v1");
+        EXPECT_LE(found.probes, 8) << fixed << ' ' << each << ' ' << free;
+      }
+    }
+  }
+}
+
+TEST(BatchSearch, StepsAndBendsAreNoTrap) {
+  const auto steps = [](std::int64_t batch) { return (batch + 63) / 64 * 64 * kMiB; };
+  EXPECT_EQ(search(steps, 1000 * kMiB).batch_size, 960);
+  const auto bend = [](std::int64_t batch) { return batch * batch * 1000; };
+  EXPECT_EQ(search(bend, 1'000'000'000).batch_size, 1000);
+  const auto cliff = [](std::int64_t batch) { return batch < 777 ? batch : 1000 * kMiB; };
+  const auto found = search(cliff, 100 * kMiB);
+  EXPECT_EQ(found.batch_size, 776);
+  EXPECT_LE(found.probes, 40);
+}
+
+TEST(BatchSearch, EndsAtTheSpecsBound) {
+  const auto nothing = [](std::int64_t) { return std::int64_t{1}; };
+  const auto found = search(nothing, 2);
+  EXPECT_EQ(found.batch_size, kLargestBatch);
+  EXPECT_LE(found.probes, 4);
+}
+
+TEST(BatchSearch, WhatDoesNotFitAtAllIsOutOfMemoryWithTheLeastBatchsNumbers) {
+  const auto bytes = [](std::int64_t batch) { return 100 + 10 * batch; };
+  try {
+    search(bytes, 119, 2);
+    FAIL() << "120 bytes do not fit into 119";
+  } catch (const OutOfMemory& error) {
+    EXPECT_EQ(error.bytes_wanted, 120);
+    EXPECT_EQ(error.bytes_free, 119);
+  }
+  EXPECT_EQ(search(bytes, 120, 2).batch_size, 2);
+}
+
+TEST(MemoryBesidePlan, CountsPicturesServersAndAddresses) {
+  JobSpec spec;
+  spec.image_size = 100;
+  spec.resources.threads_per_worker = 2;
+  Net net("test", 8, 3);
+  net.loss(net.linear(net.flatten(net.input()), "fc", {3}));
+  const MemoryLimit machine{1, "MemAvailable"}, addresses{1, "RLIMIT_AS"};
+  const WorkerMemory plain = memory_beside_plan(spec, net, machine);
+  EXPECT_EQ(plain.bytes_per_image, 3 * 4 * 100 * 100 + 4);
+  EXPECT_GT(memory_beside_plan(spec, net, addresses).fixed_bytes, plain.fixed_bytes);
+  spec.input.kind = InputKind::kImages;
+  spec.input.queue_depth = 3;
+  EXPECT_EQ(memory_beside_plan(spec, net, machine).bytes_per_image, 5 * plain.bytes_per_image);
+  spec.variable_update = VariableUpdate::kParameterServer;
+  EXPECT_GT(memory_beside_plan(spec, net, machine).fixed_bytes, plain.fixed_bytes);
+}
+
+}  // namespace
+}  // namespace rackmark::worker

@@ -1,0 +1,80 @@
+#include "worker/train/batch_search.hpp"
+
+#include <algorithm>
+
+#include "worker/backend/backend.hpp"
+
+namespace rackmark::worker {
+namespace {
+
+constexpr std::int64_t kMiB = 1 << 20;
+constexpr std::int64_t kFirstGuess = 16;
+constexpr int kLinearProbes = 8;  // after so many the interval is halved: always ends
+
+struct Probe {
+  std::int64_t batch = 0, bytes = 0;
+};
+
+// Where a straight line through both probes meets the limit.
+std::int64_t meets(const Probe& a, const Probe& b, std::int64_t free_bytes) {
+  const double slope =
+      static_cast<double>(b.bytes - a.bytes) / static_cast<double>(b.batch - a.batch);
+  if (!(slope > 0)) return kLargestBatch;
+  const double more = static_cast<double>(free_bytes - b.bytes) / slope;
+  return b.batch +
+         static_cast<std::int64_t>(std::clamp(more, -double{kLargestBatch}, double{kLargestBatch}));
+}
+
+}  // namespace
+
+WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const MemoryLimit& limit) {
+  std::int64_t weights = 0, largest = 0;
+  for (const Parameter& p : net.parameters()) {
+    weights += 4 * p.elements();
+    largest = std::max(largest, 4 * p.elements());
+  }
+  const std::int64_t threads =
+      spec.resources.threads_per_worker.value_or(1) + spec.input.decode_threads.value_or(0);
+  WorkerMemory memory;
+  memory.fixed_bytes = (96 + 16 * threads) * kMiB + 2 * largest;
+  if (limit.set_by == "RLIMIT_AS") memory.fixed_bytes += (256 + 72 * threads) * kMiB;
+  // Weights and velocities of a server.
+  if (spec.variable_update == VariableUpdate::kParameterServer) memory.fixed_bytes += 3 * weights;
+  const std::int64_t batches =
+      spec.input.kind == InputKind::kSynthetic ? 1 : spec.input.queue_depth.value_or(3) + 2;
+  memory.bytes_per_image =
+      batches * (3 * 4 * spec.image_size * spec.image_size + std::int64_t{sizeof(std::int32_t)});
+  return memory;
+}
+
+protocol::BatchSearch find_largest_batch(const BytesWanted& bytes_wanted, const MemoryLimit& limit,
+                                         std::int64_t least, std::int64_t most) {
+  protocol::BatchSearch found;
+  found.bytes_free = limit.free_bytes;
+  found.limited_by = limit.set_by;
+  const auto probe = [&](std::int64_t batch) {
+    ++found.probes;
+    return Probe{batch, bytes_wanted(batch)};
+  };
+  Probe last, fits = probe(least);
+  if (fits.bytes > limit.free_bytes) throw OutOfMemory(fits.bytes, limit.free_bytes);
+  std::int64_t beyond = most + 1;  // the least batch known not to fit
+  std::int64_t guess = std::max(least, kFirstGuess);
+  while (beyond - fits.batch > 1) {
+    guess = std::clamp(guess, fits.batch + 1, beyond - 1);
+    last = fits;
+    const Probe now = probe(guess);
+    if (now.bytes <= limit.free_bytes) {
+      fits = now;
+    } else {
+      beyond = now.batch;
+    }
+    guess = found.probes < kLinearProbes ? meets(last, now, limit.free_bytes)
+                                         : fits.batch + (beyond - fits.batch) / 2;
+  }
+  found.batch_size = fits.batch;
+  found.bytes_wanted = fits.bytes;
+  return found;
+}
+
+}  // namespace rackmark::worker

@@ -1,0 +1,34 @@
+// The largest batch that fits into memory, found without taking any.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "common/domain/spec.hpp"
+#include "common/protocol/worker_event.hpp"
+#include "worker/backend/memory_limit.hpp"
+#include "worker/net/net.hpp"
+
+namespace rackmark::worker {
+
+// Memory of one worker beside its plan: batches of pictures, copies of weights that the exchange
+// keeps, the largest parameter on its way into the plan, and an allowance for libraries and
+// threads: 96 MiB and 16 MiB a thread; under RLIMIT_AS, where reserved addresses count, 256 MiB
+// and 72 MiB a thread more.
+struct WorkerMemory {
+  std::int64_t fixed_bytes = 0, bytes_per_image = 0;
+};
+WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const MemoryLimit& limit);
+
+// Bytes that a batch wants, everything counted; must not decrease with the batch.
+using BytesWanted = std::function<std::int64_t(std::int64_t batch)>;
+
+// The largest batch of [least, most] that fits: bytes_wanted(batch) <= limit.free_bytes. As memory
+// grows almost linearly with the batch, about five probes; never more than 40. Throws OutOfMemory
+// with the numbers of `least` when that does not fit.
+protocol::BatchSearch find_largest_batch(const BytesWanted& bytes_wanted, const MemoryLimit& limit,
+                                         std::int64_t least, std::int64_t most);
+
+inline constexpr std::int64_t kLargestBatch = 65536;  // the spec's bound
+
+}  // namespace rackmark::worker

@@ -1,0 +1,26 @@
+// The passes of `profile: true`: times of every operation of a step, after the measured window.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/protocol/worker_event.hpp"
+#include "worker/backend/backend.hpp"
+
+namespace rackmark::worker {
+
+inline constexpr std::size_t kProfileRowsKept = 1500;
+
+// In turns: a plain step on `batch`, a pass in which every operation is timed, a round of `bound`
+// (may be null). Parameters keep their values; momentum and gradients do not: nothing may be
+// trained after it.
+protocol::ProfileEvent profile_steps(TrainPlan& plan, const Batch& batch, BoundMeter* bound);
+
+// Median per operation over equal passes; of more rows than are kept the cheapest are left out.
+protocol::ProfileEvent profile_table(const std::vector<std::vector<OpTime>>& passes,
+                                     std::vector<double> step_ms);
+
+// For people: dearest first, a heading that says what it is, and the sums.
+std::string profile_text(const protocol::ProfileEvent& profile);
+
+}  // namespace rackmark::worker
