@@ -33,11 +33,11 @@ class MigrateTest : public ::testing::Test {
 TEST_F(MigrateTest, RealOnesApplyOnceAndKeepRows) {
   {
     Database db(file(), Database::Access::kWrite);
-    EXPECT_EQ(migrate(db, embedded_migrations(), 1), 3);
+    EXPECT_EQ(migrate(db, embedded_migrations(), 1), 4);
     db.execute("INSERT INTO controller (id, uuid, created_us) VALUES (1, 'u', 5)");
   }
   Database db(file(), Database::Access::kWrite);
-  EXPECT_EQ(migrate(db, embedded_migrations(), 2), 3);
+  EXPECT_EQ(migrate(db, embedded_migrations(), 2), 4);
   Query q(db, "SELECT uuid FROM controller");
   std::string uuid;
   ASSERT_TRUE(q.step());
