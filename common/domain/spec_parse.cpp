@@ -251,14 +251,6 @@ class Parser {
     if (spec_.profile && !trains(spec_) && !is_bad("profile") && !is_bad("mode")) {
       add("profile", true, "false", "is available in training only in this version");
     }
-    if (spec_.mode == Mode::kInference) {
-      if (spec_.batch_max && !is_bad("batch_size"))
-        add("batch_size", "max", "a number in mode inference",
-            "is not available in this version with mode inference");
-      if (spec_.profile && !is_bad("profile"))
-        add("profile", true, "false in mode inference",
-            "is not available in this version with mode inference");
-    }
     const auto workers = spec_.resources.workers_per_agent;
     if (spec_.variable_update == VariableUpdate::kParameterServer && trains(spec_) && workers &&
         *workers != 1 && !is_bad("resources.workers_per_agent")) {

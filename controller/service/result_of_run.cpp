@@ -276,10 +276,10 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
   r.final_loss = mean_over_ranks(summaries, &SummaryEvent::final_loss);
   r.setup_s = largest(summaries, &SummaryEvent::setup_s);
   r.peak_rss_bytes = largest(summaries, &SummaryEvent::peak_rss_bytes);
+  r.matrix_peak_gflops = sum_over_ranks(summaries, &SummaryEvent::matrix_peak_gflops);
   const bool forward_only = r.mode == json::enum_name(Mode::kInference);
   const double gflop =
       forward_only ? hello.forward_gflop_per_image : hello.training_gflop_per_image;
-  r.matrix_peak_gflops = sum_over_ranks(summaries, &SummaryEvent::matrix_peak_gflops);
   r.mfu = measure::mfu(gflop, r.images_per_second, r.matrix_peak_gflops);
   r.convolution_bound_share = bound_share(e);
   take_pictures(r, summaries);

@@ -127,6 +127,7 @@ void InferenceSession::run() {
   };
   hooks.step = [this](const StepRecord& record, bool) { events_.step(record); };
   hooks.check = [this] { check(); };
+  matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, options_.spec);
   finish(run_loop(
       loop, [this] { return step(); }, *ranks_, clock_, hooks));
 }
@@ -144,6 +145,7 @@ void InferenceSession::finish(const Window& window) {
   summary.end_ns = window.end_ns;
   summary.peak_rss_bytes = peak_rss_bytes();
   summary.setup_s = setup_s_;
+  summary.matrix_peak_gflops = matrix_peak_gflops_;
   summary.agreement = agreement_;
   add_report(summary, input_->report());
   ranks_->barrier();

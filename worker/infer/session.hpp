@@ -38,7 +38,7 @@ class InferenceSession final : public RankSession {
   std::unique_ptr<InferPlan> plan_;
   std::unique_ptr<BatchSource> input_;
   std::optional<protocol::Agreement> agreement_;
-  std::optional<double> setup_s_;
+  std::optional<double> setup_s_, matrix_peak_gflops_;
 };
 
 }  // namespace rackmark::worker

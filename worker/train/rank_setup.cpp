@@ -122,6 +122,15 @@ protocol::HelloEvent hello_of(const JobSpec& spec, const PlanFacts& facts, const
   return hello;
 }
 
+std::optional<double> measure_matrix_peak(Backend& backend, Communicator& ranks,
+                                          const JobSpec& spec) {
+  constexpr double kPeakSeconds = 0.25;
+  ranks.barrier();
+  return backend.matrix_peak(json::enum_name(spec.precision),
+                             static_cast<int>(spec.resources.threads_per_worker.value_or(0)),
+                             kPeakSeconds);
+}
+
 LoopOptions loop_of(const JobSpec& spec) {
   LoopOptions loop;
   loop.warmup = spec.steps.warmup;

@@ -139,14 +139,6 @@ void Session::check() const {
   if (const std::string why = events_.lost(); !why.empty()) throw EventsLost(why);
 }
 
-// All ranks at the same time, so that what they reach together is the peak of their host.
-void Session::measure_peak() {
-  constexpr double kSeconds = 0.25;
-  ranks_->barrier();
-  matrix_peak_gflops_ =
-      backend_->matrix_peak(plan_options_.precision, plan_options_.threads, kSeconds);
-}
-
 void Session::run() {
   const JobSpec& spec = options_.spec;
   // A schedule needs a number of steps (common/domain refuses it without); constant does not.
@@ -179,7 +171,7 @@ void Session::run() {
     if (tf_ && measured) tf_->step(record.ms * 1e-3, record.loss);
   };
   hooks.check = [this] { check(); };
-  measure_peak();
+  matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, spec);
   finish(run_loop(loop, step, *ranks_, clock_, hooks));
 }
 

@@ -39,10 +39,10 @@ struct SessionOptions {
 class RankSession {
  public:
   virtual ~RankSession() = default;
-  virtual void connect() = 0;               // finds the other ranks
-  virtual void set_up() = 0;                // net, plan, input; sends hello
-  virtual void run() = 0;                   // warm-up, window, summary
-  virtual Communicator* ranks() = 0;        // null before connect()
+  virtual void connect() = 0;         // finds the other ranks
+  virtual void set_up() = 0;          // net, plan, input; sends hello
+  virtual void run() = 0;             // warm-up, window, summary
+  virtual Communicator* ranks() = 0;  // null before connect()
   virtual const JobSpec& spec() const = 0;  // with "max" its batch, once it is known
 };
 
@@ -64,7 +64,6 @@ class Session final : public RankSession {  // trains
   void choose_exchange();
   void send_hello();
   void check() const;
-  void measure_peak();
   void profile();
   void finish(const Window& window);
   std::int64_t images_per_step() const { return options_.spec.batch_size * options_.micro_batches; }

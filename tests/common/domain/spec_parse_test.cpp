@@ -23,8 +23,6 @@ const Bad kBad[] = {
     {R"({"model": null})", "model", "resnet50"},
     {R"({"model": 50})", "model", "resnet50"},
     {R"({"model": "resnet-50"})", "model", "resnet50"},
-    {R"("mode": "inference", "batch_size": "max")", "batch_size", "a number in mode inference"},
-    {R"("mode": "inference", "profile": true)", "profile", "false in mode inference"},
     // what one model asks
     {R"({"model": "inception_v3", "batch_size": 1})", "batch_size", "2 to 65536 images"},
     {R"({"model": "inception_v3", "image_size": 224})", "image_size", "299 to 1024 pixels"},
