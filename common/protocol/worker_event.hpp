@@ -39,8 +39,8 @@ struct HelloEvent {  // type "hello", first line of every rank
   double training_gflop_per_image = 0;  // 0 in inference
   double forward_gflop_per_image = 0;
   std::map<std::string, std::string> notes;  // what a reader should know, "int8 layers" -> words
-  std::int64_t batch_size = 0;              // of one worker, as it is run
-  std::optional<BatchSearch> batch_search;  // only where the spec asked for "max"
+  std::int64_t batch_size = 0;               // of one worker, as it is run
+  std::optional<BatchSearch> batch_search;   // only where the spec asked for "max"
 };
 BOOST_DESCRIBE_STRUCT(HelloEvent, (),
                       (ranks, host, pid, model, backend, precision, isa, variable_update,
@@ -137,8 +137,8 @@ struct SummaryEvent {                  // type "summary", last line of a rank th
 };
 BOOST_DESCRIBE_STRUCT(SummaryEvent, (),
                       (images, steps, start_ns, end_ns, first_loss, final_loss, peak_rss_bytes,
-                       setup_s, matrix_peak_gflops, pictures_read, pictures_broken,
-                       broken_pictures, agreement))
+                       setup_s, matrix_peak_gflops, pictures_read, pictures_broken, broken_pictures,
+                       agreement))
 
 }  // namespace rackmark::protocol
 

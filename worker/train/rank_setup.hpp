@@ -37,8 +37,9 @@ std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
 protocol::HelloEvent hello_of(const JobSpec& spec, const PlanFacts& facts, const Net& net,
                               const Communicator& ranks, bool reads_pictures);
 
-// GFLOP/s of the fastest matrix product in the spec's precision, in a quarter of a second. All ranks
-// at the same time, so that what they reach together is the peak of their host. Null: emulated.
+// GFLOP/s of the fastest matrix product in the spec's precision, in a quarter of a second. All
+// ranks at the same time, so that what they reach together is the peak of their host. Null:
+// emulated.
 std::optional<double> measure_matrix_peak(Backend& backend, Communicator& ranks,
                                           const JobSpec& spec);
 

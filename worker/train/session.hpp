@@ -39,10 +39,10 @@ struct SessionOptions {
 class RankSession {
  public:
   virtual ~RankSession() = default;
-  virtual void connect() = 0;         // finds the other ranks
-  virtual void set_up() = 0;          // net, plan, input; sends hello
-  virtual void run() = 0;             // warm-up, window, summary
-  virtual Communicator* ranks() = 0;  // null before connect()
+  virtual void connect() = 0;               // finds the other ranks
+  virtual void set_up() = 0;                // net, plan, input; sends hello
+  virtual void run() = 0;                   // warm-up, window, summary
+  virtual Communicator* ranks() = 0;        // null before connect()
   virtual const JobSpec& spec() const = 0;  // with "max" its batch, once it is known
 };
 
