@@ -13,14 +13,14 @@ after(() => fleet?.stop());
 // {code, out, err} of `rackmark ARGS`
 const rackmark = (args, { url = fleet.url, stdin } = {}) =>
   new Promise((done) => {
-    const child = execFile(path.join(binDir, "rackmark"), args, { env: { ...process.env, RACKMARK_CONTROLLER: url }, timeout: 120_000 }, (error, out, err) =>
+    const child = execFile(path.join(binDir, "rackmark"), args, { env: { ...process.env, RACKMARK_CONTROLLER: url }, timeout: 300_000 }, (error, out, err) =>
       done({ code: error ? (error.code ?? error.signal) : 0, out, err }),
     );
     if (stdin !== undefined) child.stdin.end(stdin);
   });
 const worker = (args) =>
   new Promise((done) =>
-    execFile(path.join(binDir, "rackmark-worker"), args, { timeout: 120_000 }, (error, out, err) => done({ code: error ? (error.code ?? error.signal) : 0, out, err })),
+    execFile(path.join(binDir, "rackmark-worker"), args, { timeout: 300_000 }, (error, out, err) => done({ code: error ? (error.code ?? error.signal) : 0, out, err })),
   );
 
 test("submit a file, watch it, and exit 0 with the headline", async () => {

@@ -16,7 +16,7 @@ const longJob = (overrides = {}) => smallJob({ ...overrides, steps: { warmup: 2,
 async function measuring(jobId) {
   return until(
     async () => (await fleet.job(jobId)).runs.find((r) => r.state === "measuring" && r.progress.steps_done > 3),
-    { timeoutMs: 60_000, what: "the run to measure" },
+    { timeoutMs: 180_000, what: "the run to measure" },
   );
 }
 async function gone(find, withinMs, what) {

@@ -203,7 +203,7 @@ export class Fleet {
 
   // Until the job is in one of `states` (default: over). Gives the JobView with its runs. Survives a
   // controller that is away for a while.
-  async waitForJob(id, { states = ["succeeded", "failed", "cancelled"], timeoutMs = 120_000 } = {}) {
+  async waitForJob(id, { states = ["succeeded", "failed", "cancelled"], timeoutMs = 300_000 } = {}) {
     let last;
     return until(
       async () => {
