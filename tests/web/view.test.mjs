@@ -46,7 +46,7 @@ describe("the web view", { timeout: 900_000 }, () => {
     await page.getByRole("link", { name: "New job" }).first().click();
     await page.getByLabel("Batch size").fill("2");
     await page.getByLabel("Image size").fill("64");
-    await page.getByLabel("Warmup").fill("2");
+    await page.locator("#f-steps-warmup").fill("2");
     await page.getByLabel("Measured", { exact: false }).first().fill(String(measured));
     await page.getByLabel("Threads per worker").fill("1");
     await accepted(page);
@@ -135,7 +135,7 @@ describe("the web view", { timeout: 900_000 }, () => {
     await assertAccessible(page, "the form with errors");
     await screenshot(page, "new-job-errors-1280-light");
     await page.getByLabel("Batch size").fill("2");
-    await page.getByLabel("Warmup").fill("2");
+    await page.locator("#f-steps-warmup").fill("2");
     await accepted(page);
     assert.equal(await page.locator(".error").count(), 0);
     // The address holds the form.
