@@ -124,7 +124,7 @@ describe("the web view", { timeout: 900_000 }, () => {
     await page.goto("/jobs/new");
     await page.getByLabel("Batch size").fill("0");
     await page.getByLabel("Image size").fill("64");
-    await page.getByLabel("Warmup").fill("some");
+    await page.locator("#f-steps-warmup").fill("some");
     const batch = page.locator("[data-field=batch_size]");
     await batch.locator(".error").waitFor();
     assert.match(await batch.locator(".error").innerText(), /allowed: .*1 to 65536/);
