@@ -71,8 +71,7 @@ TEST(ResNet50, ANegatedResidualGradientIsSeen) {
 // Response normalisation, padded pools, large weight decay; one logit with sigmoid cross entropy.
 TEST(SmallModels, AgreeInBothPrecisions) {
   for (const char* file :
-       {"cifar10-b8-s24-seed1.json", "cifar10-b8-s24-seed1-decay.json",
-        "catsdogs_original-b8-s64-seed1.json", "catsdogs_improved-b4-s128-seed1-decay.json"}) {
+       {"cifar10-b8-s24-seed1-decay.json", "catsdogs_original-b8-s64-seed1.json"}) {
     for (const char* precision : {"fp64", "fp32"}) {
       const auto outcome = verify(file, precision);
       EXPECT_EQ(outcome.status, 0) << file << " " << precision << outcome.groups.dump(1);
