@@ -33,6 +33,8 @@ enum class AllReduceAlgorithm { kAuto, kRing, kRecursiveDoubling, kRabenseifner 
 BOOST_DESCRIBE_ENUM(AllReduceAlgorithm, kAuto, kRing, kRecursiveDoubling, kRabenseifner)
 enum class Consistency { kSync, kAsync, kBounded };
 BOOST_DESCRIBE_ENUM(Consistency, kSync, kAsync, kBounded)
+enum class FusionLevel { kBest, kNone };
+BOOST_DESCRIBE_ENUM(FusionLevel, kBest, kNone)
 enum class ServerPlacement { kColocated, kDedicated };
 BOOST_DESCRIBE_ENUM(ServerPlacement, kColocated, kDedicated)
 
@@ -105,6 +107,7 @@ struct JobSpec {
   std::optional<std::int64_t> inference_instances;  // resolved: workers_per_agent
   RepetitionsSpec repetitions;
   bool profile = false;
+  FusionLevel fusion = FusionLevel::kBest;  // the backend's best, or one kernel a layer
   std::int64_t priority = 0, retries = 1;
   std::optional<double> timeout_s;  // derived when absent
   std::optional<double> stall_s;    // absent: max(60, 20 x median step)

@@ -269,10 +269,9 @@ void add_service_rows(std::vector<Row>& rows) {
   rows.push_back(Row("profile", AT(profile))
                      .not_measured()
                      .help("A separate labelled pass that times every layer."));
-  rows.push_back(Row::unavailable("fusion", "enum")
-                     .values({"best", "none"})
-                     .defaults_to_text("the best level")
-                     .help("How many layers one kernel covers."));
+  rows.push_back(Row("fusion", AT(fusion))
+                     .help("How many layers one kernel covers: as many as the backend can, or "
+                           "none, to see what that brings."));
   rows.push_back(Row("priority", AT(priority))
                      .range(-1000, 1000)
                      .now({"0"})

@@ -248,9 +248,6 @@ class Parser {
     if (spec_.batch_max && !trains(spec_) && !is_bad("batch_size") && !is_bad("mode")) {
       add("batch_size", "max", "a number", "is available in training only in this version");
     }
-    if (spec_.profile && !trains(spec_) && !is_bad("profile") && !is_bad("mode")) {
-      add("profile", true, "false", "is available in training only in this version");
-    }
     const auto workers = spec_.resources.workers_per_agent;
     if (spec_.variable_update == VariableUpdate::kParameterServer && trains(spec_) && workers &&
         *workers != 1 && !is_bad("resources.workers_per_agent")) {

@@ -138,6 +138,46 @@ test("int8 inference says how far it agrees with fp32; training in int8 is refus
   assert.deepEqual(refused.body.errors.map((e) => e.field), ["precision"]);
 });
 
+test("a profile: the time of every layer, in training and in inference", async () => {
+  for (const mode of ["training", "inference"]) {
+    const spec = { model: "cifar10", mode, batch_size: 8, profile: true, steps: { warmup: 1, measured: 5 }, resources: { threads_per_worker: 1 } };
+    const job = await fleet.waitForJob((await fleet.submit(spec)).id);
+    assert.equal(job.state, "succeeded", JSON.stringify(job.runs.at(-1)));
+    const { body, status } = await fleet.api("GET", `/api/v1/runs/${job.runs.at(-1).id}/profile`);
+    assert.equal(status, 200);
+    const { rows, sum_ms, passes, convolution_bound_ms } = body.profile;
+    assert.ok(passes >= 3 && rows.length >= 8, `${rows.length} rows of ${passes} passes`);
+    assert.ok(rows.every((r) => r.layer && r.implementation && r.ms >= 0));
+    assert.ok(Math.abs(rows.reduce((sum, r) => sum + r.ms, 0) / sum_ms - 1) < 1e-6);
+    assert.ok(convolution_bound_ms > 0);
+    assert.equal(rows.some((r) => r.pass.startsWith("backward")), mode === "training");
+  }
+  const plain = await fleet.waitForJob((await fleet.submit(smallJob({ steps: { warmup: 0, measured: 1 } }))).id);
+  assert.equal((await fleet.api("GET", `/api/v1/runs/${plain.runs.at(-1).id}/profile`)).status, 404);
+});
+
+test("batch_size max: the batch that is found runs, one more is refused with the bytes", async () => {
+  const agent = await fleet.startAgent({ name: "narrow", addressSpaceBytes: 1_600_000_000 });
+  const spec = (batch_size) => ({
+    model: "catsdogs_original",
+    batch_size,
+    steps: { warmup: 0, measured: 1 },
+    resources: { threads_per_worker: 1, selector: { name: "narrow" } },
+  });
+  const found = await fleet.waitForJob((await fleet.submit(spec("max"))).id);
+  assert.equal(found.state, "succeeded", JSON.stringify(found.runs.at(-1)));
+  const { result } = found.runs.at(-1);
+  assert.ok(result.batch_size > 1 && result.images === result.batch_size, JSON.stringify(result));
+  assert.equal(result.batch_search.batch_size, result.batch_size);
+  assert.ok(result.batch_search.bytes_wanted <= result.batch_search.bytes_free);
+  const more = await fleet.waitForJob((await fleet.submit(spec(result.batch_size + 1))).id);
+  assert.equal(more.outcome, "out_of_memory", JSON.stringify(more.runs.at(-1)));
+  const { memory } = more.runs.at(-1);
+  assert.equal(memory.batch_size, result.batch_size + 1);
+  assert.ok(memory.bytes_wanted > memory.bytes_free, JSON.stringify(memory));
+  await agent.stop();
+});
+
 test("repetitions are runs of their own and the headline is their median", async () => {
   const job = await fleet.waitForJob((await fleet.submit(smallJob({ repetitions: 3, steps: { warmup: 1, measured: 5 } }))).id);
   assert.equal(job.state, "succeeded");

@@ -148,8 +148,9 @@ export class Fleet {
     await this.startController();
   }
 
-  // Enrols and starts one more agent; gives its Program, with `name` and `stateDir`.
-  async startAgent({ name = `host-${this.agents.length + 1}`, dataRoot, args = [] } = {}) {
+  // Enrols and starts one more agent; gives its Program, with `name` and `stateDir`. With
+  // `addressSpaceBytes` it, and all that it starts, may reserve no more memory than that.
+  async startAgent({ name = `host-${this.agents.length + 1}`, dataRoot, args = [], addressSpaceBytes } = {}) {
     const token = await this.api("POST", "/api/v1/enrolment-tokens", { valid_s: 600 });
     if (token.status !== 201) throw new Error(`no enrolment token: ${token.status} ${JSON.stringify(token.body)}`);
     const tokenFile = path.join(this.dir, `${name}.token`);
@@ -157,10 +158,13 @@ export class Fleet {
     const stateDir = path.join(this.dir, name);
     const root = dataRoot ?? this.options.dataRoot ?? path.join(this.dir, "data");
     await mkdir(root, { recursive: true });
+    const file = path.join(binDir, "rackmark-agent");
+    const all = ["--controller", this.url, "--state", stateDir, "--name", name, "--enrol-token-file", tokenFile, "--data-root", root, ...this.options.agentArgs, ...args];
+    const limited = addressSpaceBytes !== undefined;
     const agent = new Program(
       `agent ${name}`,
-      path.join(binDir, "rackmark-agent"),
-      ["--controller", this.url, "--state", stateDir, "--name", name, "--enrol-token-file", tokenFile, "--data-root", root, ...this.options.agentArgs, ...args],
+      limited ? "/usr/bin/prlimit" : file,
+      limited ? [`--as=${addressSpaceBytes}`, file, ...all] : all,
       path.join(this.dir, `${name}.log`),
       this.options.env,
     );

@@ -6,11 +6,13 @@
 #include <utility>
 
 #include "common/json/described.hpp"
+#include "common/measure/statistics.hpp"
 #include "worker/failure.hpp"
 #include "worker/infer/agreement.hpp"
 #include "worker/infer/trained_values.hpp"
 #include "worker/measure/telemetry.hpp"
 #include "worker/models/registry.hpp"
+#include "worker/train/profile.hpp"
 #include "worker/train/rank_setup.hpp"
 
 namespace rackmark::worker {
@@ -62,6 +64,7 @@ void InferenceSession::compile(const Net& net) {
   options.batch = static_cast<int>(spec.batch_size);
   options.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
   options.precision = json::enum_name(spec.precision);
+  options.fusion = fusion_name(spec.fusion);
   if (spec.precision != Precision::kInt8) {
     plan_ = backend_->compile_inference(net, options, values);
     return;
@@ -125,11 +128,39 @@ void InferenceSession::run() {
     if (name == "warmup") setup_s_ = process_age_s();
     events_.phase(name, planned);
   };
-  hooks.step = [this](const StepRecord& record, bool) { events_.step(record); };
+  hooks.step = [this](const StepRecord& record, bool measured) {
+    events_.step(record);
+    if (measured && options_.spec.profile) compute_ms_.push_back(record.ms - record.input_wait_ms);
+  };
   hooks.check = [this] { check(); };
   matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, options_.spec);
   finish(run_loop(
       loop, [this] { return step(); }, *ranks_, clock_, hooks));
+}
+
+// All instances make the passes, as they share caches and memory; the first one's are kept.
+void InferenceSession::profile() {
+  const JobSpec& spec = options_.spec;
+  std::unique_ptr<BoundMeter> bound;
+  try {
+    PlanOptions shape;
+    shape.batch = static_cast<int>(spec.batch_size);
+    shape.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
+    shape.precision = json::enum_name(spec.precision);
+    bound = backend_->convolution_bound(plan_->net(), shape, false);
+  } catch (const OutOfMemory&) {
+    // A batch that fills the memory leaves none for a second set of pictures: no share.
+  }
+  ranks_->barrier();
+  const InputBatch& batch = input_->next();
+  protocol::ProfileEvent event =
+      profile_steps({.step = [&] { plan_->run(batch.images); },
+                     .timed_pass = [&] { return plan_->profile(batch.images); }},
+                    bound.get());
+  event.window_step_ms = measure::median(compute_ms_);
+  if (ranks_->rank() != 0) return;
+  events_.profile(event);
+  if (options_.show_profile) std::fputs(profile_text(event).c_str(), stderr);
 }
 
 void InferenceSession::finish(const Window& window) {
@@ -148,6 +179,7 @@ void InferenceSession::finish(const Window& window) {
   summary.matrix_peak_gflops = matrix_peak_gflops_;
   summary.agreement = agreement_;
   add_report(summary, input_->report());
+  if (options_.spec.profile) profile();
   ranks_->barrier();
   events_.summary(summary);
   ranks_->finish();

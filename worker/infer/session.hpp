@@ -26,6 +26,7 @@ class InferenceSession final : public RankSession {
   void compare(const Net& net, PictureStream& pictures, const TrainedValues& values);
   StepRecord step();
   void check() const;
+  void profile();
   void finish(const Window& window);
 
   SessionOptions options_;
@@ -39,6 +40,7 @@ class InferenceSession final : public RankSession {
   std::unique_ptr<BatchSource> input_;
   std::optional<protocol::Agreement> agreement_;
   std::optional<double> setup_s_, matrix_peak_gflops_;
+  std::vector<double> compute_ms_;  // of measured steps, kept for the profile only
 };
 
 }  // namespace rackmark::worker

@@ -83,7 +83,17 @@ protocol::ProfileEvent profile_table(const std::vector<std::vector<OpTime>>& pas
   return profile;
 }
 
-protocol::ProfileEvent profile_steps(TrainPlan& plan, const Batch& batch, BoundMeter* bound) {
+ProfiledWork training_work(TrainPlan& plan, const Batch& batch) {
+  return {.step =
+              [&plan, &batch] {
+                plan.forward(batch);
+                plan.backward();
+                plan.update(kStandingStill);
+              },
+          .timed_pass = [&plan, &batch] { return plan.profile(batch); }};
+}
+
+protocol::ProfileEvent profile_steps(const ProfiledWork& work, BoundMeter* bound) {
   std::vector<std::vector<OpTime>> passes;
   std::vector<double> step_ms;
   if (bound != nullptr) bound->round();
@@ -91,11 +101,9 @@ protocol::ProfileEvent profile_steps(TrainPlan& plan, const Batch& batch, BoundM
   for (int pass = 0;
        pass < kMostPasses && (pass < kFewestPasses || ms_since(start) < kSeconds * 1e3); ++pass) {
     const auto step_start = ProfileClock::now();
-    plan.forward(batch);
-    plan.backward();
-    plan.update(kStandingStill);
+    work.step();
     step_ms.push_back(ms_since(step_start));
-    passes.push_back(plan.profile(batch));
+    passes.push_back(work.timed_pass());
     if (bound != nullptr) bound->round();
   }
   protocol::ProfileEvent profile = profile_table(passes, std::move(step_ms));

@@ -115,6 +115,7 @@ protocol::HelloEvent hello_of(const JobSpec& spec, const PlanFacts& facts, const
   for (const auto& [name, version] : ranks.libraries()) hello.libraries[name] = version;
   if (reads_pictures) hello.libraries["libjpeg_turbo"] = libjpeg_version();
   hello.notes = facts.notes;
+  hello.notes["fusion"] = facts.fusion;
   hello.threads = facts.threads;
   hello.parameters = net.parameter_count();
   hello.arena_bytes = facts.arena_bytes;
@@ -130,6 +131,8 @@ std::optional<double> measure_matrix_peak(Backend& backend, Communicator& ranks,
                              static_cast<int>(spec.resources.threads_per_worker.value_or(0)),
                              kPeakSeconds);
 }
+
+std::string fusion_name(FusionLevel level) { return level == FusionLevel::kNone ? "none" : ""; }
 
 LoopOptions loop_of(const JobSpec& spec) {
   LoopOptions loop;

@@ -43,6 +43,9 @@ protocol::HelloEvent hello_of(const JobSpec& spec, const PlanFacts& facts, const
 std::optional<double> measure_matrix_peak(Backend& backend, Communicator& ranks,
                                           const JobSpec& spec);
 
+// What PlanOptions and InferOptions call it: "" is the backend's best.
+std::string fusion_name(FusionLevel level);
+
 LoopOptions loop_of(const JobSpec& spec);  // how long to warm up and to measure
 
 void add_report(protocol::SummaryEvent& summary, const InputReport& report);

@@ -33,6 +33,7 @@ void Session::set_up() {
   plan_options_.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
   plan_options_.precision = json::enum_name(spec.precision);
   plan_options_.seed = spec.seed;
+  plan_options_.fusion = fusion_name(spec.fusion);
   fit_memory(net);
   plan_ = backend_->compile(net, plan_options_);
   require_agreement(
@@ -184,8 +185,9 @@ void Session::profile() {
     // A batch that fills the memory leaves none for a second set of pictures: no share.
   }
   ranks_->barrier();
-  const InputBatch& batch = inputs_.front()->next();
-  protocol::ProfileEvent event = profile_steps(*plan_, {batch.images, batch.labels}, bound.get());
+  const InputBatch& input = inputs_.front()->next();
+  const Batch batch{input.images, input.labels};
+  protocol::ProfileEvent event = profile_steps(training_work(*plan_, batch), bound.get());
   event.window_step_ms = measure::median(compute_ms_);
   if (ranks_->rank() != 0) return;
   events_.profile(event);
