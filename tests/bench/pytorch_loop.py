@@ -70,9 +70,9 @@ def main():
         net = net.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
     if variant == "compile":
-        import torch._inductor.config
+        from torch._inductor import config
 
-        torch._inductor.config.freezing = not training
+        config.freezing = not training
         net.compile()
     if variant == "jit":
         with torch.no_grad():
