@@ -179,6 +179,14 @@ export interface ResultView {
   inference: InferenceView | null; // null in other modes
   environment: Json;
 }
+export interface RunHostView {
+  agent_id: number;
+  agent: string;
+  first_rank: number;
+  ranks: number;
+  ended: RunState | null;
+  detail: string;
+}
 export interface RunView {
   id: number;
   job_id: number;
@@ -190,6 +198,8 @@ export interface RunView {
   agent_id: number | null;
   agent: string;
   device_class: string;
+  hosts: RunHostView[];
+  network: string;
   created_at: string;
   started_at: string | null;
   ended_at: string | null;

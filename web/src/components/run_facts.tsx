@@ -174,6 +174,22 @@ export function Environment({ result, agent }: { result: ResultView | null; agen
 
 export const reasonText = (reason: string, detail: string): string => [reason && reason !== "none" ? reasonWords(reason) : "", detail].filter(Boolean).join(": ");
 
+// Where the run is: an agent, or several with the ranks that each has.
+function Places({ run }: { run: RunView }) {
+  if (run.hosts.length < 2) return <>{run.agent || <Missing why="none" />}</>;
+  const ranks = (first: number, count: number) => (count === 1 ? `rank ${first}` : `ranks ${first} to ${first + count - 1}`);
+  return (
+    <ul class="places" aria-label={`Hosts of run ${run.id}, over ${run.network}`}>
+      {run.hosts.map((h) => (
+        <li title={h.detail}>
+          {h.agent} <span class="muted">{ranks(h.first_rank, h.ranks)}</span>
+          {h.ended && h.ended !== run.state && <span class="muted"> ({words(h.ended)})</span>}
+        </li>
+      ))}
+    </ul>
+  );
+}
+
 export function Attempts({ job, shown, choose }: { job: JobView; shown: RunView | null; choose: (run: number) => void }) {
   if (!job.runs.length) return null;
   return (
@@ -209,7 +225,9 @@ export function Attempts({ job, shown, choose }: { job: JobView; shown: RunView 
               <td data-label="State">
                 <Mark state={run.state} />
               </td>
-              <td data-label="Host">{run.agent || <Missing why="none" />}</td>
+              <td data-label="Host">
+                <Places run={run} />
+              </td>
               <td data-label="Why">
                 {reasonText(run.reason, run.detail) || <span class="muted">—</span>}
                 {run.exit_code ? <span class="muted"> exit status {run.exit_code}</span> : null}
