@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <stdexcept>
 #include <system_error>
 
 #include "agent/launch/daemon_call.hpp"
