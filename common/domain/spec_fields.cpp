@@ -78,7 +78,7 @@ void add_network_rows(std::vector<Row>& rows) {
                      .now({"training", "inference"})
                      .help("Training steps, forward passes only, or training to an accuracy."));
   rows.push_back(Row("precision", AT(precision))
-                     .now({"fp32", "int8"})
+                     .now({"fp32", "bf16", "int8"})
                      .help("Number format of the heavy arithmetic."));
   rows.push_back(Row::unavailable("loss_scale", "number")
                      .range(1, 1 << 24)

@@ -98,7 +98,7 @@ export interface Agreement {
 export interface InferenceView {
   instances: number;
   latency: LatencyStatistics;
-  agreement: Agreement | null; // int8 only
+  agreement: Agreement | null; // int8 and bf16 only
   notes: Record<string, string>;
 }
 export interface BatchSearch {

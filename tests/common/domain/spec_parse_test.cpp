@@ -122,7 +122,6 @@ const Bad kBad[] = {
      "inference.instances", "3, or leave resources.workers_per_agent out"},
     {R"("mode": "accuracy", "precision": "int8")", "precision", "fp32"},
     {R"("mode": "accuracy")", "mode", "training"},
-    {R"("precision": "bf16")", "precision", "fp32"},
     {R"("batch_size": "most")", "batch_size", "or \"max\""},
     {R"("batch_size": 65537)", "batch_size", "1 to 65536 images"},
     {R"("optimizer": {"schedule": "linear"})", "optimizer.schedule", "constant, step, cosine"},
