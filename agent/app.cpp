@@ -49,6 +49,7 @@ class App {
   int run() {
     const auto kind = containment_kind_from(config_.containment).value_or(detect_containment());
     inventory_ = probe({config_.worker, config_.state, config_.data_roots, kind});
+    inventory_.network = config_.network;
     session_.inventory = inventory_;
     const RunHost host{.state = config_.state,
                        .self = config_.self.string(),
@@ -57,7 +58,10 @@ class App {
                        .mark = mark_of(config_.state.string()),
                        .containment = kind,
                        .physical_cores = inventory_.cpu.physical_cores,
-                       .affinity_restricted = affinity_is_restricted()};
+                       .affinity_restricted = affinity_is_restricted(),
+                       .rank_ports = config_.rank_ports,
+                       .launch_ports = config_.launch_ports,
+                       .openmpi_version = openmpi_version()};
     Runner runner(host, clock_, spool_, lease_, [this](Runner::News news) { notify(news); });
     session_.runner = &runner;
     runner.start();
@@ -74,6 +78,11 @@ class App {
       if (news == Runner::News::kStates) session_.states_changed.set();
       session_.more_events.set();
     });
+  }
+
+  std::string openmpi_version() const {
+    const auto found = inventory_.versions.find("openmpi");
+    return found == inventory_.versions.end() ? "" : found->second;
   }
 
   void arm_signals() {

@@ -20,7 +20,9 @@ struct AgentConfig {
   std::map<std::string, std::string> labels;
   std::optional<std::string> device_class;
   std::vector<std::string> data_roots;
-  std::string containment;  // "" = the best that works
+  std::string containment;               // "" = the best that works
+  std::string network;                   // CIDR of runs over several agents; "" = found
+  std::string rank_ports, launch_ports;  // "first-last"; "" = any
   std::uint64_t spool_bytes = std::uint64_t{256} << 20;
 };
 

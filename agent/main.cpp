@@ -1,10 +1,12 @@
 // rackmark-agent: reads its configuration and wires the parts together.
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <limits.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <array>
+#include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -13,6 +15,7 @@
 #include "agent/probe/inventory.hpp"
 #include "agent/process/files.hpp"
 #include "agent/process/guard.hpp"
+#include "agent/process/remote_shell.hpp"
 #include "common/json/described.hpp"
 #include "common/net/log.hpp"
 
@@ -49,6 +52,7 @@ std::string trimmed(std::string text) {
 struct Options {
   std::string controller = "http://127.0.0.1:8780", state, name = host_name(), device_class;
   std::string worker, token_file, log_level = "info", containment;
+  std::string network, rank_ports = "21000-21999", launch_ports = "22000-22015";
   std::vector<std::string> labels, data_roots;
   std::int64_t spool_mib = 256;
 };
@@ -69,6 +73,15 @@ void declare(CLI::App& app, Options& o) {
                  "One-time token for the first start; or RACKMARK_ENROL_TOKEN");
   app.add_option("--containment", o.containment,
                  "cgroup_v2, pid_namespace or proc_sweep; default: the best that works");
+  app.add_option("--network", o.network,
+                 "CIDR on which this host meets others in runs over several agents, such as "
+                 "10.0.0.0/24; default: the only one that they share");
+  app.add_option("--rank-ports", o.rank_ports,
+                 "TCP ports on which ranks listen for those of other hosts: FIRST-LAST or any")
+      ->capture_default_str();
+  app.add_option("--launch-ports", o.launch_ports,
+                 "TCP ports on which mpirun listens for its daemons: FIRST-LAST or any")
+      ->capture_default_str();
   app.add_option("--spool-mib", o.spool_mib, "Most disk space for events not handed in yet")
       ->capture_default_str();
   app.add_option("--log-level", o.log_level, "debug, info, warning or error")
@@ -121,6 +134,41 @@ std::string read_token(const std::string& file, std::string& problem) {
   return token;
 }
 
+// "FIRST-LAST" within 1 to 65535, or "" for "any".
+Result<std::string> parse_ports(const char* option, const std::string& text) {
+  if (text == "any") return std::string();
+  const auto number = [](std::string_view digits) {
+    int value = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    return error == std::errc{} && end == digits.data() + digits.size() ? value : 0;
+  };
+  const auto dash = text.find('-');
+  const std::string_view all = text;
+  const int first = dash == std::string::npos ? 0 : number(all.substr(0, dash));
+  const int last = dash == std::string::npos ? 0 : number(all.substr(dash + 1));
+  if (first < 1 || last < first || last > 65535)
+    return invalid(
+        option, text, "FIRST-LAST within 1 to 65535, or any",
+        fmt::format("{} {} is neither FIRST-LAST within 1 to 65535 nor any", option, text));
+  return fmt::format("{}-{}", first, last);
+}
+
+Result<std::string> parse_network(const std::string& text) {
+  in_addr address{};
+  const auto slash = text.find('/');
+  int bits = -1;
+  if (slash != std::string::npos) {
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + slash + 1, end, bits);
+    if (error != std::errc{} || stop != end) bits = -1;
+  }
+  const bool good =
+      bits >= 0 && bits <= 32 && ::inet_pton(AF_INET, text.substr(0, slash).c_str(), &address) == 1;
+  if (text.empty() || good) return text;
+  return invalid("--network", text, "an IPv4 CIDR such as 10.0.0.0/24",
+                 fmt::format("--network {} is no IPv4 CIDR such as 10.0.0.0/24", text));
+}
+
 Result<AgentConfig> configure(const Options& o) {
   AgentConfig config;
   const auto controller = net::parse_base_url(o.controller);
@@ -149,6 +197,15 @@ Result<AgentConfig> configure(const Options& o) {
                    fmt::format("--containment {} is none of cgroup_v2, pid_namespace, proc_sweep",
                                o.containment));
   config.containment = o.containment;
+  auto network = parse_network(o.network);
+  if (!network) return network.error();
+  config.network = std::move(*network);
+  auto rank_ports = parse_ports("--rank-ports", o.rank_ports);
+  if (!rank_ports) return rank_ports.error();
+  config.rank_ports = std::move(*rank_ports);
+  auto launch_ports = parse_ports("--launch-ports", o.launch_ports);
+  if (!launch_ports) return launch_ports.error();
+  config.launch_ports = std::move(*launch_ports);
   if (o.spool_mib < 1 || o.spool_mib > 1 << 20)
     return invalid("--spool-mib", o.spool_mib, "1 to 1048576", "--spool-mib must be 1 to 1048576");
   config.spool_bytes = static_cast<std::uint64_t>(o.spool_mib) << 20;
@@ -167,7 +224,9 @@ int print_inventory(const AgentConfig& config) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // The guard is this program in another role; it must not depend on any option of the agent.
+  // This program in other roles, which must not depend on any option of the agent: mpirun's remote
+  // shell, by its name, and the guard.
+  if (fs::path(argv[0]).filename() == kRemoteShellName) return remote_shell_main(argc, argv);
   if (argc == 3 && std::string_view(argv[1]) == "guard") return guard_main(argv[2]);
 
   CLI::App app{

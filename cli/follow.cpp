@@ -62,7 +62,8 @@ class Progress {
   Steady::time_point printed_at_{};
 };
 
-void print_inference(std::ostream& out, const protocol::InferenceView& inference) {
+void print_inference(std::ostream& out, const std::string& precision,
+                     const protocol::InferenceView& inference) {
   const auto& latency = inference.latency;
   out << "  latency of a batch: p50 " << milliseconds_text(latency.p50_ms) << ", p90 "
       << milliseconds_text(latency.p90_ms) << ", p95 " << milliseconds_text(latency.p95_ms)
@@ -70,12 +71,20 @@ void print_inference(std::ostream& out, const protocol::InferenceView& inference
       << milliseconds_text(latency.max_ms) << ", " << latency.count << " batches of "
       << inference.instances << (inference.instances == 1 ? " instance" : " instances") << '\n';
   if (const auto& agreement = inference.agreement) {
-    out << "  int8 agrees with fp32: cosine " << fmt::format("{:.4f}", agreement->cosine)
-        << " (at least " << fmt::format("{:.2f}", agreement->cosine_floor) << "), top-1 "
+    out << "  " << precision << " agrees with fp32: cosine "
+        << fmt::format("{:.4f}", agreement->cosine) << " (at least "
+        << fmt::format("{:.2f}", agreement->cosine_floor) << "), top-1 "
         << percent_text(agreement->top1) << " of " << agreement->pictures << " pictures\n";
   }
-  for (const auto& [name, text] : inference.notes) {
-    out << "  " << printable(name) << ": " << printable(text) << '\n';
+}
+
+// What rank 0's plan has to say: who computes bf16, which layers are int8.
+void print_notes(std::ostream& out, const nlohmann::json& environment) {
+  const nlohmann::json::json_pointer path("/worker/notes");
+  if (!environment.contains(path)) return;
+  for (const auto& [name, text] : environment.at(path).items()) {
+    if (!text.is_string()) continue;
+    out << "  " << printable(name) << ": " << printable(text.get<std::string>()) << '\n';
   }
 }
 
@@ -95,7 +104,8 @@ void print_result(Context& context, const protocol::JobView& job) {
   out << "  step time: median " << milliseconds_text(result->step.median_ms) << ", p95 "
       << milliseconds_text(result->step.p95_ms) << ", longest "
       << milliseconds_text(result->step.max_ms) << ", " << result->steps << " steps\n";
-  if (result->inference) print_inference(out, *result->inference);
+  if (result->inference) print_inference(out, result->precision, *result->inference);
+  print_notes(out, result->environment);
   if (result->first_loss && result->final_loss) {
     out << "  loss: " << rate_text(*result->first_loss) << " -> " << rate_text(*result->final_loss)
         << '\n';

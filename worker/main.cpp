@@ -81,7 +81,8 @@ int run(int argc, char** argv) {
                                    "Train as a job spec says; events go to standard output "
                                    "or to the socket named by RACKMARK_EVENTS");
   auto* what = train->add_option_group("what", "What to run");
-  what->add_option("--spec", options.spec_path, "File with a job spec (JSON)");
+  what->add_option("--spec", options.spec_path, "File with a job spec (JSON)")
+      ->envname("RACKMARK_SPEC");
   what->add_option("--tf", options.tf_flags, "Flag line of tf_cnn_benchmarks instead of a spec");
   what->require_option(1);
   train->add_option("--output", output, "json: event lines; tf: tf_cnn_benchmarks' lines")

@@ -1,17 +1,20 @@
 #include "agent/launch/launch.hpp"
 
 #include <algorithm>
+#include <charconv>
 
 namespace rackmark::agent {
 
 namespace {
 
 // What a rank and Open MPI may need of the agent's own environment: where programs and libraries
-// are (a packed agent carries Open MPI with it), and the sanitizers' options in tests. Everything
-// else is left out, above all SLURM_* and OMPI_MCA_*, which would change what mpirun does.
-constexpr const char* kInherited[] = {"PATH",         "LD_LIBRARY_PATH",     "OPAL_PREFIX",
-                                      "HOME",         "PMIX_INSTALL_PREFIX", "ASAN_OPTIONS",
-                                      "UBSAN_OPTIONS"};
+// are (a packed agent carries Open MPI with it), whether ranks that wait should yield (where
+// several agents share the cores of one machine), and the sanitizers' options in tests. Everything
+// else is left out, above all SLURM_* and other OMPI_MCA_*, which would change what mpirun does.
+constexpr const char* kInherited[] = {
+    "PATH",         "LD_LIBRARY_PATH",     "OPAL_PREFIX",
+    "HOME",         "PMIX_INSTALL_PREFIX", "OMPI_MCA_mpi_yield_when_idle",
+    "ASAN_OPTIONS", "UBSAN_OPTIONS"};
 
 void add_binding(const LaunchInput& in, std::vector<std::string>& argv) {
   const bool fits = in.ranks * in.threads <= in.physical_cores;
@@ -26,26 +29,214 @@ void add_binding(const LaunchInput& in, std::vector<std::string>& argv) {
   if (in.ranks > in.physical_cores) argv.emplace_back("--oversubscribe");
 }
 
+using Environment = std::map<std::string, std::string>;
+
+Environment base_environment(const Environment& inherited) {
+  Environment environment{{"LC_ALL", "C.UTF-8"}, {"PATH", "/usr/bin:/bin"}};
+  for (const char* name : kInherited) {
+    if (const auto it = inherited.find(name); it != inherited.end()) environment[name] = it->second;
+  }
+  return environment;
+}
+
+void add_marks(Environment& environment, std::int64_t run_id, const std::string& agent_mark) {
+  environment["RACKMARK_RUN"] = std::to_string(run_id);
+  environment["RACKMARK_AGENT"] = agent_mark;
+}
+
+std::vector<std::string> texts(const Environment& environment) {
+  std::vector<std::string> out;
+  for (const auto& [name, value] : environment) out.push_back(name + "=" + value);
+  return out;
+}
+
+std::optional<Error> socket_problem(const char* what, const std::filesystem::path& path) {
+  const std::string socket = path.string();
+  if (socket.size() <= kMaxSocketPath) return std::nullopt;
+  return invalid(what, socket, "at most 107 bytes",
+                 "the path of a socket is too long; use a shorter --state folder");
+}
+
+// mpirun takes the remote-shell agent as words.
+std::optional<Error> blank_problem(const char* what, const std::filesystem::path& path) {
+  const std::string text = path.string();
+  if (text.find_first_of(" \t\n'\"\\") == std::string::npos) return std::nullopt;
+  return invalid(what, text, "a path without blanks and quotes",
+                 "runs over several agents need a --state folder without blanks and quotes");
+}
+
+std::optional<Error> gang_problem(const GangInput& in) {
+  if (in.hosts < 2) return invalid("hosts", in.hosts, "2 or more", "one host needs no gang");
+  if (in.ranks < 1) return invalid("ranks", in.ranks, "1 or more", "a run needs a rank");
+  if (in.threads < 1) return invalid("threads", in.threads, "1 or more", "a rank needs a thread");
+  if (in.network.empty())
+    return invalid("network", in.network, "a CIDR", "the hosts have no network");
+  if (auto problem = socket_problem("relay_socket", in.relay_socket)) return problem;
+  return blank_problem("remote_shell", in.remote_shell);
+}
+
+Environment gang_environment(const GangInput& in) {
+  Environment environment = base_environment(in.inherited);
+  // Would make mpirun prefix the daemon's command with a shell's text; each host has its own.
+  environment.erase("OPAL_PREFIX");
+  environment["TMPDIR"] = in.scratch.string();
+  environment["RACKMARK_RELAY"] = in.relay_socket.string();
+  environment["RACKMARK_RUN_TOKEN"] = in.run_token;
+  add_marks(environment, in.run_id, in.agent_mark);
+  if (in.root) {
+    environment["OMPI_ALLOW_RUN_AS_ROOT"] = "1";
+    environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1";
+  }
+  return environment;
+}
+
+void add(std::vector<std::string>& argv, const std::vector<std::string>& words) {
+  argv.insert(argv.end(), words.begin(), words.end());
+}
+
+std::string host_list(const GangInput& in) {
+  std::string text;
+  for (std::int64_t i = 0; i < in.hosts; ++i)
+    text += (i == 0 ? "" : ",") + gang_host_name(i) + ":" + std::to_string(in.ranks);
+  return text;
+}
+
+LaunchInput binding_of(const GangInput& in) {
+  LaunchInput one;
+  one.ranks = in.ranks;
+  one.threads = in.threads;
+  one.physical_cores = in.physical_cores;
+  one.affinity_restricted = in.affinity_restricted;
+  return one;
+}
+
+constexpr const char* kHostPrefix = "rackmarkhost";
+
 }  // namespace
+
+std::string gang_host_name(std::int64_t position) { return kHostPrefix + std::to_string(position); }
+
+std::optional<std::int64_t> gang_host_position(const std::string& name) {
+  const std::string prefix = kHostPrefix;
+  if (!name.starts_with(prefix)) return std::nullopt;
+  std::int64_t position = -1;
+  const char* end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(name.data() + prefix.size(), end, position);
+  if (error != std::errc{} || stop != end || position < 0) return std::nullopt;
+  return position;
+}
+
+bool uses_prrte(const std::string& openmpi_version) {
+  std::int64_t major = 0;
+  std::from_chars(openmpi_version.data(), openmpi_version.data() + openmpi_version.size(), major);
+  return major >= 5;
+}
+
+Result<std::vector<std::string>> rank_environment(const PlaceInput& in) {
+  if (auto problem = socket_problem("events_socket", in.events_socket)) return *problem;
+  Environment environment = base_environment(in.inherited);
+  environment["PATH"] = in.bin.string() + ":" + environment["PATH"];
+  environment["TMPDIR"] = in.scratch.string();
+  // Both spellings: 4.1 and 5. Shared memory of the ranks, named only after host, user and rank:
+  // two agents of one host must not share the folder.
+  environment["OMPI_MCA_btl_vader_backing_directory"] = in.scratch.string();
+  environment["OMPI_MCA_btl_sm_backing_directory"] = in.scratch.string();
+  environment["RACKMARK_EVENTS"] = in.events_socket.string();
+  environment["RACKMARK_SPEC"] = in.spec_file.string();
+  environment["OMP_NUM_THREADS"] = std::to_string(in.threads);
+  add_marks(environment, in.run_id, in.agent_mark);
+  return texts(environment);
+}
+
+Result<Launch> plan_gang_launch(const GangInput& in) {
+  if (auto problem = gang_problem(in)) return *problem;
+  Launch launch;
+  launch.argv = {"mpirun"};
+  const auto mca = [&launch](const std::string& name, const std::string& value) {
+    add(launch.argv, {"--mca", name, value});
+  };
+  mca("plm", "rsh");
+  mca("plm_rsh_agent", in.remote_shell.string());
+  // mpirun itself starts every daemon; else a daemon would, on a host that has no relay. This adds
+  // --daemonize, which the second one takes back: the remote shell must live as long as its daemon.
+  mca("plm_rsh_no_tree_spawn", "1");
+  add(launch.argv, {"--leave-session-attached"});
+  mca("if_base_do_not_resolve", "1");  // the hosts' names are ours: nobody's name server knows them
+  mca("pml", "ob1");
+  mca("btl", "self,vader,tcp");
+  mca("btl_tcp_if_include", in.network);
+  mca("oob_tcp_if_include", in.network);
+  mca("oob_tcp_keepalive_time", "5");
+  mca("oob_tcp_keepalive_intvl", "1");
+  mca("oob_tcp_keepalive_probes", "3");
+  if (const auto dash = in.rank_ports.find('-'); dash != std::string::npos) {
+    const int first = std::stoi(in.rank_ports.substr(0, dash));
+    const int last = std::stoi(in.rank_ports.substr(dash + 1));
+    mca("btl_tcp_port_min_v4", std::to_string(first));
+    mca("btl_tcp_port_range_v4", std::to_string(last - first + 1));
+  }
+  if (!in.launch_ports.empty()) mca("oob_tcp_dynamic_ipv4_ports", in.launch_ports);
+  add(launch.argv, {"--tag-output"});
+  add_binding(binding_of(in), launch.argv);
+  add(launch.argv, {"--host", host_list(in), "-n", std::to_string(in.hosts * in.ranks)});
+  add(launch.argv, {kRankProgram, "run"});
+  launch.environment = texts(gang_environment(in));
+  return launch;
+}
+
+Result<Launch> plan_gang_launch_prrte(const GangInput& in) {
+  if (auto problem = gang_problem(in)) return *problem;
+  Launch launch;
+  launch.argv = {"mpirun"};
+  const auto prte = [&launch](const std::string& name, const std::string& value) {
+    add(launch.argv, {"--prtemca", name, value});
+  };
+  const auto mca = [&launch](const std::string& name, const std::string& value) {
+    add(launch.argv, {"--mca", name, value});
+  };
+  prte("plm", "ssh");
+  prte("plm_ssh_agent", in.remote_shell.string());
+  prte("plm_ssh_no_tree_spawn", "1");
+  add(launch.argv, {"--leave-session-attached"});
+  prte("prte_do_not_resolve", "1");
+  prte("prte_if_include", in.network);
+  prte("prte_keepalive_time", "5");
+  prte("prte_keepalive_intvl", "1");
+  prte("prte_keepalive_probes", "3");
+  if (!in.launch_ports.empty()) prte("prte_dynamic_ipv4_ports", in.launch_ports);
+  mca("pml", "ob1");
+  mca("btl", "self,sm,tcp");
+  mca("btl_tcp_if_include", in.network);
+  if (const auto dash = in.rank_ports.find('-'); dash != std::string::npos) {
+    const int first = std::stoi(in.rank_ports.substr(0, dash));
+    const int last = std::stoi(in.rank_ports.substr(dash + 1));
+    mca("btl_tcp_port_min_v4", std::to_string(first));
+    mca("btl_tcp_port_range_v4", std::to_string(last - first + 1));
+  }
+  add(launch.argv, {"--output", "tag"});
+  add_binding(binding_of(in), launch.argv);
+  add(launch.argv, {"--host", host_list(in), "-n", std::to_string(in.hosts * in.ranks)});
+  add(launch.argv, {kRankProgram, "run"});
+  auto environment = gang_environment(in);
+  if (in.root) {
+    environment["PRTE_ALLOW_RUN_AS_ROOT"] = "1";
+    environment["PRTE_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1";
+  }
+  launch.environment = texts(environment);
+  return launch;
+}
 
 Result<Launch> plan_launch(const LaunchInput& in) {
   if (in.ranks < 1) return invalid("ranks", in.ranks, "1 or more", "a run needs a rank");
   if (in.threads < 1) return invalid("threads", in.threads, "1 or more", "a rank needs a thread");
   const std::string socket = in.events_socket.string();
-  if (socket.size() > kMaxSocketPath)
-    return invalid("events_socket", socket, "at most 107 bytes",
-                   "the path of the events socket is too long; use a shorter --state folder");
+  if (auto problem = socket_problem("events_socket", in.events_socket)) return *problem;
 
-  std::map<std::string, std::string> environment{{"LC_ALL", "C.UTF-8"}, {"PATH", "/usr/bin:/bin"}};
-  for (const char* name : kInherited) {
-    if (const auto it = in.inherited.find(name); it != in.inherited.end())
-      environment[name] = it->second;
-  }
+  Environment environment = base_environment(in.inherited);
   // With these, Open MPI puts everything it makes below the scratch folder; see guard.
   environment["TMPDIR"] = in.scratch.string();
   environment["RACKMARK_EVENTS"] = socket;
-  environment["RACKMARK_RUN"] = std::to_string(in.run_id);
-  environment["RACKMARK_AGENT"] = in.agent_mark;
+  add_marks(environment, in.run_id, in.agent_mark);
   environment["OMP_NUM_THREADS"] = std::to_string(in.threads);
   if (in.root) {
     environment["OMPI_ALLOW_RUN_AS_ROOT"] = "1";
@@ -78,7 +269,7 @@ Result<Launch> plan_launch(const LaunchInput& in) {
     launch.argv.insert(launch.argv.end(), {"-x", name});
   launch.argv.insert(launch.argv.end(),
                      {in.worker.string(), "run", "--spec", in.spec_file.string()});
-  for (const auto& [name, value] : environment) launch.environment.push_back(name + "=" + value);
+  launch.environment = texts(environment);
   return launch;
 }
 

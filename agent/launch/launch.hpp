@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,51 @@ struct Launch {
 Result<Launch> plan_launch(const LaunchInput& input);
 
 inline constexpr std::size_t kMaxSocketPath = 107;  // sun_path less its terminating zero
+
+// Several hosts. mpirun on the head agent has no ranks of its own: every host, the head's own too,
+// gets its daemon through the remote-shell agent, and with it the environment of that host
+// (rank_environment). So nothing of one host's paths reaches another.
+struct GangInput {
+  std::int64_t run_id = 0;
+  std::string agent_mark;
+  std::int64_t hosts = 2;
+  std::int64_t ranks = 1, threads = 1;  // ranks of one host, threads of a rank
+  std::int64_t physical_cores = 1;      // of this host; all are of one device class
+  bool affinity_restricted = false;
+  bool root = false;
+  std::string network;                   // CIDR on which hosts talk
+  std::string rank_ports, launch_ports;  // "21000-21999"; "" = any free ones
+  std::filesystem::path scratch;         // of this host
+  std::filesystem::path remote_shell;    // started as REMOTE_SHELL HOST DAEMON ARGUMENTS...
+  std::filesystem::path relay_socket;    // of the head agent, for the remote shell
+  std::string run_token;                 // for the remote shell, never on a command line
+  std::map<std::string, std::string> inherited;
+};
+
+// The recipe that was tried: Open MPI 4.1. kInvalid when a path would not survive the way through
+// mpirun (blanks), or the socket's is too long.
+Result<Launch> plan_gang_launch(const GangInput& input);
+// The same for Open MPI 5, whose launcher is PRRTE: its parameters have other names. Written from
+// its documentation; it was not run.
+Result<Launch> plan_gang_launch_prrte(const GangInput& input);
+// Which of the two, from what mpirun says of itself ("4.1.4", "5.0.7"); unknown counts as 4.
+bool uses_prrte(const std::string& openmpi_version);
+
+// The name by which mpirun knows host `position` (0: the head): valid, unique, and no real host's.
+std::string gang_host_name(std::int64_t position);
+std::optional<std::int64_t> gang_host_position(const std::string& name);
+
+// What daemon and ranks on this host get, whoever calls for the daemon. `bin`: a folder in which
+// kRankProgram is this host's worker.
+inline constexpr const char* kRankProgram = "rackmark-worker";
+struct PlaceInput {
+  std::int64_t run_id = 0;
+  std::string agent_mark;
+  std::int64_t threads = 1;
+  std::filesystem::path scratch, bin, spec_file, events_socket;
+  std::map<std::string, std::string> inherited;
+};
+Result<std::vector<std::string>> rank_environment(const PlaceInput& input);
 
 // Ranks and threads of a resolved spec. kInvalid naming the member when one is missing.
 struct RankShape {

@@ -49,6 +49,9 @@ asio::awaitable<bool> sync_once(Session& session, bool wait, bool leaving,
   up.inventory = session.inventory;
   up.labels = session.labels;
   up.runs = session.runner->observed();
+  Runner::Relay relay = session.runner->relay();
+  up.relay_calls = std::move(relay.calls);
+  up.relay_results = std::move(relay.results);
   up.wait = wait;
   up.leaving = leaving;
   const std::int64_t sent_ns = session.clock.monotonic_ns();

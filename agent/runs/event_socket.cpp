@@ -1,31 +1,17 @@
 #include "agent/runs/event_socket.hpp"
 
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
-#include <cstring>
-#include <system_error>
+
+#include "agent/runs/unix_listener.hpp"
 
 namespace rackmark::agent {
 
 EventSocket::EventSocket(const std::filesystem::path& path, std::size_t max_connections)
-    : listener_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)),
-      max_connections_(max_connections) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const std::string text = path.string();
-  if (text.size() >= sizeof address.sun_path)
-    throw std::system_error(ENAMETOOLONG, std::generic_category(), text);
-  std::memcpy(address.sun_path, text.c_str(), text.size() + 1);
-  ::unlink(text.c_str());
-  if (!listener_ ||
-      ::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-      ::chmod(text.c_str(), 0600) != 0 || ::listen(listener_.get(), 64) != 0)
-    throw std::system_error(errno, std::generic_category(), "cannot listen on " + text);
-}
+    : listener_(listen_unix(path)), max_connections_(max_connections) {}
 
 void EventSocket::add_to(std::vector<pollfd>& fds) const {
   if (listener_) fds.push_back({listener_.get(), POLLIN, 0});

@@ -83,7 +83,8 @@ RunEnd killed_for_memory(const nlohmann::json& spec, std::string detail) {
 std::vector<std::string> ranks_without_summary(const RankTracker& ranks) {
   std::vector<std::string> names;
   for (std::size_t i = 0; i < ranks.ranks().size(); ++i) {
-    if (!ranks.ranks()[i].summary) names.push_back(name_rank(ranks, static_cast<std::int64_t>(i)));
+    if (!ranks.ranks()[i].summary)
+      names.push_back(name_rank(ranks, ranks.place().first + static_cast<std::int64_t>(i)));
   }
   return names;
 }
@@ -110,19 +111,20 @@ RunEnd crashed(const EndFacts& facts, const RankTracker& ranks, const nlohmann::
     end.detail = fmt::format("{} ended with exit status {} and did not say why",
                              name_rank(ranks, report->rank), *report->exit_code);
   } else if (signal != 0) {
-    end.detail = "mpirun ended on " + describe({0, static_cast<int>(signal)});
+    end.detail = facts.program + " ended on " + describe({0, static_cast<int>(signal)});
   } else if (const auto passed_on = signal_in_status(facts.guard->exit_code.value_or(0));
              passed_on != 0 && !ranks.all_summaries()) {
     // mpirun now and then loses the message that names the rank; only its status is left.
     signal = passed_on;
-    const auto names = ranks_without_summary(ranks);
+    const bool gang = !ranks.place().hosts.empty();  // then it may have been a rank elsewhere
+    const auto names = gang ? std::vector<std::string>{"a rank"} : ranks_without_summary(ranks);
     end.detail = fmt::format("{}{} ended on {}", names.size() > 1 ? "one of " : "",
                              fmt::join(names, ", "), describe({0, static_cast<int>(signal)}));
     if (signal == SIGKILL && facts.memory_killer) return killed_for_memory(spec, end.detail);
     return end;
   } else {
-    end.detail =
-        fmt::format("mpirun ended with exit status {}", facts.guard->exit_code.value_or(-1));
+    end.detail = fmt::format("{} ended with exit status {}", facts.program,
+                             facts.guard->exit_code.value_or(-1));
   }
   if (signal == SIGKILL && facts.memory_killer) return killed_for_memory(spec, end.detail);
   // mpirun does not always say which rank it was: name those that did not come to their end.
@@ -155,7 +157,7 @@ RunEnd decide(const EndFacts& facts, const RankTracker& ranks, const nlohmann::j
             std::nullopt, nullptr};
   if (!ranks.any_hello())
     return {RunState::kFailed, Reason::kLaunchFailed,
-            fmt::format("no rank said hello; mpirun ended with {}: {}",
+            fmt::format("no rank said hello; {} ended with {}: {}", facts.program,
                         describe({static_cast<int>(facts.guard->exit_code.value_or(0)),
                                   static_cast<int>(facts.guard->signal)}),
                         last_words(facts)),

@@ -27,6 +27,7 @@ enum class StopCause {
 };
 
 struct EndFacts {
+  std::string program = "mpirun";  // that the guard watched; a daemon where another agent leads
   StopCause stop = StopCause::kNone;
   std::string stop_detail;
   std::optional<GuardOutcome> guard;     // nullopt: the guard itself was killed

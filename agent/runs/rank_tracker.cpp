@@ -25,9 +25,12 @@ std::optional<T> decoded(const nlohmann::json& event) {
 
 }  // namespace
 
-RankTracker::RankTracker(std::int64_t ranks, std::optional<double> stall_s, std::int64_t now_ns,
+RankTracker::RankTracker(RankPlace place, std::optional<double> stall_s, std::int64_t now_ns,
                          double first_step_s)
-    : ranks_(static_cast<std::size_t>(ranks)), stall_s_(stall_s), first_step_s_(first_step_s) {
+    : place_(std::move(place)),
+      ranks_(static_cast<std::size_t>(place_.count)),
+      stall_s_(stall_s),
+      first_step_s_(first_step_s) {
   for (auto& rank : ranks_) rank.last_progress_ns = now_ns;
 }
 
@@ -38,17 +41,17 @@ bool RankTracker::take(const nlohmann::json& event, std::int64_t now_ns) {
   if (type == event.end() || !type->is_string() || rank == event.end() ||
       !rank->is_number_integer())
     return false;
-  const auto index = rank->get<std::int64_t>();
+  const auto index = rank->get<std::int64_t>() - place_.first;
   if (index < 0 || index >= static_cast<std::int64_t>(ranks_.size())) return false;
   RankFacts& facts = ranks_[static_cast<std::size_t>(index)];
-  if (!take_typed(type->get<std::string>(), event, facts, index)) return false;
+  if (!take_typed(type->get<std::string>(), event, facts, rank->get<std::int64_t>())) return false;
   // Telemetry comes from a thread of its own and says nothing about progress.
   if (*type != "telemetry") facts.last_progress_ns = now_ns;
   return true;
 }
 
 bool RankTracker::take_typed(const std::string& type, const nlohmann::json& event, RankFacts& rank,
-                             std::int64_t index) {
+                             std::int64_t number) {
   if (type == "hello") {
     const auto hello = decoded<protocol::HelloEvent>(event);
     if (!hello) return false;
@@ -73,7 +76,7 @@ bool RankTracker::take_typed(const std::string& type, const nlohmann::json& even
     const auto failure = decoded<protocol::FailureEvent>(event);
     if (failure && !failure_ && !ignore_failures_) {
       failure_ = failure;
-      failed_rank_ = index;
+      failed_rank_ = number;
     }
     return failure.has_value();
   }
@@ -121,22 +124,37 @@ double RankTracker::stall_limit_s() const {
   return std::max(kLeastStallS, kStepsOfSilence * *middle / 1000);
 }
 
-std::optional<Stall> RankTracker::stalled(std::int64_t now_ns) const {
+std::vector<Stall> RankTracker::silences(std::int64_t now_ns) const {
   const double limit_s = stall_limit_s();
-  std::optional<Stall> worst;
+  std::vector<Stall> all;
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
-    const double silent_s = static_cast<double>(now_ns - ranks_[i].last_progress_ns) * 1e-9;
-    if (silent_s > limit_s && (!worst || silent_s > worst->silent_s))
-      worst =
-          Stall{static_cast<std::int64_t>(i), ranks_[i].host, ranks_[i].phase, silent_s, limit_s};
+    const RankFacts& rank = ranks_[i];
+    all.push_back({place_.first + static_cast<std::int64_t>(i), rank.host, rank.phase,
+                   static_cast<double>(now_ns - rank.last_progress_ns) * 1e-9, limit_s, rank.steps,
+                   rank.pid});
+  }
+  return all;
+}
+
+std::optional<Stall> RankTracker::stalled(std::int64_t now_ns) const {
+  std::optional<Stall> worst;
+  for (Stall& one : silences(now_ns)) {
+    if (one.silent_s > one.limit_s && (!worst || one.silent_s > worst->silent_s))
+      worst = std::move(one);
   }
   return worst;
 }
 
 std::string name_rank(const RankTracker& tracker, std::int64_t rank) {
   std::string name = "rank " + std::to_string(rank);
-  if (rank < 0 || rank >= static_cast<std::int64_t>(tracker.ranks().size())) return name;
-  const RankFacts& facts = tracker.ranks()[static_cast<std::size_t>(rank)];
+  const RankPlace& place = tracker.place();
+  const auto here = rank - place.first;
+  if (here < 0 || here >= static_cast<std::int64_t>(tracker.ranks().size())) {
+    const auto host = rank < 0 || place.count < 1 ? place.hosts.size()
+                                                  : static_cast<std::size_t>(rank / place.count);
+    return host < place.hosts.size() ? name + " on agent " + place.hosts[host] : name;
+  }
+  const RankFacts& facts = tracker.ranks()[static_cast<std::size_t>(here)];
   if (!facts.host.empty()) name += " on " + facts.host;
   return name + " (" + facts.phase + ")";
 }

@@ -25,40 +25,55 @@ struct Stall {
   std::int64_t rank = 0;
   std::string host, phase;
   double silent_s = 0, limit_s = 0;
+  std::int64_t steps = 0, pid = 0;
+};
+
+// The ranks of this host: `count` from `first` on. In a run over several agents, `hosts` names them
+// all, and each has `count` ranks; else it is empty.
+struct RankPlace {
+  std::int64_t first = 0, count = 0;
+  std::vector<std::string> hosts;
 };
 
 class RankTracker {
  public:
   // `stall_s`: of the spec; without it max(60, 20 x median step), and `first_step_s` before the
   // first step.
-  RankTracker(std::int64_t ranks, std::optional<double> stall_s, std::int64_t now_ns,
+  RankTracker(RankPlace place, std::optional<double> stall_s, std::int64_t now_ns,
               double first_step_s = 300);
+  RankTracker(std::int64_t ranks, std::optional<double> stall_s, std::int64_t now_ns,
+              double first_step_s = 300)
+      : RankTracker(RankPlace{0, ranks, {}}, stall_s, now_ns, first_step_s) {}
 
-  // False when it is not an event of a rank of this run.
+  // False when it is not an event of a rank of this run on this host.
   bool take(const nlohmann::json& event, std::int64_t now_ns);
 
   // From the slowest rank's phase: starting, warmup, measuring or collecting.
   RunState state() const;
   bool any_hello() const;
   bool all_summaries() const;
-  // A rank whose last progress (hello, phase, steps, summary) is older than the limit.
+  // The rank whose last progress (hello, phase, steps, summary) is oldest, and beyond the limit.
   std::optional<Stall> stalled(std::int64_t now_ns) const;
+  // Every rank as it stands now, whether or not it is beyond the limit.
+  std::vector<Stall> silences(std::int64_t now_ns) const;
   double stall_limit_s() const;
 
   // What came first of each.
   const std::optional<protocol::FailureEvent>& failure() const { return failure_; }
   std::int64_t failed_rank() const { return failed_rank_; }
   const std::optional<protocol::OutOfMemoryEvent>& out_of_memory() const { return memory_; }
-  const std::vector<RankFacts>& ranks() const { return ranks_; }
+  const std::vector<RankFacts>& ranks() const { return ranks_; }  // of this host
+  const RankPlace& place() const { return place_; }
 
   // Once we end the run ourselves, what the ranks say about their end is no cause any more.
   void ignore_failures() { ignore_failures_ = true; }
 
  private:
   bool take_typed(const std::string& type, const nlohmann::json& event, RankFacts& rank,
-                  std::int64_t index);
+                  std::int64_t number);
   void take_steps(const protocol::StepsEvent& steps, RankFacts& rank);
 
+  RankPlace place_;
   std::vector<RankFacts> ranks_;
   std::optional<double> stall_s_;
   double first_step_s_ = 300;
@@ -69,7 +84,7 @@ class RankTracker {
   bool ignore_failures_ = false;
 };
 
-// "rank 1 on host a (measuring)"
+// "rank 1 on a (measuring)"; of a rank elsewhere "rank 3 on agent b". By its number in the run.
 std::string name_rank(const RankTracker& tracker, std::int64_t rank);
 
 }  // namespace rackmark::agent

@@ -7,8 +7,10 @@
 
 #include <array>
 #include <cerrno>
+#include <stdexcept>
 #include <system_error>
 
+#include "agent/launch/daemon_call.hpp"
 #include "agent/launch/launch.hpp"
 #include "agent/process/spawn.hpp"
 #include "agent/runs/host_facts.hpp"
@@ -28,6 +30,9 @@ constexpr std::size_t kLogBytesPerBatch = std::size_t{128} << 10;  // a flood is
 constexpr std::int64_t kDrainNs = 1'000'000'000;
 constexpr std::int64_t kFailureGraceNs = 5'000'000'000;
 constexpr std::size_t kLastLines = 24;
+// After a stall was seen, so that every agent of the run sees it too and a debugger can look.
+constexpr std::int64_t kStallGraceNs = 4'000'000'000;
+constexpr std::int64_t kNotStartedStatus = 126;
 
 std::optional<double> number_of(const nlohmann::json& spec, const char* name) {
   if (!spec.is_object()) return std::nullopt;
@@ -94,38 +99,106 @@ void Run::start_processes() {
   folder_.write_spec(spec);
 
   const fs::path scratch = make_scratch(host_->mark, id(), folder_.path());
-  LaunchInput input{.run_id = id(),
-                    .agent_mark = host_->mark,
-                    .ranks = shape->ranks,
-                    .threads = shape->threads,
-                    .physical_cores = host_->physical_cores,
-                    .affinity_restricted = host_->affinity_restricted,
-                    .root = ::geteuid() == 0,
-                    .worker = host_->worker,
-                    .spec_file = folder_.spec_file(),
-                    .scratch = scratch,
-                    .events_socket = scratch / "events",
-                    .inherited = own_environment()};
-  auto launch = plan_launch(input);
-  if (!launch) return refuse(RunState::kFailed, Reason::kLaunchFailed, launch.error().message);
-  events_socket_ = EventSocket(input.events_socket, static_cast<std::size_t>(shape->ranks) + 8);
-
+  events_socket_ = EventSocket(scratch / "events", static_cast<std::size_t>(shape->ranks) + 8);
   const Containment containment = Containment::create(host_->containment, {id(), host_->mark});
   order_ = GuardOrder{.run_id = id(),
                       .agent_mark = host_->mark,
                       .containment = to_string(containment.kind),
                       .cgroup = containment.cgroup.string(),
                       .scratch = scratch.string(),
-                      .argv = std::move(launch->argv),
-                      .environment = std::move(launch->environment),
+                      .argv = {},
+                      .environment = {},
                       .grace_ms = host_->grace_ms};
-  write_guard_order(folder_.path(), *order_);
   started_ns_ = phase_since_ns_ = clock_->monotonic_ns();
+  RankPlace place{0, shape->ranks, {}};
+  if (gang()) place = {wanted_.position * shape->ranks, shape->ranks, wanted_.hosts};
   // A step of the largest batch that fits may take many minutes.
   const bool largest_batch = wanted_.spec.value("batch_size", nlohmann::json()) == "max";
-  ranks_ = RankTracker(shape->ranks, number_of(wanted_.spec, "stall_s"), started_ns_,
+  ranks_ = RankTracker(std::move(place), number_of(wanted_.spec, "stall_s"), started_ns_,
                        largest_batch ? 3600 : 300);
   memory_kills_before_ = memory_killer_count();
+  if (!gang()) return start_alone(*shape, scratch);
+  head() ? start_head(*shape, scratch) : be_ready(*shape, scratch);
+}
+
+void Run::start_alone(const RankShape& shape, const fs::path& scratch) {
+  auto launch = plan_launch({.run_id = id(),
+                             .agent_mark = host_->mark,
+                             .ranks = shape.ranks,
+                             .threads = shape.threads,
+                             .physical_cores = host_->physical_cores,
+                             .affinity_restricted = host_->affinity_restricted,
+                             .root = ::geteuid() == 0,
+                             .worker = host_->worker,
+                             .spec_file = folder_.spec_file(),
+                             .scratch = scratch,
+                             .events_socket = scratch / "events",
+                             .inherited = own_environment()});
+  if (!launch) return refuse(RunState::kFailed, Reason::kLaunchFailed, launch.error().message);
+  start_under_guard(std::move(launch->argv), std::move(launch->environment));
+}
+
+// Links under fixed names, since mpirun knows one command for all hosts and agents may live
+// anywhere.
+void Run::prepare_place(const RankShape& shape, const fs::path& scratch) {
+  const fs::path bin = scratch / "bin";
+  fs::create_directory(bin);
+  fs::create_symlink(host_->worker, bin / kRankProgram);
+  fs::create_symlink(host_->self, bin / kRemoteShellName);
+  auto place = rank_environment({.run_id = id(),
+                                 .agent_mark = host_->mark,
+                                 .threads = shape.threads,
+                                 .scratch = scratch,
+                                 .bin = bin,
+                                 .spec_file = folder_.spec_file(),
+                                 .events_socket = scratch / "events",
+                                 .inherited = own_environment()});
+  if (!place) throw std::runtime_error(place.error().message);
+  place_ = std::move(*place);
+}
+
+void Run::start_head(const RankShape& shape, const fs::path& scratch) {
+  prepare_place(shape, scratch);
+  const GangInput input{.run_id = id(),
+                        .agent_mark = host_->mark,
+                        .hosts = static_cast<std::int64_t>(wanted_.hosts.size()),
+                        .ranks = shape.ranks,
+                        .threads = shape.threads,
+                        .physical_cores = host_->physical_cores,
+                        .affinity_restricted = host_->affinity_restricted,
+                        .root = ::geteuid() == 0,
+                        .network = wanted_.network,
+                        .rank_ports = host_->rank_ports,
+                        .launch_ports = host_->launch_ports,
+                        .scratch = scratch,
+                        .remote_shell = scratch / "bin" / kRemoteShellName,
+                        .relay_socket = scratch / "relay",
+                        .run_token = wanted_.run_token,
+                        .inherited = own_environment()};
+  auto launch =
+      uses_prrte(host_->openmpi_version) ? plan_gang_launch_prrte(input) : plan_gang_launch(input);
+  if (!launch) return refuse(RunState::kFailed, Reason::kLaunchFailed, launch.error().message);
+  relay_socket_ = RelaySocket(input.relay_socket, wanted_.hosts.size() + 8);
+  start_under_guard(std::move(launch->argv), std::move(launch->environment));
+}
+
+void Run::be_ready(const RankShape& shape, const fs::path& scratch) {
+  prepare_place(shape, scratch);
+  write_order({}, {});  // what there is to clear up, should this process end
+  phase_ = Phase::kReady;
+  observed_.state = RunState::kStarting;
+  observed_.at = rfc3339(clock_->wall_us());
+  if (relay_call_) start_daemon();
+}
+
+void Run::write_order(std::vector<std::string> argv, std::vector<std::string> environment) {
+  order_->argv = std::move(argv);
+  order_->environment = std::move(environment);
+  write_guard_order(folder_.path(), *order_);
+}
+
+void Run::start_under_guard(std::vector<std::string> argv, std::vector<std::string> environment) {
+  write_order(std::move(argv), std::move(environment));
   guard_ = start_guard(host_->self, folder_.path());
   phase_ = Phase::kRunning;
   guard_start_ticks_ = static_cast<std::int64_t>(start_ticks(guard_.pid).value_or(0));
@@ -155,6 +228,63 @@ nlohmann::json Run::spec_for_worker() {
   return nullptr;
 }
 
+// --- the relay -----------------------------------------------------------------------------------
+
+std::vector<protocol::RelayCall> Run::relay_calls() const {
+  std::vector<protocol::RelayCall> calls;
+  for (const auto& [id, call] : relay_calls_) calls.push_back(call);
+  return calls;
+}
+
+// mpirun's remote shell, on this host, wants a daemon somewhere.
+void Run::answer_remote_shell(std::int64_t call_id, const RelayRequest& request) {
+  const auto refuse_call = [&](const std::string& why) {
+    say("mpirun's call for " + request.host + " was refused: " + why);
+    relay_socket_.answer(call_id, {std::nullopt, kNotStartedStatus, why});
+  };
+  if (wanted_.run_token.empty() || request.token != wanted_.run_token)
+    return refuse_call("the token is not this run's");
+  const auto position = gang_host_position(request.host);
+  if (!position || *position >= static_cast<std::int64_t>(wanted_.hosts.size()))
+    return refuse_call("there is no such host in this run");
+  auto words = daemon_words(request.argv);
+  if (!words) return refuse_call(words.error().message);
+  if (*position == wanted_.position) {
+    auto argv = admit_daemon(*words);
+    if (!argv) return refuse_call(argv.error().message);
+    return relay_socket_.answer(call_id, {RelayStart{std::move(*argv), place_}, 0, ""});
+  }
+  relay_calls_[call_id] = {call_id, id(), *position, wanted_.run_token, std::move(*words)};
+  ++relay_changes_;
+}
+
+void Run::take_relay_result(const protocol::RelayResult& result) {
+  if (relay_calls_.erase(result.call_id) == 0) return;
+  ++relay_changes_;
+  relay_socket_.answer(result.call_id, {std::nullopt, result.exit_code, result.output});
+}
+
+void Run::take_relay_call(const protocol::RelayCall& call) {
+  const bool possible = phase_ == Phase::kWaiting || phase_ == Phase::kReady;
+  if (relay_call_ || !possible || recovered_ || !gang() || head()) return;
+  relay_call_ = call;
+  if (phase_ == Phase::kReady) start_daemon();
+}
+
+void Run::start_daemon() {
+  try {
+    if (wanted_.run_token.empty() || relay_call_->run_token != wanted_.run_token)
+      throw std::runtime_error("the call for its daemon did not carry this run's token");
+    auto argv = admit_daemon(relay_call_->argv);
+    if (!argv) throw std::runtime_error("its daemon's command is refused: " + argv.error().message);
+    start_under_guard(std::move(*argv), place_);
+  } catch (const std::exception& error) {
+    relay_result_ = {relay_call_->call_id, id(), kNotStartedStatus, error.what()};
+    ++relay_changes_;
+    refuse(RunState::kFailed, Reason::kLaunchFailed, error.what());
+  }
+}
+
 void Run::refuse(RunState state, Reason reason, std::string detail) {
   if (guard_.pid != 0 && phase_ == Phase::kRunning) {
     // The disk filled up right after the start: the guard clears up when its pipe closes.
@@ -173,7 +303,7 @@ void Run::refuse(RunState state, Reason reason, std::string detail) {
 // --- while it runs -------------------------------------------------------------------------------
 
 void Run::request_stop(StopCause cause, std::string detail) {
-  if (phase_ == Phase::kWaiting) {
+  if (phase_ == Phase::kWaiting || phase_ == Phase::kReady) {
     facts_.stop = cause;
     facts_.stop_detail = std::move(detail);
     const RunEnd how = decide_end(facts_, ranks_, wanted_.spec);
@@ -193,10 +323,14 @@ void Run::request_stop(StopCause cause, std::string detail) {
 }
 
 void Run::add_to(std::vector<pollfd>& fds) const {
-  for (const auto* fd : {&guard_.ended, &guard_.out, &guard_.err}) {
+  if (phase_ == Phase::kEnded) return;
+  // Once the guard has ended its descriptor stays readable: waiting for it would not wait.
+  if (phase_ == Phase::kRunning && guard_.ended) fds.push_back({guard_.ended.get(), POLLIN, 0});
+  for (const auto* fd : {&guard_.out, &guard_.err}) {
     if (*fd) fds.push_back({fd->get(), POLLIN, 0});
   }
   events_socket_.add_to(fds);
+  relay_socket_.add_to(fds);
 }
 
 void Run::service() {
@@ -212,6 +346,9 @@ void Run::service() {
         watch();
       }
       break;
+    case Phase::kReady:
+      watch();
+      break;
     case Phase::kDraining:
       drain();
       break;
@@ -226,6 +363,11 @@ void Run::service() {
 }
 
 void Run::read_everything() {
+  relay_socket_.service(
+      [this](std::int64_t id, RelayRequest request) { answer_remote_shell(id, request); },
+      [this](std::int64_t id) {
+        if (relay_calls_.erase(id) != 0) ++relay_changes_;
+      });
   events_socket_.service([this](std::string_view line) { take_event(line); },
                          [this](std::string text) { say(std::move(text)); });
   read_output(guard_.out, out_lines_, "stdout");
@@ -296,11 +438,49 @@ void Run::watch() {
                         fmt::format("not done after {:g} s (timeout_s)", wanted_.timeout_s));
   if (failed_ns_ && now - *failed_ns_ > kFailureGraceNs)
     return request_stop(StopCause::kAfterFailure, "a rank failed and the others did not end");
-  if (const auto stall = ranks_.stalled(now))
-    request_stop(StopCause::kStalled,
-                 fmt::format("no progress of rank {} on {} in phase {} for {:.1f} s (limit {:g} s)",
-                             stall->rank, stall->host.empty() ? "this host" : stall->host,
-                             stall->phase, stall->silent_s, stall->limit_s));
+  if (phase_ != Phase::kRunning) return;
+  if (!stall_since_ns_ && ranks_.stalled(now)) begin_stall();
+  if (!stall_since_ns_) return;
+  const bool looked = !gang() && !stack_.running();
+  if (looked || now - *stall_since_ns_ > kStallGraceNs) end_stall();
+}
+
+// Which rank holds up the others shows in the kernel's view of it: one that waits for its peers is
+// awake, or asleep in a call; one that was stopped says so. Else the one that did fewer steps.
+void Run::begin_stall() {
+  stall_since_ns_ = clock_->monotonic_ns();
+  std::vector<protocol::StallReport> reports;
+  std::vector<std::int64_t> pids;
+  for (const Stall& stall : ranks_.silences(*stall_since_ns_)) {
+    if (stall.silent_s <= stall.limit_s / 2) continue;
+    reports.push_back({stall.rank, stall.steps, stall.host, stall.phase,
+                       process_state(static_cast<pid_t>(stall.pid)), stall.silent_s,
+                       stall.limit_s});
+    pids.push_back(stall.pid);
+  }
+  const std::size_t stuck = protocol::likely_culprit(reports);
+  observed_.stall = reports[stuck];
+  const auto pid = static_cast<pid_t>(pids[stuck]);
+  if (gang()) observed_.stall->host = wanted_.hosts[static_cast<std::size_t>(wanted_.position)];
+  say(fmt::format("rank {} (process {}) made no progress for {:.1f} s; its threads in the kernel:",
+                  observed_.stall->rank, pid, observed_.stall->silent_s));
+  for (auto& line : kernel_view(pid)) say(std::move(line));
+  stack_ = StackTrace(pid, folder_.path() / "stack.txt");
+}
+
+void Run::end_stall() {
+  stack_.stop();
+  const auto frames = stack_.lines();
+  if (!frames.empty()) say(fmt::format("stack of rank {}:", observed_.stall->rank));
+  for (const auto& frame : frames) say(frame);
+  const protocol::StallReport& stall = *observed_.stall;
+  request_stop(
+      StopCause::kStalled,
+      fmt::format("no progress of rank {} on {} in phase {} for {:.1f} s (limit {:g} s){}{}",
+                  stall.rank, stall.host.empty() ? "this host" : stall.host, stall.phase,
+                  stall.silent_s, stall.limit_s,
+                  stall.process_state.empty() ? "" : "; its process is " + stall.process_state,
+                  frames.empty() ? "" : "; its stack is in the run's log"));
 }
 
 // --- the end -------------------------------------------------------------------------------------
@@ -338,6 +518,7 @@ void Run::clear() {
     const auto left = containment.kill_pass();
     for (const pid_t pid : left) ::waitpid(pid, nullptr, WNOHANG);
     if (!left.empty()) return;
+    stack_.stop();
     containment.remove();
     remove_scratch(order_->scratch);
   }
@@ -359,12 +540,26 @@ void Run::clear() {
     }
     end(std::move(how));
   } else {
+    if (gang() && !head()) facts_.program = "the daemon of this host";
     facts_.last_stderr.assign(last_stderr_.begin(), last_stderr_.end());
     facts_.memory_killer = memory_killer_count() > memory_kills_before_;
     end(decide_end(facts_, ranks_, wanted_.spec));
+    note_daemon_end();
   }
   observed_.all_gone = true;
   phase_ = Phase::kEnded;
+}
+
+// What the remote shell on the head's host ends with.
+void Run::note_daemon_end() {
+  relay_socket_ = RelaySocket();
+  relay_calls_.clear();
+  if (!relay_call_ || relay_result_) return;
+  std::int64_t status = 128 + SIGKILL;
+  if (facts_.guard && facts_.guard->signal != 0) status = 128 + facts_.guard->signal;
+  if (facts_.guard && facts_.guard->exit_code) status = *facts_.guard->exit_code;
+  relay_result_ = {relay_call_->call_id, id(), status, facts_.guard ? facts_.guard->error : ""};
+  ++relay_changes_;
 }
 
 void Run::flush_if_due(bool now) {

@@ -2,7 +2,11 @@
 // thread only.
 //
 //   waiting --start()--> running --guard ended--> draining --> clearing --> ended
+//                  \-> ready --daemon called for--^
 //   (found on disk after a restart: running without pipes, or ended)
+//
+// Of a run over several agents, the head runs mpirun; the others are ready for the daemon that the
+// head's mpirun calls for. Each agent sees and tells of the ranks on its own host.
 #pragma once
 
 #include <poll.h>
@@ -10,15 +14,19 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "agent/launch/launch.hpp"
 #include "agent/process/guard.hpp"
 #include "agent/runs/event_socket.hpp"
 #include "agent/runs/outcome.hpp"
 #include "agent/runs/rank_tracker.hpp"
+#include "agent/runs/relay_socket.hpp"
 #include "agent/runs/run_folder.hpp"
+#include "agent/runs/stack.hpp"
 #include "agent/spool.hpp"
 #include "common/clock.hpp"
 #include "common/protocol/agents.hpp"
@@ -35,7 +43,9 @@ struct RunHost {
   ContainmentKind containment = ContainmentKind::kProcSweep;
   std::int64_t physical_cores = 1;
   bool affinity_restricted = false;
-  std::int64_t grace_ms = 1000;  // between SIGTERM and SIGKILL
+  std::int64_t grace_ms = 1000;          // between SIGTERM and SIGKILL
+  std::string rank_ports, launch_ports;  // "first-last" of runs over several agents; "" = any
+  std::string openmpi_version;           // as mpirun says
 };
 
 class Run {
@@ -54,12 +64,34 @@ class Run {
   bool waiting() const { return phase_ == Phase::kWaiting; }
   bool over() const { return phase_ == Phase::kEnded; }  // terminal, and nothing left on the host
   const protocol::ObservedRun& observed() const { return observed_; }
+
+  // The relay, of a run over several agents. Head: calls that are open, and their answers. Others:
+  // the call for this host's daemon, and how the daemon ended.
+  std::vector<protocol::RelayCall> relay_calls() const;
+  std::optional<protocol::RelayResult> relay_result() const { return relay_result_; }
+  void take_relay_call(const protocol::RelayCall& call);
+  void take_relay_result(const protocol::RelayResult& result);
+  std::int64_t relay_changes() const { return relay_changes_; }  // grows with each change of them
+
   void remove_traces() const { folder_.remove(); }
 
  private:
-  enum class Phase { kWaiting, kRunning, kDraining, kClearing, kEnded };
+  enum class Phase { kWaiting, kReady, kRunning, kDraining, kClearing, kEnded };
 
+  bool gang() const { return wanted_.hosts.size() > 1; }
+  bool head() const { return wanted_.position == 0; }
   void start_processes();
+  void start_alone(const RankShape& shape, const std::filesystem::path& scratch);
+  void start_head(const RankShape& shape, const std::filesystem::path& scratch);
+  void be_ready(const RankShape& shape, const std::filesystem::path& scratch);
+  void prepare_place(const RankShape& shape, const std::filesystem::path& scratch);
+  void start_under_guard(std::vector<std::string> argv, std::vector<std::string> environment);
+  void write_order(std::vector<std::string> argv, std::vector<std::string> environment);
+  void answer_remote_shell(std::int64_t id, const RelayRequest& request);
+  void start_daemon();
+  void begin_stall();
+  void end_stall();
+  void note_daemon_end();
   nlohmann::json spec_for_worker();
   void read_everything();
   void read_output(UniqueFd& fd, LineReader& reader, const char* stream);
@@ -88,6 +120,14 @@ class Run {
   bool recovered_ = false;
   std::int64_t guard_start_ticks_ = 0;
   EventSocket events_socket_;
+  RelaySocket relay_socket_;
+  std::map<std::int64_t, protocol::RelayCall> relay_calls_;  // head: open
+  std::optional<protocol::RelayCall> relay_call_;            // others: what was called for
+  std::optional<protocol::RelayResult> relay_result_;
+  std::int64_t relay_changes_ = 0;
+  std::vector<std::string> place_;  // environment of daemon and ranks on this host
+  StackTrace stack_;
+  std::optional<std::int64_t> stall_since_ns_;
   LineReader out_lines_{8192}, err_lines_{8192};
   RankTracker ranks_{0, std::nullopt, 0};
   std::deque<std::string> last_stderr_;

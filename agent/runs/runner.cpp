@@ -68,6 +68,11 @@ std::vector<protocol::ObservedRun> Runner::observed() const {
   return snapshot_;
 }
 
+Runner::Relay Runner::relay() const {
+  const std::lock_guard lock(mutex_);
+  return relay_;
+}
+
 bool Runner::busy() const {
   const std::lock_guard lock(mutex_);
   return busy_;
@@ -120,6 +125,13 @@ void Runner::take(const SyncDown& down) {
       continue;
     runs_.emplace(run.run_id, Run(host_, clock_, spool_, run));
   }
+  // The word of these never came here: they end as they were, and the controller hears of it.
+  for (const std::int64_t id : down.cancel) {
+    if (runs_.contains(id) || forgotten_.contains(id)) continue;
+    protocol::WantedRun unknown;
+    unknown.run_id = id;
+    runs_.emplace(id, Run(host_, clock_, spool_, unknown));
+  }
   for (auto& [id, run] : runs_) {
     const bool cancelled =
         std::find(down.cancel.begin(), down.cancel.end(), id) != down.cancel.end();
@@ -128,6 +140,14 @@ void Runner::take(const SyncDown& down) {
     } else if (!wanted.contains(id)) {
       run.request_stop(StopCause::kNotWanted, "the controller does not list this run any more");
     }
+  }
+  for (const auto& call : down.relay_calls) {
+    if (const auto it = runs_.find(call.run_id); it != runs_.end())
+      it->second.take_relay_call(call);
+  }
+  for (const auto& result : down.relay_results) {
+    if (const auto it = runs_.find(result.run_id); it != runs_.end())
+      it->second.take_relay_result(result);
   }
 }
 
@@ -160,27 +180,41 @@ void Runner::start_next() {
   }
 }
 
+bool Runner::Published::same_state(const Published& other) const {
+  return state == other.state && all_gone == other.all_gone && stalled == other.stalled &&
+         relay_changes == other.relay_changes;
+}
+
 void Runner::publish() {
   std::vector<protocol::ObservedRun> now;
-  decltype(published_) states;
+  Relay relay;
+  std::map<std::int64_t, Published> published;
   bool busy = false;
   for (const auto& [id, run] : runs_) {
-    now.push_back(run.observed());
-    states[id] = {{run.observed().state, run.observed().all_gone}, run.observed().last_seq};
+    const protocol::ObservedRun& seen = run.observed();
+    now.push_back(seen);
+    published[id] = {seen.state, seen.all_gone, seen.stall.has_value(), run.relay_changes(),
+                     seen.last_seq};
+    for (auto& call : run.relay_calls()) relay.calls.push_back(std::move(call));
+    if (run.relay_result()) relay.results.push_back(*run.relay_result());
     busy = busy || !run.over();
   }
-  const bool more = states != published_;
-  auto state_of = [](const auto& entry) { return std::pair(entry.first, entry.second.first); };
-  const bool changed =
-      !std::equal(states.begin(), states.end(), published_.begin(), published_.end(),
-                  [&](const auto& a, const auto& b) { return state_of(a) == state_of(b); });
-  published_ = std::move(states);
+  const bool changed = !std::equal(published.begin(), published.end(), published_.begin(),
+                                   published_.end(), [](const auto& a, const auto& b) {
+                                     return a.first == b.first && a.second.same_state(b.second);
+                                   });
+  const bool events = std::any_of(published.begin(), published.end(), [this](const auto& entry) {
+    const auto before = published_.find(entry.first);
+    return before == published_.end() || before->second.last_seq != entry.second.last_seq;
+  });
+  published_ = std::move(published);
   {
     const std::lock_guard lock(mutex_);
     snapshot_ = std::move(now);
+    relay_ = std::move(relay);
     busy_ = busy;
   }
-  if (more && on_change_) on_change_(changed ? News::kStates : News::kEvents);
+  if ((changed || events) && on_change_) on_change_(changed ? News::kStates : News::kEvents);
 }
 
 }  // namespace rackmark::agent

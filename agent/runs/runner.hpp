@@ -32,7 +32,12 @@ class Runner {
   void apply(const protocol::SyncDown& down);  // the controller's whole wish
   void end_all(std::string why);               // orderly shutdown: no new runs either
   std::vector<protocol::ObservedRun> observed() const;
-  bool busy() const;  // something is running or not yet cleared
+  struct Relay {
+    std::vector<protocol::RelayCall> calls;
+    std::vector<protocol::RelayResult> results;
+  };
+  Relay relay() const;  // of all runs, as a sync tells it
+  bool busy() const;    // something is running or not yet cleared
 
  private:
   void loop();
@@ -54,14 +59,20 @@ class Runner {
   std::map<std::int64_t, Run> runs_;
   std::set<std::int64_t> forgotten_;
   std::string stopping_why_;
-  std::map<std::int64_t, std::pair<std::pair<RunState, bool>, std::int64_t>>
-      published_;  // state and all_gone, last_seq
+  struct Published {
+    RunState state = RunState::kReserved;
+    bool all_gone = false, stalled = false;
+    std::int64_t relay_changes = 0, last_seq = 0;
+    bool same_state(const Published& other) const;
+  };
+  std::map<std::int64_t, Published> published_;
 
   UniqueFd wake_;
   mutable std::mutex mutex_;
   std::vector<protocol::SyncDown> wishes_;       // guarded by mutex_
   std::string end_all_;                          // guarded by mutex_; "" = no
   std::vector<protocol::ObservedRun> snapshot_;  // guarded by mutex_
+  Relay relay_;                                  // guarded by mutex_
   bool busy_ = false, stop_ = false;             // guarded by mutex_
   std::thread thread_;
 };

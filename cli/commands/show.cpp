@@ -35,6 +35,25 @@ void print_transitions(Context& context, const protocol::RunView& run) {
   }
 }
 
+std::string agents_of(const protocol::RunView& run) {
+  std::string text;
+  for (const auto& host : run.hosts) text += (text.empty() ? "" : ", ") + host.agent;
+  if (text.empty()) text = run.agent;
+  return text.empty() ? "-" : text;
+}
+
+void print_hosts(Context& context, const protocol::RunView& run) {
+  if (run.hosts.size() < 2) return;
+  context.out << "  over " << run.network << ":\n";
+  for (const auto& host : run.hosts) {
+    context.out << "    " << host.agent << ": ranks " << host.first_rank << " to "
+                << host.first_rank + host.ranks - 1;
+    if (host.ended) context.out << ", " << words(json::enum_name(*host.ended));
+    if (!host.detail.empty()) context.out << ": " << printable(host.detail);
+    context.out << '\n';
+  }
+}
+
 void show_run(Context& context, std::int64_t id) {
   const auto run = context.take(context.client().call(protocol::kShowRun, id));
   if (!run) return;
@@ -43,6 +62,7 @@ void show_run(Context& context, std::int64_t id) {
               << run->repetition << ", attempt " << run->attempt
               << "): " << words(json::enum_name(run->state)) << ", " << run_number(*run) << '\n';
   if (!run->detail.empty()) context.out << "  " << printable(run->detail) << '\n';
+  print_hosts(context, *run);
   print_transitions(context, *run);
 }
 
@@ -77,8 +97,8 @@ void show_job(Context& context, std::int64_t id) {
                {"ended"}});
   for (const auto& run : job->runs) {
     table.add({std::to_string(run.id), std::to_string(run.repetition), std::to_string(run.attempt),
-               words(json::enum_name(run.state)), run.agent.empty() ? "-" : run.agent,
-               run_number(run), run.ended_at ? time_text(*run.ended_at) : "-"});
+               words(json::enum_name(run.state)), agents_of(run), run_number(run),
+               run.ended_at ? time_text(*run.ended_at) : "-"});
   }
   table.print(context.out);
 }

@@ -78,7 +78,7 @@ void add_network_rows(std::vector<Row>& rows) {
                      .now({"training", "inference"})
                      .help("Training steps, forward passes only, or training to an accuracy."));
   rows.push_back(Row("precision", AT(precision))
-                     .now({"fp32", "int8"})
+                     .now({"fp32", "bf16", "int8"})
                      .help("Number format of the heavy arithmetic."));
   rows.push_back(Row::unavailable("loss_scale", "number")
                      .range(1, 1 << 24)
@@ -174,8 +174,8 @@ void add_placement_rows(std::vector<Row>& rows) {
   rows.push_back(Row("resources.device", AT(resources.device)).now({"cpu"}).help("What computes."));
   rows.push_back(Row("resources.agents", AT(resources.agents))
                      .range(1, 100000)
-                     .now({"1"})
-                     .help("Hosts of one run."));
+                     .help("Hosts of one run, of one device class and on one network; more than 1 "
+                           "in training only."));
   rows.push_back(Row("resources.workers_per_agent", AT(resources.workers_per_agent))
                      .range(1, 4096)
                      .defaults_to_text("NUMA domains, or GPUs; 1 with a parameter server")

@@ -248,6 +248,19 @@ class Parser {
     if (spec_.batch_max && !trains(spec_) && !is_bad("batch_size") && !is_bad("mode")) {
       add("batch_size", "max", "a number", "is available in training only in this version");
     }
+    const std::int64_t agents = spec_.resources.agents;
+    const bool agents_given = !is_bad("resources.agents") && agents > 1;
+    if (agents_given && !trains(spec_) && !is_bad("mode")) {
+      add("resources.agents", agents, "1 in inference", "is available in training only");
+    }
+    if (agents_given && spec_.batch_max && !is_bad("batch_size")) {
+      add("batch_size", "max", "a number",
+          "is available on one agent only in this version (resources.agents is 1)");
+    }
+    if (agents_given && spec_.variable_update == VariableUpdate::kParameterServer) {
+      add("resources.agents", agents, "1 with parameter_server, or all_reduce",
+          "is not available in this version with variable_update parameter_server");
+    }
     const auto workers = spec_.resources.workers_per_agent;
     if (spec_.variable_update == VariableUpdate::kParameterServer && trains(spec_) && workers &&
         *workers != 1 && !is_bad("resources.workers_per_agent")) {

@@ -1,5 +1,23 @@
 #include "common/protocol/agents.hpp"
 
+#include <tuple>
+
+namespace rackmark::protocol {
+
+std::size_t likely_culprit(const std::vector<StallReport>& reports) {
+  const auto key = [](const StallReport& r) {
+    const bool stopped = r.process_state.starts_with("T") || r.process_state.starts_with("t");
+    return std::tuple(!stopped, r.steps, -r.silent_s);
+  };
+  std::size_t found = 0;
+  for (std::size_t i = 1; i < reports.size(); ++i) {
+    if (key(reports[i]) < key(reports[found])) found = i;
+  }
+  return found;
+}
+
+}  // namespace rackmark::protocol
+
 RACKMARK_JSON_HERE(rackmark::protocol::CpuInventory)
 RACKMARK_JSON_HERE(rackmark::protocol::GpuInventory)
 RACKMARK_JSON_HERE(rackmark::protocol::Inventory)
@@ -7,6 +25,7 @@ RACKMARK_JSON_HERE(rackmark::protocol::EnrolmentTokenRequest)
 RACKMARK_JSON_HERE(rackmark::protocol::EnrolmentToken)
 RACKMARK_JSON_HERE(rackmark::protocol::Enrolment)
 RACKMARK_JSON_HERE(rackmark::protocol::Enrolled)
+RACKMARK_JSON_HERE(rackmark::protocol::StallReport)
 RACKMARK_JSON_HERE(rackmark::protocol::ObservedRun)
 RACKMARK_JSON_HERE(rackmark::protocol::RelayCall)
 RACKMARK_JSON_HERE(rackmark::protocol::RelayResult)

@@ -38,6 +38,7 @@ struct Inventory {
   std::optional<std::string> governor;  // null: not available
   std::vector<GpuInventory> gpus;
   std::vector<std::string> addresses;  // CIDR of every interface that is up, loopback excluded
+  std::string network;  // CIDR that its owner states for runs over several agents; "" = not stated
   std::map<std::string, std::string>
       versions;  // rackmark, engine_revision, onednn, openmpi, cuda driver, ...
   std::vector<std::string> data_roots;
@@ -46,7 +47,7 @@ struct Inventory {
 };
 BOOST_DESCRIBE_STRUCT(Inventory, (),
                       (hostname, os, kernel, virtualization, cpu, memory_bytes, governor, gpus,
-                       addresses, versions, data_roots, containment, free_disk_bytes))
+                       addresses, network, versions, data_roots, containment, free_disk_bytes))
 
 // --- enrolment
 // -------------------------------------------------------------------------------------
@@ -77,6 +78,18 @@ BOOST_DESCRIBE_STRUCT(Enrolled, (), (protocol, agent_id, agent_token, controller
 
 // --- sync: whole state both ways, so either side may restart at any time
 // -----------------------------
+struct StallReport {  // the rank of one agent that is most likely the one that holds up all others
+  std::int64_t rank = 0, steps = 0;  // steps: done in its phase
+  std::string host, phase;
+  std::string process_state;  // of /proc: "T (stopped)", "S (sleeping)"; "" = not known
+  double silent_s = 0, limit_s = 0;
+};
+BOOST_DESCRIBE_STRUCT(StallReport, (), (rank, steps, host, phase, process_state, silent_s, limit_s))
+// Of the silent ranks that are reported, the one that holds up the others: one stopped by a signal
+// before all, else the one with the fewest steps, else the one silent longest. Not of an empty
+// list.
+std::size_t likely_culprit(const std::vector<StallReport>& reports);
+
 struct ObservedRun {
   std::int64_t run_id = 0;
   RunState state = RunState::kReserved;
@@ -85,19 +98,26 @@ struct ObservedRun {
   std::optional<std::int64_t> exit_code;  // of mpirun
   nlohmann::json memory;  // out of memory: model, batch_size, precision, bytes_wanted, bytes_free
   std::string at;         // agent's own clock, RFC 3339
-  std::int64_t last_seq = 0;  // last event batch of this run that the agent has made
-  bool all_gone = false;      // terminal and no process of it is left on the host
+  std::int64_t last_seq = 0;         // last event batch of this run that the agent has made
+  bool all_gone = false;             // terminal and no process of it is left on the host
+  std::optional<StallReport> stall;  // no progress here; of several agents, the controller compares
 };
 BOOST_DESCRIBE_STRUCT(ObservedRun, (),
-                      (run_id, state, reason, detail, exit_code, memory, at, last_seq, all_gone))
-struct RelayCall {  // "start this orted", relayed between the agents of one run (issue: across
-                    // hosts)
+                      (run_id, state, reason, detail, exit_code, memory, at, last_seq, all_gone,
+                       stall))
+// "Start this orted": from mpirun's remote-shell agent on the head agent, through the controller,
+// to another agent of the run. The head lists every call that is open in each sync.
+struct RelayCall {
   std::int64_t call_id = 0, run_id = 0;
-  std::vector<std::string> argv;
+  std::int64_t host = 0;  // the agent that shall start it, as a position in WantedRun::hosts
+  std::string run_token;
+  std::vector<std::string> argv;  // words, "orted" first; never a shell's text
 };
-BOOST_DESCRIBE_STRUCT(RelayCall, (), (call_id, run_id, argv))
+BOOST_DESCRIBE_STRUCT(RelayCall, (), (call_id, run_id, host, run_token, argv))
+// How that orted ended; its agent lists it in each sync until it may forget the run.
 struct RelayResult {
-  std::int64_t call_id = 0, run_id = 0, exit_code = 0;
+  std::int64_t call_id = 0, run_id = 0;
+  std::int64_t exit_code = 0;  // 128 + n for signal n; 126: it was not started, see output
   std::string output;
 };
 BOOST_DESCRIBE_STRUCT(RelayResult, (), (call_id, run_id, exit_code, output))
@@ -109,13 +129,14 @@ struct SyncUp {
                             // late is known as such; 0: not counted, taken as the newest
   std::optional<Inventory> inventory;  // when it changed since the last answered sync
   std::optional<std::map<std::string, std::string>> labels;
-  std::vector<ObservedRun> runs;  // all that the agent still knows
-  std::vector<RelayResult> relay_results;
-  bool wait = true;      // false: answer at once (first sync, shutting down)
-  bool leaving = false;  // orderly shutdown: do not wait for the lease
+  std::vector<ObservedRun> runs;           // all that the agent still knows
+  std::vector<RelayCall> relay_calls;      // of runs that this agent heads, still open
+  std::vector<RelayResult> relay_results;  // of calls that other agents made here
+  bool wait = true;                        // false: answer at once (first sync, shutting down)
+  bool leaving = false;                    // orderly shutdown: do not wait for the lease
 };
 BOOST_DESCRIBE_STRUCT(SyncUp, (),
-                      (protocol, incarnation, boot_id, number, inventory, labels, runs,
+                      (protocol, incarnation, boot_id, number, inventory, labels, runs, relay_calls,
                        relay_results, wait, leaving))
 struct WantedRun {
   std::int64_t run_id = 0, job_id = 0, repetition = 1, attempt = 1;
@@ -123,9 +144,12 @@ struct WantedRun {
   double timeout_s = 0;
   std::string run_token;           // of this run only
   std::vector<std::string> hosts;  // agents of the gang, head first
+  std::int64_t position = 0;       // of this agent in `hosts`
+  std::string network;             // CIDR on which the gang talks; "" with one host
 };
 BOOST_DESCRIBE_STRUCT(WantedRun, (),
-                      (run_id, job_id, repetition, attempt, spec, timeout_s, run_token, hosts))
+                      (run_id, job_id, repetition, attempt, spec, timeout_s, run_token, hosts,
+                       position, network))
 struct SyncDown {
   int protocol = kProtocol;
   double lease_s = 60;
@@ -133,9 +157,11 @@ struct SyncDown {
   std::vector<std::int64_t> cancel;  // end these as cancelled
   std::vector<std::int64_t>
       forget;  // terminal, stored here, events complete: the agent may drop them
-  std::vector<RelayCall> relay_calls;
+  std::vector<RelayCall> relay_calls;      // to start here
+  std::vector<RelayResult> relay_results;  // of the calls that this agent made
 };
-BOOST_DESCRIBE_STRUCT(SyncDown, (), (protocol, lease_s, wanted, cancel, forget, relay_calls))
+BOOST_DESCRIBE_STRUCT(SyncDown, (),
+                      (protocol, lease_s, wanted, cancel, forget, relay_calls, relay_results))
 
 // --- events: numbered batches, accepted once by (run_id, source, seq); source is the agent
 // -----------
@@ -215,6 +241,7 @@ RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EnrolmentTokenRequest)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EnrolmentToken)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Enrolment)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Enrolled)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::StallReport)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ObservedRun)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RelayCall)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RelayResult)

@@ -85,13 +85,24 @@ BOOST_DESCRIBE_STRUCT(ResultView, (),
                        joules_per_image, images_per_second_per_watt, pictures_broken,
                        broken_pictures, rank_times, inference, environment))
 
+struct RunHostView {  // one agent of a run and what is on it
+  std::int64_t agent_id = 0;
+  std::string agent;
+  std::int64_t first_rank = 0, ranks = 0;
+  std::optional<RunState> ended;  // how the run ended on this agent; null: it has not said
+  std::string detail;
+};
+BOOST_DESCRIBE_STRUCT(RunHostView, (), (agent_id, agent, first_rank, ranks, ended, detail))
+
 struct RunView {
   std::int64_t id = 0, job_id = 0, repetition = 1, attempt = 1;
   RunState state = RunState::kReserved;
   Reason reason = Reason::kNone;
   std::string detail;
   std::optional<std::int64_t> agent_id;
-  std::string agent, device_class;
+  std::string agent, device_class;  // agent: the head, which starts the others
+  std::vector<RunHostView> hosts;   // head first
+  std::string network;              // on which they talk; "" with one host
   std::string created_at;
   std::optional<std::string> started_at, ended_at;
   std::optional<std::int64_t> exit_code;
@@ -102,8 +113,8 @@ struct RunView {
 };
 BOOST_DESCRIBE_STRUCT(RunView, (),
                       (id, job_id, repetition, attempt, state, reason, detail, agent_id, agent,
-                       device_class, created_at, started_at, ended_at, exit_code, memory, progress,
-                       transitions, result))
+                       device_class, hosts, network, created_at, started_at, ended_at, exit_code,
+                       memory, progress, transitions, result))
 
 struct RankSteps {
   std::int64_t rank = 0;
@@ -180,6 +191,7 @@ RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RunProgress)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RankTime)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::InferenceView)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ResultView)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RunHostView)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RunView)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RankSteps)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::StepsView)

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/clock.hpp"
+#include "common/protocol/agents.hpp"
 #include "controller/service/notices.hpp"
 #include "controller/service/settings.hpp"
 #include "controller/store/transaction.hpp"
@@ -22,6 +23,12 @@ struct RecentSteps {
   std::map<std::int64_t, std::map<std::int64_t, float>> ms_by_rank;  // rank -> step -> ms
 };
 
+// The relay of one run: what its head agent wants started elsewhere, and how that ended.
+struct RunRelay {
+  std::map<std::int64_t, protocol::RelayCall> calls;      // by call id
+  std::map<std::int64_t, protocol::RelayResult> results;  // by call id
+};
+
 // State that a restart may forget. Leases and deadlines are on the monotonic clock: a step of the
 // wall clock must not lose agents or time out runs.
 struct Memory {
@@ -30,7 +37,9 @@ struct Memory {
   std::map<std::int64_t, std::string> last_told;      // agent -> what its last answer said
   // agent -> runs of its last sync that are over and empty there
   std::map<std::int64_t, std::vector<std::int64_t>> reported;
-  std::map<std::int64_t, RecentSteps> recent;  // run -> newest steps
+  std::map<std::int64_t, RecentSteps> recent;                     // run -> newest steps
+  std::map<std::int64_t, RunRelay> relay;                         // by run
+  std::map<std::int64_t, std::map<std::int64_t, RunState>> seen;  // run -> agent -> its state there
   std::int64_t started_us = 0;
   std::int64_t next_cleaning_ns = 0;
 };

@@ -1,10 +1,12 @@
 #include "controller/service/life.hpp"
 
+#include <algorithm>
 #include <variant>
 
 #include "controller/service/queue.hpp"
 #include "controller/service/repetition.hpp"
 #include "controller/service/result_of_run.hpp"
+#include "controller/service/run_end.hpp"
 #include "controller/store/facts.hpp"
 #include "controller/store/results.hpp"
 #include "controller/store/steps.hpp"
@@ -92,8 +94,65 @@ RunState as_asked(const store::RunRow& run, RunState end) {
 }
 
 bool batches_complete(Change& change, const store::RunRow& run) {
-  const auto host = store::find_host(change.db(), run.id, run.agent_id);
-  return host && host->accepted_seq >= run.reported_seq;
+  const auto hosts = store::list_hosts(change.db(), run.id);
+  return std::all_of(hosts.begin(), hosts.end(),
+                     [](const store::HostRow& host) { return host.accepted_seq >= host.end_seq; });
+}
+
+std::int64_t missing_batches(Change& change, const store::RunRow& run) {
+  std::int64_t missing = 0;
+  for (const store::HostRow& host : store::list_hosts(change.db(), run.id)) {
+    missing += std::max<std::int64_t>(0, host.end_seq - host.accepted_seq);
+  }
+  return missing;
+}
+
+HostEnd host_end(store::Database& db, const store::HostRow& host) {
+  HostEnd end;
+  end.agent = store::find_agent_name(db, host.agent_id).value_or("?");
+  end.state = *host.end_state;
+  end.reason = host.end_reason;
+  end.detail = host.end_detail;
+  end.exit_code = host.end_exit_code;
+  end.memory = host.end_memory;
+  end.agent_at_us = host.end_agent_us;
+  if (host.stall.is_object()) {
+    auto stall = json::decode<protocol::StallReport>(host.stall, json::Unknown::kIgnore);
+    if (stall) end.stall = std::move(*stall);
+  }
+  return end;
+}
+
+// The run ends once it has ended on every host: then it is known why, and nothing of it is left.
+void settle_hosts(Change& change, store::RunRow& run) {
+  const auto hosts = store::list_hosts(change.db(), run.id);
+  std::vector<HostEnd> ends;
+  for (const store::HostRow& host : hosts) {
+    if (host.end_state) ends.push_back(host_end(change.db(), host));
+  }
+  change.touch_run(run.id);
+  if (ends.size() < hosts.size()) {
+    if (!must_end(hosts, change.now_us())) return;
+    for (const store::HostRow& host : hosts) {
+      if (!host.end_state) change.wake(host.agent_id);
+    }
+    return;
+  }
+  if (!run.reported_state) {
+    RunEnding ending = ending_of(ends, run.cancel_wanted());
+    run.reported_state = ending.state;
+    run.reported_reason = ending.reason;
+    run.reported_detail = std::move(ending.detail);
+    run.reported_us = change.now_us();
+    run.reported_agent_us = ending.agent_at_us;
+    run.exit_code = ending.exit_code;
+    run.memory = std::move(ending.memory);
+    store::update_run(change.tx, run);
+    if (ending.state == RunState::kSucceeded) {
+      move_run(change, run, RunState::kCollecting, {Actor::kAgent, Reason::kNone, "", {}});
+    }
+  }
+  finish_reported(change, run, false);
 }
 
 void finish_succeeded(Change& change, store::RunRow& run) {
@@ -137,7 +196,51 @@ void end_run(Change& change, store::RunRow& run, RunState end, const Cause& caus
   }
   change.core.memory.deadline_ns.erase(run.id);
   change.core.memory.recent.erase(run.id);
+  change.core.memory.relay.erase(run.id);
+  change.core.memory.seen.erase(run.id);
   settle_job(change, run);
+}
+
+void end_on_host(Change& change, store::RunRow& run, store::HostRow& host,
+                 const protocol::ObservedRun& seen) {
+  host.end_seq = std::max(host.end_seq, seen.last_seq);
+  if (!host.end_state) {
+    host.end_state = seen.state;
+    host.end_reason = seen.reason;
+    host.end_detail = seen.detail;
+    host.end_us = change.now_us();
+    host.end_agent_us = parse_rfc3339(seen.at);
+    host.end_exit_code = seen.exit_code;
+    host.end_memory = seen.memory;
+  }
+  store::update_host(change.tx, host);
+  settle_hosts(change, run);
+}
+
+void give_up_host(Change& change, store::RunRow& run, store::HostRow& host, RunState end,
+                  const Cause& cause) {
+  const bool complete = host.accepted_seq >= host.end_seq;
+  host.end_seq = host.accepted_seq;
+  if (!host.end_state || (*host.end_state == RunState::kSucceeded && !complete)) {
+    host.end_state = end;
+    host.end_reason = cause.reason;
+    host.end_detail = cause.detail;
+    host.end_us = change.now_us();
+    host.end_agent_us.reset();
+    run.reported_state.reset();
+  }
+  store::update_host(change.tx, host);
+  settle_hosts(change, run);
+}
+
+bool must_end(const std::vector<store::HostRow>& hosts, std::int64_t now_us) {
+  // After mpirun's own end the other hosts' parts end by themselves, a moment later.
+  constexpr std::int64_t kByThemselvesUs = 5'000'000;
+  return std::any_of(hosts.begin(), hosts.end(), [now_us](const store::HostRow& host) {
+    if (!host.end_state) return false;
+    if (*host.end_state != RunState::kSucceeded) return true;
+    return host.position == 0 && now_us - host.end_us.value_or(now_us) > kByThemselvesUs;
+  });
 }
 
 void finish_reported(Change& change, store::RunRow& run, bool late) {
@@ -148,14 +251,15 @@ void finish_reported(Change& change, store::RunRow& run, bool late) {
     const RunState end = as_asked(run, *run.reported_state);
     const Reason reason =
         end == RunState::kCancelled ? Reason::kCancelledByUser : run.reported_reason;
-    end_run(change, run, end, {Actor::kAgent, reason, run.reported_detail, run.reported_agent_us});
+    const Actor actor = run.reported_agent_us ? Actor::kAgent : Actor::kController;
+    end_run(change, run, end, {actor, reason, run.reported_detail, run.reported_agent_us});
   } else if (complete) {
     finish_succeeded(change, run);
   } else {
     end_run(change, run, RunState::kFailed,
             {Actor::kController, Reason::kInternal,
-             "the agent said that the run succeeded, but its event batches up to " +
-                 std::to_string(run.reported_seq) + " never came",
+             "the run succeeded, but " + std::to_string(missing_batches(change, run)) +
+                 " of its event batches never came",
              run.reported_agent_us});
   }
 }

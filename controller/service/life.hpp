@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "common/protocol/agents.hpp"
 #include "controller/service/core.hpp"
 #include "controller/store/jobs.hpp"
 #include "controller/store/runs.hpp"
@@ -24,8 +25,21 @@ void move_run(Change& change, store::RunRow& run, RunState to, const Cause& caus
 // that is over stays as it is.
 void end_run(Change& change, store::RunRow& run, RunState end, const Cause& cause);
 
-// What the agent says of the end is in run.reported_*. The run ends once all its event batches are
-// stored; `late`: it ends now, with what is there.
+// How a run ended on one of its hosts, as its agent says: the first end stands. With the last host
+// the run ends, and what the ends come to together is in run.reported_*.
+void end_on_host(Change& change, store::RunRow& run, store::HostRow& host,
+                 const protocol::ObservedRun& seen);
+
+// Nothing more will come from this host: it is lost, or it forgot the run. What it said of an end
+// stands, unless that was a success whose events are lost; else the run ended there as `end`.
+void give_up_host(Change& change, store::RunRow& run, store::HostRow& host, RunState end,
+                  const Cause& cause);
+
+// Whether this run must be ended on the hosts where it has not ended, since it did on another one.
+bool must_end(const std::vector<store::HostRow>& hosts, std::int64_t now_us);
+
+// Once run.reported_* is there: the run ends when all event batches of all its hosts are stored;
+// `late`: it ends now, with what is there.
 void finish_reported(Change& change, store::RunRow& run, bool late);
 
 // Its host is empty.

@@ -10,7 +10,17 @@ namespace rackmark::service {
 
 namespace {
 
-store::RunRow new_run(const store::JobRow& job, const store::AgentRow& head, const JobSpec& spec) {
+std::string places(store::Database& db, const Placement& placement) {
+  std::string text = placement.hosts.size() == 1 ? "on agent " : "on agents ";
+  for (const std::int64_t id : placement.hosts) {
+    if (id != placement.hosts.front()) text += ", ";
+    text += store::find_agent_name(db, id).value_or("?");
+  }
+  return placement.network.empty() ? text : text + " over " + placement.network;
+}
+
+store::RunRow new_run(const store::JobRow& job, const store::AgentRow& head, const JobSpec& spec,
+                      const std::string& network) {
   store::RunRow run;
   run.job_id = job.id;
   run.repetition = job.next_repetition.value();
@@ -23,6 +33,7 @@ store::RunRow new_run(const store::JobRow& job, const store::AgentRow& head, con
   run.images_per_step = spec.batch_size * run.ranks;
   run.run_token = random_hex(32);
   run.timeout_s = derived_timeout_s(spec);
+  run.network = network;
   return run;
 }
 
@@ -32,11 +43,12 @@ void start(Change& change, const Placement& placement) {
   if (!job || !job->next_repetition || !head) return;
   const auto spec = resolve_for_host(stored_spec(job->spec_resolved), shape_of(head->inventory));
   if (!spec) return;  // the plan had asked: the inventory did not change since
-  store::RunRow run = new_run(*job, *head, *spec);
+  store::RunRow run = new_run(*job, *head, *spec, placement.network);
   run.id = store::insert_run(change.tx, run, placement.hosts);
   run.created_us = change.now_us();
-  store::add_transition(change.tx, {job->id, run.id, json::enum_name(run.state), Actor::kScheduler,
-                                    Reason::kNone, "on agent " + head->name, 0, std::nullopt});
+  store::add_transition(
+      change.tx, {job->id, run.id, json::enum_name(run.state), Actor::kScheduler, Reason::kNone,
+                  places(change.db(), placement), 0, std::nullopt});
   if (job->state == JobState::kQueued) {
     job->state = JobState::kRunning;
     job->started_us = change.now_us();

@@ -79,7 +79,11 @@ QueuedJob queued_job(store::Database& db, const store::JobRow& row, bool estimat
   if (row.next_repetition.value_or(1) > 1) {
     job.required_class = row.device_class;
     const auto runs = store::list_runs_of_job(db, row.id);
-    if (!runs.empty()) job.preferred_host = runs.back().agent_id;
+    if (!runs.empty()) {
+      for (const store::HostRow& host : store::list_hosts(db, runs.back().id)) {
+        job.preferred_hosts.push_back(host.agent_id);
+      }
+    }
   }
   if (estimates) job.estimate_s = store::past_duration_s(db, row.spec_key);
   job.why_not = fits(db, row.spec_resolved);
@@ -95,6 +99,7 @@ Queue load_queue(store::Database& db, std::int64_t now_us, bool estimates) {
     host.device_class = agent.device_class;
     host.labels = agent.labels;
     host.gpus = static_cast<std::int64_t>(agent.inventory.gpus.size());
+    host.network = {agent.inventory.addresses, agent.inventory.network};
     host.absence = absence_of(agent);
   }
   mark_busy(db, queue.hosts, now_us, estimates);

@@ -48,12 +48,14 @@ struct Means {  // of telemetry inside the measured window
   std::optional<double> power_w, steal_fraction, foreign_cpu_fraction;
 };
 
-// One host for now, so that all ranks and the telemetry share a clock.
-Means telemetry_means(const std::vector<store::FactRow>& telemetry, std::int64_t start_ns,
-                      std::int64_t end_ns) {
+// Each rank's window is on its own host's clock.
+Means telemetry_means(const std::vector<store::FactRow>& telemetry,
+                      const std::map<std::int64_t, SummaryEvent>& summaries) {
   std::map<std::string, std::pair<double, int>> sums;
   for (const store::FactRow& row : telemetry) {
-    if (row.t_ns < start_ns || row.t_ns > end_ns) continue;
+    const auto window = summaries.find(std::max<std::int64_t>(0, row.rank));  // -1: of the host
+    if (window == summaries.end()) continue;
+    if (row.t_ns < window->second.start_ns || row.t_ns > window->second.end_ns) continue;
     for (const char* name : {"power_w", "steal_fraction", "foreign_cpu_fraction"}) {
       const auto member = row.data.find(name);
       if (member == row.data.end() || !member->is_number()) continue;
@@ -103,17 +105,28 @@ std::optional<T> largest(const std::map<std::int64_t, SummaryEvent>& summaries,
   return out;
 }
 
-std::vector<protocol::RankTime> rank_times(const std::vector<store::RankSamples>& samples,
+// Of several agents the rank's agent, whose name is unique; of one the name of its host.
+std::string host_of(const Evidence& e, std::int64_t rank,
+                    const std::map<std::int64_t, HelloEvent>& hellos) {
+  const auto count = static_cast<std::int64_t>(e.agents.size());
+  if (count > 1) {
+    const std::int64_t each = std::max<std::int64_t>(1, e.run.ranks / count);
+    return e.agents[static_cast<std::size_t>(std::min(rank / each, count - 1))];
+  }
+  const auto hello = hellos.find(rank);
+  return hello == hellos.end() ? "" : hello->second.host;
+}
+
+std::vector<protocol::RankTime> rank_times(const Evidence& e,
                                            const std::map<std::int64_t, HelloEvent>& hellos,
                                            const std::vector<double>& share_last) {
+  const auto& samples = e.samples;
   std::vector<protocol::RankTime> out;
   for (std::size_t i = 0; i < samples.size(); ++i) {
     const store::RankSamples& s = samples[i];
     protocol::RankTime time;
     time.rank = s.rank;
-    if (const auto hello = hellos.find(s.rank); hello != hellos.end()) {
-      time.host = hello->second.host;
-    }
+    time.host = host_of(e, s.rank, hellos);
     time.step_ms = mean(s.ms);
     time.input_wait_ms = mean(s.input_wait_ms);
     time.exposed_communication_ms = mean(s.exposed_communication_ms);
@@ -229,6 +242,9 @@ Evidence collect_evidence(store::Database& db, const store::RunRow& run) {
   e.run = run;
   e.job = store::find_job(db, run.job_id).value();
   e.agent = store::find_agent(db, run.agent_id).value();
+  for (const store::HostRow& host : store::list_hosts(db, run.id)) {
+    e.agents.push_back(store::find_agent_name(db, host.agent_id).value_or("?"));
+  }
   e.hellos = store::list_facts(db, run.id, "hello");
   e.summaries = store::list_facts(db, run.id, "summary");
   e.samples = store::list_samples(db, run.id);
@@ -244,14 +260,11 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
 
   protocol::ResultView r;
   std::vector<measure::RankWindow> windows;
-  std::int64_t first_ns = summaries.begin()->second.start_ns, last_ns = first_ns;
   for (const auto& [rank, s] : summaries) {
     windows.push_back({s.images, s.start_ns, s.end_ns});
     r.images += s.images;
     r.steps = std::max(r.steps, s.steps);
     r.window_s = std::max(r.window_s, static_cast<double>(s.end_ns - s.start_ns) / 1e9);
-    first_ns = std::min(first_ns, s.start_ns);
-    last_ns = std::max(last_ns, s.end_ns);
   }
   const auto rate = measure::headline(windows);
   if (!rate) return Failure{Reason::kNoValidSteps, "no image was measured"};
@@ -271,7 +284,7 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
 
   const HelloEvent hello = hellos.empty() ? HelloEvent{} : hellos.begin()->second;
   describe(r, e, hello);
-  r.rank_times = rank_times(e.samples, hellos, measure::share_last(ms));
+  r.rank_times = rank_times(e, hellos, measure::share_last(ms));
   r.first_loss = mean_over_ranks(summaries, &SummaryEvent::first_loss);
   r.final_loss = mean_over_ranks(summaries, &SummaryEvent::final_loss);
   r.setup_s = largest(summaries, &SummaryEvent::setup_s);
@@ -284,7 +297,7 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
   r.convolution_bound_share = bound_share(e);
   take_pictures(r, summaries);
   take_inference(r, e, hello, summaries);
-  const Means means = telemetry_means(e.telemetry, first_ns, last_ns);
+  const Means means = telemetry_means(e.telemetry, summaries);
   take_energy(r, means.power_w);
   judge_run(r, means, e, summaries);
   r.environment = {{"worker", e.hellos.empty() ? nlohmann::json() : e.hellos.front().data},

@@ -21,6 +21,7 @@ struct Evidence {
   store::RunRow run;
   store::JobRow job;
   store::AgentRow agent;                          // the head
+  std::vector<std::string> agents;                // names, head first
   std::vector<store::FactRow> hellos, summaries;  // by rank
   std::vector<store::RankSamples> samples;        // by rank
   std::vector<store::FactRow> telemetry;          // oldest first

@@ -69,8 +69,14 @@ std::vector<Slot*> candidates(const QueuedJob& job, std::vector<Slot>& slots, st
   } else {
     why = "needs " + std::to_string(wanted) + " agents, " + std::to_string(fit.size()) +
           (fit.size() == 1 ? " matches" : " match");
+    for (const Slot* slot : fit) why += (slot == fit.front() ? ": " : ", ") + slot->host->name;
   }
   return {};
+}
+
+bool is_preferred(const QueuedJob& job, const Host& host) {
+  return std::find(job.preferred_hosts.begin(), job.preferred_hosts.end(), host.id) !=
+         job.preferred_hosts.end();
 }
 
 void soonest_first(const QueuedJob& job, std::vector<Slot*>& fit) {
@@ -78,8 +84,8 @@ void soonest_first(const QueuedJob& job, std::vector<Slot*>& fit) {
   std::stable_sort(fit.begin(), fit.end(), [&](const Slot* a, const Slot* b) {
     const bool a_free = !a->last_job, b_free = !b->last_job;
     if (a_free != b_free) return a_free;
-    const bool a_preferred = job.preferred_host == a->host->id;
-    const bool b_preferred = job.preferred_host == b->host->id;
+    const bool a_preferred = is_preferred(job, *a->host);
+    const bool b_preferred = is_preferred(job, *b->host);
     if (a_free && a_preferred != b_preferred) return a_preferred;
     const double a_s = a->free_in_s.value_or(kUnknown), b_s = b->free_in_s.value_or(kUnknown);
     if (a_s != b_s) return a_s < b_s;
@@ -87,15 +93,111 @@ void soonest_first(const QueuedJob& job, std::vector<Slot*>& fit) {
   });
 }
 
+using Slots = std::vector<Slot*>;
+
+std::string names(const Slots& slots) {
+  std::string text;
+  for (const Slot* slot : slots) text += (text.empty() ? "" : ", ") + slot->host->name;
+  return text;
+}
+
+std::string words(const std::vector<std::string>& networks) {
+  std::string text;
+  for (const std::string& network : networks) text += (text.empty() ? "" : ", ") + network;
+  return text.empty() ? "none" : text;
+}
+
+// When all of these are free; unknown counts as never.
+double ready_s(const Slots& slots) {
+  double worst = 0;
+  for (const Slot* slot : slots) {
+    const double unknown = std::numeric_limits<double>::infinity();
+    if (slot->last_job) worst = std::max(worst, slot->free_in_s.value_or(unknown));
+  }
+  return worst;
+}
+
+std::vector<std::string> shared_networks(const Slots& slots) {
+  std::vector<Networked> hosts;
+  for (const Slot* slot : slots) hosts.push_back(slot->host->network);
+  return common_networks(hosts);
+}
+
+struct Gang {
+  Slots slots;  // head first
+  std::string network;
+};
+
+// Why these, which would be enough and of one class, cannot work together.
+std::string network_problem(const Slots& slots) {
+  const auto shared = shared_networks(slots);
+  if (shared.size() > 1) {
+    return "agents " + names(slots) + " share several networks (" + words(shared) +
+           "): start them with --network to say which";
+  }
+  std::string text = "agents " + names(slots) + " share no network (";
+  for (const Slot* slot : slots) {
+    if (slot != slots.front()) text += "; ";
+    text += slot->host->name + ": " + words(networks_of(slot->host->network));
+  }
+  return text + ")";
+}
+
+// Of hosts of one class, soonest first: the first `wanted` that have a network to themselves.
+std::optional<Gang> gang_of_class(const Slots& slots, std::size_t wanted) {
+  std::optional<Gang> best;
+  std::vector<std::string> tried;
+  for (const Slot* some : slots) {
+    for (const std::string& network : networks_of(some->host->network)) {
+      if (std::find(tried.begin(), tried.end(), network) != tried.end()) continue;
+      tried.push_back(network);
+      Gang gang{{}, network};
+      for (Slot* slot : slots) {
+        const auto own = networks_of(slot->host->network);
+        const bool there = std::find(own.begin(), own.end(), network) != own.end();
+        if (there && gang.slots.size() < wanted) gang.slots.push_back(slot);
+      }
+      if (gang.slots.size() < wanted) continue;
+      if (shared_networks(gang.slots) != std::vector<std::string>{network}) continue;
+      if (!best || ready_s(gang.slots) < ready_s(best->slots)) best = std::move(gang);
+    }
+  }
+  return best;
+}
+
+// `fit` is soonest first and has enough hosts; nullopt with `why` when no class has.
+std::optional<Gang> choose_gang(const Slots& fit, std::size_t wanted, std::string& why) {
+  std::vector<std::pair<std::string, Slots>> classes;
+  for (Slot* slot : fit) {
+    const std::string& name = slot->host->device_class;
+    auto found = std::find_if(classes.begin(), classes.end(),
+                              [&name](const auto& entry) { return entry.first == name; });
+    if (found == classes.end()) found = classes.insert(classes.end(), {name, {}});
+    found->second.push_back(slot);
+  }
+  std::optional<Gang> best;
+  std::string counts, problem;
+  for (const auto& [name, slots] : classes) {
+    counts += (counts.empty() ? "" : "; ") + name + ": " + names(slots);
+    if (slots.size() < wanted) continue;
+    auto gang = gang_of_class(slots, wanted);
+    if (!gang && problem.empty()) problem = network_problem(slots);
+    if (gang && (!best || ready_s(gang->slots) < ready_s(best->slots))) best = std::move(gang);
+  }
+  if (best) return best;
+  why = !problem.empty()
+            ? problem
+            : "needs " + std::to_string(wanted) + " agents of one device class (" + counts + ")";
+  return std::nullopt;
+}
+
 Wait wait_for(const QueuedJob& job, const std::vector<Slot*>& chosen) {
   Wait wait{job.id, "", std::nullopt, 0.0};
   for (const Slot* slot : chosen) {
     if (!slot->last_job) continue;
-    if (wait.detail.empty()) {
-      wait.blocking_job = slot->last_job;
-      wait.detail =
-          "behind job " + std::to_string(*slot->last_job) + " on agent " + slot->host->name;
-    }
+    if (!wait.blocking_job) wait.blocking_job = slot->last_job;
+    wait.detail += (wait.detail.empty() ? "behind job " : ", job ") +
+                   std::to_string(*slot->last_job) + " on agent " + slot->host->name;
     if (!slot->free_in_s) wait.estimate_s.reset();
     if (wait.estimate_s) wait.estimate_s = std::max(*wait.estimate_s, *slot->free_in_s);
   }
@@ -132,11 +234,21 @@ Plan FifoScheduler::plan(const Queue& queue, bool only_placements) const {
       continue;
     }
     soonest_first(job, chosen);
-    chosen.resize(static_cast<std::size_t>(std::max<std::int64_t>(1, job.agents_wanted)));
+    const auto wanted = static_cast<std::size_t>(std::max<std::int64_t>(1, job.agents_wanted));
+    std::string network;
+    if (wanted == 1) {
+      chosen.resize(1);
+    } else if (auto gang = choose_gang(chosen, wanted, why)) {
+      chosen = std::move(gang->slots);
+      network = std::move(gang->network);
+    } else {
+      plan.waits.push_back({job.id, why, std::nullopt, std::nullopt});
+      continue;
+    }
     const bool now =
         std::all_of(chosen.begin(), chosen.end(), [](const Slot* slot) { return !slot->last_job; });
     if (now) {
-      Placement& placement = plan.placements.emplace_back(Placement{job.id, {}});
+      Placement& placement = plan.placements.emplace_back(Placement{job.id, {}, network});
       for (const Slot* slot : chosen) placement.hosts.push_back(slot->host->id);
       lay_out(job, chosen, 0.0);
     } else {

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "controller/service/networks.hpp"
+
 namespace rackmark::service {
 
 struct Host {
@@ -15,6 +17,7 @@ struct Host {
   std::string name, device_class;
   std::map<std::string, std::string> labels;
   std::int64_t gpus = 0;
+  Networked network;
   std::string absence;  // "" = present; else why it gets no work: "lost", "shut down", ...
   std::optional<std::int64_t> busy_job;  // what holds it now
   std::optional<double> free_in_s;       // with busy_job: from past runs; nullopt = unknown
@@ -26,7 +29,7 @@ struct QueuedJob {
   bool needs_gpu = false;
   std::map<std::string, std::string> selector;  // "name" matches the host's name
   std::string required_class;  // later repetitions stay on the device class of the first; "" = any
-  std::optional<std::int64_t> preferred_host;
+  std::vector<std::int64_t> preferred_hosts;
   std::optional<double> estimate_s;  // of its run, from past ones
   // Why this host cannot run it ("" = it can); called only for hosts that match otherwise.
   std::function<std::string(const Host&)> why_not;
@@ -40,6 +43,7 @@ struct Queue {
 struct Placement {
   std::int64_t job_id = 0;
   std::vector<std::int64_t> hosts;  // head first
+  std::string network;              // on which they talk; "" for one host
 };
 
 struct Wait {
@@ -64,7 +68,8 @@ class Scheduler {
 };
 
 // First come, first served per host; a host runs one thing at a time; a job that needs several
-// hosts holds its place on each until all are free, so nothing behind it can starve it.
+// hosts holds its place on each until all are free, so nothing behind it can starve it. The hosts
+// of one job are of one device class and share exactly one network.
 class FifoScheduler : public Scheduler {
  public:
   Plan plan(const Queue& queue, bool only_placements) const override;

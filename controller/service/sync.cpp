@@ -7,6 +7,7 @@
 #include "controller/service/device_class.hpp"
 #include "controller/service/enrolment.hpp"
 #include "controller/service/life.hpp"
+#include "controller/service/relay.hpp"
 #include "controller/store/agents.hpp"
 
 namespace rackmark::service {
@@ -83,17 +84,16 @@ Cause cause_of(const ObservedRun& seen) {
   return {Actor::kAgent, seen.reason, seen.detail, parse_rfc3339(seen.at)};
 }
 
-// The first end that is reported stands; later ones are repeats or mistakes.
-void take_end(store::RunRow& run, const ObservedRun& seen, std::int64_t now_us) {
-  run.reported_seq = std::max(run.reported_seq, seen.last_seq);
-  if (run.reported_state) return;
-  run.reported_state = seen.state;
-  run.reported_reason = seen.reason;
-  run.reported_detail = seen.detail;
-  run.reported_us = now_us;
-  run.reported_agent_us = parse_rfc3339(seen.at);
-  run.exit_code = seen.exit_code;
-  run.memory = seen.memory;
+// A run is as far as the slowest of its hosts.
+RunState slowest(Change& change, const store::RunRow& run, std::int64_t agent_id, RunState here) {
+  auto& seen = change.core.memory.seen[run.id];
+  seen[agent_id] = here;
+  RunState state = here;
+  for (const store::HostRow& host : store::list_hosts(change.db(), run.id)) {
+    const auto known = seen.find(host.agent_id);
+    state = std::min(state, known == seen.end() ? RunState::kReserved : known->second);
+  }
+  return state;
 }
 
 void observe(Change& change, store::HostRow& host, store::RunRow& run, const ObservedRun& seen,
@@ -103,17 +103,16 @@ void observe(Change& change, store::HostRow& host, store::RunRow& run, const Obs
     if (host.told_incarnation.empty()) host.told_incarnation = incarnation;
     store::update_host(change.tx, host);
   }
-  const bool head = host.position == 0;
-  if (head && !is_terminal(run.state)) {
-    if (is_terminal(seen.state)) {
-      take_end(run, seen, change.now_us());
-      store::update_run(change.tx, run);
-      if (seen.state == RunState::kSucceeded) {
-        move_run(change, run, RunState::kCollecting, {Actor::kAgent, Reason::kNone, "", {}});
-      }
-      finish_reported(change, run, false);
-    } else {
-      move_run(change, run, seen.state, cause_of(seen));
+  if (seen.stall && host.stall.is_null()) {
+    host.stall = json::encode(*seen.stall);
+    store::update_host(change.tx, host);
+  }
+  const bool gang = store::list_hosts(change.db(), run.id).size() > 1;
+  if (!is_terminal(run.state)) {
+    if (!is_terminal(seen.state)) {
+      move_run(change, run, slowest(change, run, host.agent_id, seen.state), cause_of(seen));
+    } else if (!gang || seen.all_gone) {
+      end_on_host(change, run, host, seen);
     }
   }
   if (is_terminal(seen.state) && seen.all_gone) {
@@ -130,14 +129,11 @@ void miss(Change& change, const store::AgentRow& agent, store::HostRow& host, st
       !host.told_incarnation.empty() && host.told_incarnation != agent.incarnation;
   if (!is_terminal(run.state)) {
     if (!knew && !told_another) return;  // it will be told (again)
-    // It had said how it ended, only the tail of its batches is missing.
-    const bool ended = run.reported_state && *run.reported_state != RunState::kSucceeded;
-    if (ended) finish_reported(change, run, true);
-    end_run(change, run, RunState::kFailed,
-            {Actor::kController,
-             Reason::kAgentRestarted,
-             "agent " + agent.name + " was restarted and no longer knows the run",
-             {}});
+    give_up_host(change, run, host, RunState::kFailed,
+                 {Actor::kController,
+                  Reason::kAgentRestarted,
+                  "agent " + agent.name + " was restarted and no longer knows the run",
+                  {}});
   }
   auto now = store::find_host(change.db(), run.id, host.agent_id);
   if (now) release_host(change, *now);
@@ -179,7 +175,11 @@ SyncDown state_for(Change& change, const store::AgentRow& agent) {
   SyncDown down;
   down.lease_s = change.core.settings.lease_s;
   for (store::RunRow& run : store::list_live_runs_of_agent(change.db(), agent.id)) {
-    if (run.cancel_wanted()) {
+    const auto hosts = store::list_hosts(change.db(), run.id);
+    const auto own = std::find_if(hosts.begin(), hosts.end(),
+                                  [&agent](const auto& host) { return host.agent_id == agent.id; });
+    const bool ended_here = own != hosts.end() && own->end_state;
+    if (run.cancel_wanted() || (!ended_here && must_end(hosts, change.now_us()))) {
       down.cancel.push_back(run.id);
       continue;
     }
@@ -187,13 +187,17 @@ SyncDown state_for(Change& change, const store::AgentRow& agent) {
     wanted.spec = nlohmann::json::parse(run.spec_resolved, nullptr, false);
     wanted.timeout_s = run.timeout_s;
     wanted.run_token = run.run_token;
-    for (store::HostRow& host : store::list_hosts(change.db(), run.id)) {
+    wanted.network = run.network;
+    for (store::HostRow host : hosts) {
       wanted.hosts.push_back(store::find_agent_name(change.db(), host.agent_id).value_or(""));
-      if (host.agent_id == agent.id && host.told_incarnation != agent.incarnation) {
+      if (host.agent_id != agent.id) continue;
+      wanted.position = host.position;
+      if (host.told_incarnation != agent.incarnation) {
         host.told_incarnation = agent.incarnation;
         store::update_host(change.tx, host);
       }
     }
+    add_relay(change.core, run, hosts, agent.id, down);
     down.wanted.push_back(std::move(wanted));
   }
   for (const std::int64_t id : change.core.memory.reported[agent.id]) {
@@ -272,6 +276,7 @@ Result<SyncReply> sync(Core& core, std::int64_t agent_id, const SyncUp& up) {
   if (auto taken = take_description(change, *agent, up); !taken) return taken.error();
   core.memory.last_sync_ns[agent_id] = core.clock.monotonic_ns();
   take_runs(change, *agent, up);
+  take_relay(change, agent_id, up);
   if (up.leaving) say_goodbye(change, *agent);
   core.memory.reported[agent_id] = gone_there(up);
   change.place_now();
@@ -308,7 +313,10 @@ void lose_silent_agents(Change& change) {
     if (!agent) continue;
     const std::string why = "agent " + agent->name + " was silent for 5/4 of its lease";
     for (store::RunRow& run : store::list_live_runs_of_agent(change.db(), agent_id)) {
-      end_run(change, run, RunState::kLost, {Actor::kController, Reason::kAgentLost, why, {}});
+      auto host = store::find_host(change.db(), run.id, agent_id);
+      if (!host) continue;
+      give_up_host(change, run, *host, RunState::kLost,
+                   {Actor::kController, Reason::kAgentLost, why, {}});
     }
     if (agent->presence != store::Presence::kPresent) continue;
     agent->presence = store::Presence::kLost;
@@ -323,9 +331,10 @@ void end_overdue_runs(Change& change) {
   const auto grace_us = static_cast<std::int64_t>(change.core.settings.run_grace_s * 1e6);
   for (store::RunRow& run : store::list_live_runs(change.db())) {
     if (run.reported_state) {
-      const auto host = store::find_host(change.db(), run.id, run.agent_id);
-      const std::int64_t quiet_since_us = std::max({run.reported_us.value_or(0), memory.started_us,
-                                                    host ? host->accepted_us.value_or(0) : 0});
+      std::int64_t quiet_since_us = std::max(run.reported_us.value_or(0), memory.started_us);
+      for (const store::HostRow& host : store::list_hosts(change.db(), run.id)) {
+        quiet_since_us = std::max(quiet_since_us, host.accepted_us.value_or(0));
+      }
       if (change.now_us() - quiet_since_us > grace_us) finish_reported(change, run, true);
       continue;
     }

@@ -1,5 +1,7 @@
 #include "controller/service/views.hpp"
 
+#include <algorithm>
+
 #include "common/clock.hpp"
 #include "controller/service/queue.hpp"
 #include "controller/store/journal.hpp"
@@ -21,6 +23,23 @@ nlohmann::json stored_json(const std::string& text) {
 nlohmann::json without(nlohmann::json view, std::initializer_list<const char*> members) {
   for (const char* member : members) view.erase(member);
   return view;
+}
+
+// mpirun fills host after host, in their order.
+std::vector<protocol::RunHostView> host_views(store::Database& db, const store::RunRow& run) {
+  const auto hosts = store::list_hosts(db, run.id);
+  const auto count = std::max<std::int64_t>(1, static_cast<std::int64_t>(hosts.size()));
+  std::vector<protocol::RunHostView> views;
+  for (const store::HostRow& host : hosts) {
+    protocol::RunHostView& view = views.emplace_back();
+    view.agent_id = host.agent_id;
+    view.agent = store::find_agent_name(db, host.agent_id).value_or("");
+    view.ranks = run.ranks / count;
+    view.first_rank = host.position * view.ranks;
+    view.ended = host.end_state;
+    view.detail = host.end_detail;
+  }
+  return views;
 }
 
 }  // namespace
@@ -82,6 +101,8 @@ protocol::RunView run_view(store::Database& db, const store::RunRow& row) {
   view.agent_id = row.agent_id;
   if (const auto name = store::find_agent_name(db, row.agent_id)) view.agent = *name;
   view.device_class = row.device_class;
+  view.hosts = host_views(db, row);
+  view.network = row.network;
   view.created_at = rfc3339(row.created_us);
   view.started_at = time_text(row.started_us);
   view.ended_at = time_text(row.ended_us);

@@ -8,19 +8,20 @@ namespace {
 
 const std::string kRunColumns =
     "id, job_id, repetition, attempt, agent_id, device_class, spec_resolved, spec_key, ranks, "
-    "images_per_step, run_token, timeout_s, wanted, state, reason, detail, exit_code, memory, "
+    "images_per_step, run_token, timeout_s, network, wanted, state, reason, detail, exit_code, "
+    "memory, "
     "reported_state, reported_reason, reported_detail, reported_us, reported_agent_us, "
-    "reported_seq, phase, steps_done, steps_planned, images_per_second, loss, log_lines, "
+    "phase, steps_done, steps_planned, images_per_second, loss, log_lines, "
     "created_us, started_us, ended_us";
 
 RunRow read_run(Query& q) {
   RunRow r;
   q.read(r.id, r.job_id, r.repetition, r.attempt, r.agent_id, r.device_class, r.spec_resolved,
-         r.spec_key, r.ranks, r.images_per_step, r.run_token, r.timeout_s, r.wanted, r.state,
-         r.reason, r.detail, r.exit_code, r.memory, r.reported_state, r.reported_reason,
-         r.reported_detail, r.reported_us, r.reported_agent_us, r.reported_seq, r.phase,
-         r.steps_done, r.steps_planned, r.images_per_second, r.loss, r.log_lines, r.created_us,
-         r.started_us, r.ended_us);
+         r.spec_key, r.ranks, r.images_per_step, r.run_token, r.timeout_s, r.network, r.wanted,
+         r.state, r.reason, r.detail, r.exit_code, r.memory, r.reported_state, r.reported_reason,
+         r.reported_detail, r.reported_us, r.reported_agent_us, r.phase, r.steps_done,
+         r.steps_planned, r.images_per_second, r.loss, r.log_lines, r.created_us, r.started_us,
+         r.ended_us);
   return r;
 }
 
@@ -32,14 +33,16 @@ std::vector<RunRow> read_runs(Query&& q) {
 
 const std::string kHostColumns =
     "run_id, agent_id, position, told_incarnation, seen_incarnation, accepted_seq, accepted_us, "
-    "released_us";
+    "released_us, end_state, end_reason, end_detail, end_us, end_agent_us, end_seq, end_exit_code, "
+    "end_memory, stall";
 
 std::vector<HostRow> read_hosts(Query&& q) {
   std::vector<HostRow> rows;
   while (q.step()) {
     HostRow r;
     q.read(r.run_id, r.agent_id, r.position, r.told_incarnation, r.seen_incarnation, r.accepted_seq,
-           r.accepted_us, r.released_us);
+           r.accepted_us, r.released_us, r.end_state, r.end_reason, r.end_detail, r.end_us,
+           r.end_agent_us, r.end_seq, r.end_exit_code, r.end_memory, r.stall);
     rows.push_back(r);
   }
   return rows;
@@ -49,16 +52,16 @@ std::vector<HostRow> read_hosts(Query&& q) {
 
 constexpr const char* kInsertRun = R"sql(
   INSERT INTO runs (job_id, repetition, attempt, agent_id, device_class, spec_resolved, spec_key,
-                    ranks, images_per_step, run_token, timeout_s, state, created_us)
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql";
+                    ranks, images_per_step, run_token, timeout_s, network, state, created_us)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql";
 
 constexpr const char* kInsertHost =
     "INSERT INTO run_agents (run_id, agent_id, position) VALUES (?, ?, ?)";
 
 std::int64_t insert_run(Transaction& tx, const RunRow& r, const std::vector<std::int64_t>& hosts) {
   Query(tx.db(), kInsertRun, r.job_id, r.repetition, r.attempt, r.agent_id, r.device_class,
-        r.spec_resolved, r.spec_key, r.ranks, r.images_per_step, r.run_token, r.timeout_s, r.state,
-        tx.now_us())
+        r.spec_resolved, r.spec_key, r.ranks, r.images_per_step, r.run_token, r.timeout_s,
+        r.network, r.state, tx.now_us())
       .run();
   const std::int64_t id = tx.db().last_id();
   std::int64_t position = 0;
@@ -99,16 +102,16 @@ std::vector<RunRow> list_live_runs_of_agent(Database& db, std::int64_t agent_id)
 constexpr const char* kUpdateRun = R"sql(
   UPDATE runs SET state = ?, reason = ?, detail = ?, exit_code = ?, memory = ?,
     reported_state = ?, reported_reason = ?, reported_detail = ?, reported_us = ?,
-    reported_agent_us = ?, reported_seq = ?, phase = ?, steps_done = ?, steps_planned = ?,
+    reported_agent_us = ?, phase = ?, steps_done = ?, steps_planned = ?,
     images_per_second = ?, loss = ?, log_lines = ?, started_us = ?, ended_us = ?,
     images_per_step = ?
   WHERE id = ?)sql";
 
 void update_run(Transaction& tx, const RunRow& r) {
   Query(tx.db(), kUpdateRun, r.state, r.reason, r.detail, r.exit_code, r.memory, r.reported_state,
-        r.reported_reason, r.reported_detail, r.reported_us, r.reported_agent_us, r.reported_seq,
-        r.phase, r.steps_done, r.steps_planned, r.images_per_second, r.loss, r.log_lines,
-        r.started_us, r.ended_us, r.images_per_step, r.id)
+        r.reported_reason, r.reported_detail, r.reported_us, r.reported_agent_us, r.phase,
+        r.steps_done, r.steps_planned, r.images_per_second, r.loss, r.log_lines, r.started_us,
+        r.ended_us, r.images_per_step, r.id)
       .run();
 }
 
@@ -156,12 +159,14 @@ std::vector<HostRow> list_taken_hosts(Database& db, std::int64_t agent_id) {
 
 constexpr const char* kUpdateHost = R"sql(
   UPDATE run_agents SET told_incarnation = ?, seen_incarnation = ?, accepted_seq = ?,
-    accepted_us = ?, released_us = ?
+    accepted_us = ?, released_us = ?, end_state = ?, end_reason = ?, end_detail = ?, end_us = ?,
+    end_agent_us = ?, end_seq = ?, end_exit_code = ?, end_memory = ?, stall = ?
   WHERE run_id = ? AND agent_id = ?)sql";
 
 void update_host(Transaction& tx, const HostRow& r) {
   Query(tx.db(), kUpdateHost, r.told_incarnation, r.seen_incarnation, r.accepted_seq, r.accepted_us,
-        r.released_us, r.run_id, r.agent_id)
+        r.released_us, r.end_state, r.end_reason, r.end_detail, r.end_us, r.end_agent_us, r.end_seq,
+        r.end_exit_code, r.end_memory, r.stall, r.run_id, r.agent_id)
       .run();
 }
 

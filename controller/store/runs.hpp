@@ -26,12 +26,12 @@ struct RunRow {
   std::string detail;
   std::optional<std::int64_t> exit_code;
   nlohmann::json memory;
-  // What the head agent said of the end, while its last event batches are still on their way.
+  std::string network;  // CIDR on which its agents talk; "" with one agent
+  // What the ends on all agents come to, while their last event batches are still on their way.
   std::optional<RunState> reported_state;
   Reason reported_reason = Reason::kNone;
   std::string reported_detail;
   std::optional<std::int64_t> reported_us, reported_agent_us;
-  std::int64_t reported_seq = 0;
   std::string phase;
   std::int64_t steps_done = 0;
   std::optional<std::int64_t> steps_planned;
@@ -49,6 +49,15 @@ struct HostRow {
   std::string told_incarnation, seen_incarnation;  // process of the agent; "" = none yet
   std::int64_t accepted_seq = 0;
   std::optional<std::int64_t> accepted_us, released_us;
+  // How the run ended on this host; nullopt while it has not.
+  std::optional<RunState> end_state;
+  Reason end_reason = Reason::kNone;
+  std::string end_detail;
+  std::optional<std::int64_t> end_us, end_agent_us;
+  std::int64_t end_seq = 0;  // its last event batch
+  std::optional<std::int64_t> end_exit_code;
+  nlohmann::json end_memory;
+  nlohmann::json stall;  // protocol::StallReport, or null
 };
 
 struct TransitionRow {

@@ -100,6 +100,110 @@ TEST(Launch, RefusesASocketPathThatTheKernelWouldCut) {
   EXPECT_TRUE(plan_launch(in).has_value());
 }
 
+GangInput three_hosts() {
+  GangInput in;
+  in.run_id = 42;
+  in.agent_mark = "0badcafe";
+  in.hosts = 3;
+  in.ranks = 2;
+  in.threads = 1;
+  in.physical_cores = 2;
+  in.root = true;
+  in.network = "10.77.0.0/24";
+  in.rank_ports = "21000-21999";
+  in.launch_ports = "22000-22015";
+  in.scratch = "/dev/shm/rackmark-0badcafe-42";
+  in.remote_shell = "/dev/shm/rackmark-0badcafe-42/bin/rackmark-rsh";
+  in.relay_socket = "/dev/shm/rackmark-0badcafe-42/relay";
+  in.run_token = "s3cret";
+  in.inherited = {{"PATH", "/usr/bin:/bin"}, {"HOME", "/root"}, {"OPAL_PREFIX", "/opt/pack"}};
+  return in;
+}
+
+TEST(GangLaunch, OpenMpi4AsItWasTried) {
+  const auto launch = plan_gang_launch(three_hosts());
+  ASSERT_TRUE(launch.has_value());
+  EXPECT_EQ(joined(launch->argv),
+            "mpirun --mca plm rsh "
+            "--mca plm_rsh_agent /dev/shm/rackmark-0badcafe-42/bin/rackmark-rsh "
+            "--mca plm_rsh_no_tree_spawn 1 --leave-session-attached --mca if_base_do_not_resolve 1 "
+            "--mca pml ob1 --mca btl self,vader,tcp --mca btl_tcp_if_include 10.77.0.0/24 "
+            "--mca oob_tcp_if_include 10.77.0.0/24 --mca oob_tcp_keepalive_time 5 "
+            "--mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 3 "
+            "--mca btl_tcp_port_min_v4 21000 --mca btl_tcp_port_range_v4 1000 "
+            "--mca oob_tcp_dynamic_ipv4_ports 22000-22015 --tag-output "
+            "--map-by slot:PE=1 --bind-to core "
+            "--host rackmarkhost0:2,rackmarkhost1:2,rackmarkhost2:2 -n 6 rackmark-worker run");
+  // Nothing of this host that the ranks of others could get, and no secret on the command line.
+  EXPECT_THAT(launch->environment,
+              ElementsAre("HOME=/root", "LC_ALL=C.UTF-8", "OMPI_ALLOW_RUN_AS_ROOT=1",
+                          "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "PATH=/usr/bin:/bin",
+                          "RACKMARK_AGENT=0badcafe",
+                          "RACKMARK_RELAY=/dev/shm/rackmark-0badcafe-42/relay", "RACKMARK_RUN=42",
+                          "RACKMARK_RUN_TOKEN=s3cret", "TMPDIR=/dev/shm/rackmark-0badcafe-42"));
+}
+
+TEST(GangLaunch, OpenMpi5ByItsOwnNames) {
+  const auto launch = plan_gang_launch_prrte(three_hosts());
+  ASSERT_TRUE(launch.has_value());
+  EXPECT_EQ(joined(launch->argv),
+            "mpirun --prtemca plm ssh "
+            "--prtemca plm_ssh_agent /dev/shm/rackmark-0badcafe-42/bin/rackmark-rsh "
+            "--prtemca plm_ssh_no_tree_spawn 1 --leave-session-attached "
+            "--prtemca prte_do_not_resolve 1 --prtemca prte_if_include 10.77.0.0/24 "
+            "--prtemca prte_keepalive_time 5 --prtemca prte_keepalive_intvl 1 "
+            "--prtemca prte_keepalive_probes 3 --prtemca prte_dynamic_ipv4_ports 22000-22015 "
+            "--mca pml ob1 --mca btl self,sm,tcp --mca btl_tcp_if_include 10.77.0.0/24 "
+            "--mca btl_tcp_port_min_v4 21000 --mca btl_tcp_port_range_v4 1000 --output tag "
+            "--map-by slot:PE=1 --bind-to core "
+            "--host rackmarkhost0:2,rackmarkhost1:2,rackmarkhost2:2 -n 6 rackmark-worker run");
+  EXPECT_TRUE(uses_prrte("5.0.7"));
+  EXPECT_FALSE(uses_prrte("4.1.4"));
+  EXPECT_FALSE(uses_prrte(""));
+}
+
+TEST(GangLaunch, RefusesWhatWouldNotSurviveMpirun) {
+  GangInput in = three_hosts();
+  in.remote_shell = "/home/a b/rackmark-rsh";
+  EXPECT_EQ(plan_gang_launch(in).error().fields.at(0).field, "remote_shell");
+  in = three_hosts();
+  in.network.clear();
+  EXPECT_EQ(plan_gang_launch(in).error().fields.at(0).field, "network");
+  in = three_hosts();
+  in.hosts = 1;
+  EXPECT_EQ(plan_gang_launch_prrte(in).error().fields.at(0).field, "hosts");
+}
+
+TEST(GangLaunch, NamesOfHostsGoBothWays) {
+  EXPECT_EQ(gang_host_position(gang_host_name(0)), 0);
+  EXPECT_EQ(gang_host_position(gang_host_name(117)), 117);
+  for (const char* bad : {"", "localhost", "rackmarkhost", "rackmarkhost-1", "rackmarkhost1x",
+                          "rackmarkhost99999999999999999999"})
+    EXPECT_EQ(gang_host_position(bad), std::nullopt) << bad;
+}
+
+TEST(GangLaunch, APlaceHasEverythingOfItsOwnHost) {
+  const auto place = rank_environment(
+      {.run_id = 42,
+       .agent_mark = "0badcafe",
+       .threads = 3,
+       .scratch = "/dev/shm/rackmark-0badcafe-42",
+       .bin = "/dev/shm/rackmark-0badcafe-42/bin",
+       .spec_file = "/state/runs/42/spec.json",
+       .events_socket = "/dev/shm/rackmark-0badcafe-42/events",
+       .inherited = {{"OPAL_PREFIX", "/opt/pack"}, {"RACKMARK_ENROL_TOKEN", "secret"}}});
+  ASSERT_TRUE(place.has_value());
+  EXPECT_THAT(
+      *place,
+      ElementsAre(
+          "LC_ALL=C.UTF-8", "OMPI_MCA_btl_sm_backing_directory=/dev/shm/rackmark-0badcafe-42",
+          "OMPI_MCA_btl_vader_backing_directory=/dev/shm/rackmark-0badcafe-42", "OMP_NUM_THREADS=3",
+          "OPAL_PREFIX=/opt/pack", "PATH=/dev/shm/rackmark-0badcafe-42/bin:/usr/bin:/bin",
+          "RACKMARK_AGENT=0badcafe", "RACKMARK_EVENTS=/dev/shm/rackmark-0badcafe-42/events",
+          "RACKMARK_RUN=42", "RACKMARK_SPEC=/state/runs/42/spec.json",
+          "TMPDIR=/dev/shm/rackmark-0badcafe-42"));
+}
+
 TEST(RankShape, ReadsTheResolvedSpecAndNamesWhatIsMissing) {
   const auto shape = rank_shape(
       nlohmann::json::parse(R"({"resources": {"workers_per_agent": 2, "threads_per_worker": 3}})"));

@@ -53,15 +53,17 @@ export function smallJob(overrides = {}) {
 
 // One child process with its output in a file, so that a full pipe can never stop it.
 class Program {
-  constructor(name, file, args, logFile, env) {
-    Object.assign(this, { name, file, args, logFile, env });
+  // `enter`: words to put before the command, such as those that lead into another network.
+  constructor(name, file, args, logFile, env, enter = []) {
+    Object.assign(this, { name, file, args, logFile, env, enter });
     this.child = null;
   }
 
   async start() {
     if (!existsSync(this.file)) throw new Error(`${this.file} is missing: build it, or set RACKMARK_BIN`);
     const log = await open(this.logFile, "a");
-    this.child = spawn(this.file, this.args, { stdio: ["ignore", log.fd, log.fd], env: { ...process.env, ...this.env } });
+    const [program, ...args] = [...this.enter, this.file, ...this.args];
+    this.child = spawn(program, args, { stdio: ["ignore", log.fd, log.fd], env: { ...process.env, ...this.env } });
     this.exited = once(this.child, "exit").then(([code, signal]) => (this.end = { code, signal }));
     this.end = null;
     await once(this.child, "spawn");
@@ -116,7 +118,7 @@ export class Fleet {
       "controller",
       path.join(binDir, "rackmark-controller"),
       [
-        "--listen", `127.0.0.1:${this.port ?? 0}`,
+        "--listen", `${this.options.listen}:${this.port ?? 0}`,
         "--port-file", portFile,
         "--state", path.join(this.dir, "controller"),
         "--web", this.options.web,
@@ -150,7 +152,7 @@ export class Fleet {
 
   // Enrols and starts one more agent; gives its Program, with `name` and `stateDir`. With
   // `addressSpaceBytes` it, and all that it starts, may reserve no more memory than that.
-  async startAgent({ name = `host-${this.agents.length + 1}`, dataRoot, args = [], addressSpaceBytes } = {}) {
+  async startAgent({ name = `host-${this.agents.length + 1}`, dataRoot, args = [], enter = [], addressSpaceBytes } = {}) {
     const token = await this.api("POST", "/api/v1/enrolment-tokens", { valid_s: 600 });
     if (token.status !== 201) throw new Error(`no enrolment token: ${token.status} ${JSON.stringify(token.body)}`);
     const tokenFile = path.join(this.dir, `${name}.token`);
@@ -159,14 +161,15 @@ export class Fleet {
     const root = dataRoot ?? this.options.dataRoot ?? path.join(this.dir, "data");
     await mkdir(root, { recursive: true });
     const file = path.join(binDir, "rackmark-agent");
-    const all = ["--controller", this.url, "--state", stateDir, "--name", name, "--enrol-token-file", tokenFile, "--data-root", root, ...this.options.agentArgs, ...args];
-    const limited = addressSpaceBytes !== undefined;
+    const all = ["--controller", this.options.agentUrl?.(this.port) ?? this.url, "--state", stateDir, "--name", name, "--enrol-token-file", tokenFile, "--data-root", root, ...this.options.agentArgs, ...args];
+    const limit = addressSpaceBytes === undefined ? [] : ["/usr/bin/prlimit", `--as=${addressSpaceBytes}`];
     const agent = new Program(
       `agent ${name}`,
-      limited ? "/usr/bin/prlimit" : file,
-      limited ? [`--as=${addressSpaceBytes}`, file, ...all] : all,
+      file,
+      all,
       path.join(this.dir, `${name}.log`),
       this.options.env,
+      [...enter, ...limit],
     );
     agent.agentName = name;
     agent.stateDir = stateDir;
@@ -228,7 +231,7 @@ export class Fleet {
 
 export async function startFleet(options = {}) {
   const dir = await mkdtemp(path.join(tmpdir(), "rackmark-test-"));
-  const fleet = new Fleet(dir, { agents: 1, leaseS: 10, web: webDir, controllerArgs: [], agentArgs: [], env: {}, ...options });
+  const fleet = new Fleet(dir, { agents: 1, leaseS: 10, listen: "127.0.0.1", web: webDir, controllerArgs: [], agentArgs: [], env: {}, ...options });
   try {
     await fleet.startController();
     for (let i = 0; i < fleet.options.agents; ++i) await fleet.startAgent();

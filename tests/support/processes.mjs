@@ -26,3 +26,13 @@ export function processesOf(fleet, program) {
   return processes().filter((p) => p.program === program && p.argv.some((a) => a.includes(fleet.dir)));
 }
 export const workersOf = (fleet) => processesOf(fleet, "rackmark-worker");
+
+// A variable of a process's environment as it was started with; "" when there is none.
+export function environmentOf(pid, name) {
+  try {
+    const entry = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").find((e) => e.startsWith(`${name}=`));
+    return entry ? entry.slice(name.length + 1) : "";
+  } catch {
+    return "";
+  }
+}

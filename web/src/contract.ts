@@ -98,7 +98,7 @@ export interface Agreement {
 export interface InferenceView {
   instances: number;
   latency: LatencyStatistics;
-  agreement: Agreement | null; // int8 only
+  agreement: Agreement | null; // int8 and bf16 only
   notes: Record<string, string>;
 }
 export interface BatchSearch {
@@ -179,6 +179,14 @@ export interface ResultView {
   inference: InferenceView | null; // null in other modes
   environment: Json;
 }
+export interface RunHostView {
+  agent_id: number;
+  agent: string;
+  first_rank: number;
+  ranks: number;
+  ended: RunState | null;
+  detail: string;
+}
 export interface RunView {
   id: number;
   job_id: number;
@@ -190,6 +198,8 @@ export interface RunView {
   agent_id: number | null;
   agent: string;
   device_class: string;
+  hosts: RunHostView[];
+  network: string;
   created_at: string;
   started_at: string | null;
   ended_at: string | null;

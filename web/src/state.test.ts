@@ -9,7 +9,7 @@ import { appendPage, applyJob, emptyList, filtersFrom, matches, queryOf, showUns
 import { applyAgent } from "./pages/agents";
 import { applyRun } from "./pages/job";
 import { phasesOf } from "./components/phases";
-import { addSteps, lossSeries, rankTimes, slowestSteps, stepsTable, throughputSeries } from "./steps";
+import { addSteps, hostOfRank, lossSeries, rankTimes, slowestSteps, stepsTable, throughputSeries } from "./steps";
 
 const job = (id: number, more: Partial<JobView> = {}): JobView =>
   ({ id, name: "", labels: {}, agents: [], state: "queued", model: "resnet50", mode: "training", precision: "fp32", device_class: "", runs: [], spec_submitted: { model: "resnet50" }, spec_resolved: {}, ...more }) as unknown as JobView;
@@ -105,7 +105,7 @@ test("many steps are thinned, and their range is kept", () => {
 
 test("the split of a step adds up", () => {
   const s = addSteps({ view: empty, hole: false }, event(0, [10, 20]));
-  const [time] = rankTimes(s.view, "h");
+  const [time] = rankTimes(s.view, () => "h");
   assert.equal(time!.step_ms, 15);
   assert.equal(time!.compute_ms + time!.input_wait_ms + time!.exposed_communication_ms + time!.server_wait_ms, 15);
   assert.equal(time!.share_last, 1);
@@ -128,6 +128,12 @@ test("phases last until the next one; the current one counts on", () => {
   const run = { id: 5, state: "warmup", created_at: at(2), ended_at: null, transitions: [{ state: "reserved", at: at(2) }, { state: "starting", at: at(3) }, { state: "warmup", at: at(5) }] } as unknown as RunView;
   const phases = phasesOf(job(1, { state: "running", created_at: at(0), runs: [run] }), run, new Date(at(9)));
   assert.deepEqual(phases.map((p) => [p.name, p.seconds, p.current]), [["queued", 2, false], ["reserved", 1, false], ["starting", 2, false], ["warmup", 4, true]]);
+});
+
+test("every rank is on the host that has it", () => {
+  const host = (agent: string, first_rank: number) => ({ agent_id: 1, agent, first_rank, ranks: 2, ended: null, detail: "" });
+  const run = { agent: "a", hosts: [host("a", 0), host("b", 2)] };
+  assert.deepEqual([0, 1, 2, 3, 4].map((rank) => hostOfRank(run, rank)), ["a", "a", "b", "b", "a"]);
 });
 
 const line = (number: number, text = "x"): LogLine => ({ number, text, rank: 0, stream: "stdout", at: "" });

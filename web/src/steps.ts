@@ -1,7 +1,7 @@
 // Step samples of a run as the page holds them: filled from /runs/{id}/steps, continued by live events,
 // turned into series for the charts. Pure.
 import { median, percentile } from "./intervals";
-import type { RankSteps, RankTime, StepsEvent, StepsView } from "./contract";
+import type { RankSteps, RankTime, RunView, StepsEvent, StepsView } from "./contract";
 
 export interface StepsState {
   view: StepsView;
@@ -129,8 +129,12 @@ export function slowestSteps(view: StepsView): number[] {
   return Array.from({ length: count }, (_, i) => Math.max(...view.ranks.map((r) => r.ms[i]!)));
 }
 
+// The agent on which a rank runs.
+export const hostOfRank = (run: Pick<RunView, "agent" | "hosts">, rank: number): string =>
+  run.hosts.find((h) => rank >= h.first_rank && rank < h.first_rank + h.ranks)?.agent ?? run.agent;
+
 // The split so far, while the run has no result that says it finally.
-export function rankTimes(view: StepsView, host: string): RankTime[] {
+export function rankTimes(view: StepsView, hostOf: (rank: number) => string): RankTime[] {
   const slowest = slowestSteps(view);
   const mean = (values: number[]) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : 0);
   return view.ranks
@@ -143,7 +147,7 @@ export function rankTimes(view: StepsView, host: string): RankTime[] {
       const last = slowest.filter((s, i) => view.ranks.find((o) => o.ms[i] === s)?.rank === r.rank).length;
       return {
         rank: r.rank,
-        host,
+        host: hostOf(r.rank),
         step_ms: step,
         input_wait_ms: input,
         compute_ms: Math.max(0, step - input - exposed - server),

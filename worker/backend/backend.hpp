@@ -151,7 +151,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string name() const = 0;                     // "reference", "onednn", "cuda"
-  virtual std::vector<std::string> precisions() const = 0;  // reference: fp32, fp64
+  virtual std::vector<std::string> precisions() const = 0;  // reference: fp32, bf16, fp64
   virtual std::map<std::string, std::string> libraries() const {
     return {};
   }                                                     // "onednn" -> "2.6.3"
@@ -182,6 +182,13 @@ class Backend {
   }
 
   virtual std::vector<std::string> inference_precisions() const { return {}; }
+  // Bytes that the plan of compile_inference() would hold, planned without taking them; options
+  // need no calibration. Null: this backend cannot say.
+  virtual std::optional<std::int64_t> predict_inference_bytes(const Net& /*net*/,
+                                                              const InferOptions& /*options*/,
+                                                              const TrainedValues& /*values*/) {
+    return std::nullopt;
+  }
   // `values` is only read during the call. Throws as compile(), and std::invalid_argument for a
   // precision that this backend or this host does not have.
   virtual std::unique_ptr<InferPlan> compile_inference(const Net& /*net*/,

@@ -12,6 +12,7 @@
 #include "worker/infer/trained_values.hpp"
 #include "worker/measure/telemetry.hpp"
 #include "worker/models/registry.hpp"
+#include "worker/train/batch_search.hpp"
 #include "worker/train/profile.hpp"
 #include "worker/train/rank_setup.hpp"
 
@@ -56,7 +57,27 @@ void InferenceSession::set_up() {
   ranks_->barrier();  // not after warm-up: a rank that waits for the comparison would look stalled
 }
 
-// Every rank calibrates alike from the same pictures; one of them compares.
+// Throws OutOfMemory before anything large is taken: the plan, the fp32 one that narrow numbers are
+// compared with, and pictures.
+void InferenceSession::fit_memory(const Net& net, InferOptions options,
+                                  const TrainedValues& values) const {
+  const JobSpec& spec = options_.spec;
+  const auto plan = backend_->predict_inference_bytes(net, options, values);
+  if (!plan) return;
+  const WorkerMemory beside = memory_beside_plan(spec, net, options_.memory);
+  std::int64_t bytes = *plan + beside.fixed_bytes + spec.batch_size * beside.bytes_per_image;
+  for (const auto& parameter : values.parameters) {
+    bytes += static_cast<std::int64_t>(parameter.size() * sizeof(float));
+  }
+  if (options.precision != "fp32") {
+    options.precision = "fp32";
+    bytes += backend_->predict_inference_bytes(net, options, values).value_or(0);
+  }
+  if (bytes > options_.memory.free_bytes) throw OutOfMemory(bytes, options_.memory.free_bytes);
+}
+
+// Narrow numbers are compared with fp32 ones. Every rank calibrates alike from the same pictures;
+// one of them compares.
 void InferenceSession::compile(const Net& net) {
   const JobSpec& spec = options_.spec;
   TrainedValues values = initial_values(net, spec.seed);
@@ -65,14 +86,16 @@ void InferenceSession::compile(const Net& net) {
   options.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
   options.precision = json::enum_name(spec.precision);
   options.fusion = fusion_name(spec.fusion);
-  if (spec.precision != Precision::kInt8) {
+  fit_memory(net, options, values);
+  if (spec.precision == Precision::kFp32) {
     plan_ = backend_->compile_inference(net, options, values);
     return;
   }
   PictureStream pictures(spec, pictures_);
   settle_statistics(*backend_, net, options.threads, pictures, values);
   check();
-  for (auto i = batches_for(kCalibrationPictures, spec.batch_size); i > 0; --i) {
+  const bool integers = spec.precision == Precision::kInt8;
+  for (auto i = integers ? batches_for(kCalibrationPictures, spec.batch_size) : 0; i > 0; --i) {
     options.calibration.push_back(pictures.take(spec.batch_size));
   }
   plan_ = backend_->compile_inference(net, options, values);
@@ -101,7 +124,8 @@ void InferenceSession::compare(const Net& net, PictureStream& pictures,
   agreement_ = compare_logits(wanted, got, classes);
   if (is_enough(*agreement_)) return;
   throw Failure(Reason::kVerifyFailed,
-                "int8 answers differ too much from fp32 ones: " + text(*agreement_));
+                json::enum_name(spec.precision) +
+                    " answers differ too much from fp32 ones: " + text(*agreement_));
 }
 
 StepRecord InferenceSession::step() {

@@ -22,6 +22,7 @@ class InferenceSession final : public RankSession {
   const JobSpec& spec() const override { return options_.spec; }
 
  private:
+  void fit_memory(const Net& net, InferOptions options, const TrainedValues& values) const;
   void compile(const Net& net);
   void compare(const Net& net, PictureStream& pictures, const TrainedValues& values);
   StepRecord step();

@@ -31,6 +31,13 @@ std::int64_t cache_bytes() {
   return memory / 4 / launched_ranks().local_size;
 }
 
+// Each host has its data set in its own place.
+nlohmann::json common_part(const JobSpec& spec) {
+  nlohmann::json common = to_json(spec);
+  if (const auto input = common.find("input"); input != common.end()) input->erase("path");
+  return common;
+}
+
 }  // namespace
 
 std::unique_ptr<Communicator> find_ranks(const JobSpec& spec) try {
@@ -52,7 +59,7 @@ void agree_on_spec(Communicator& ranks, const JobSpec& spec,
   }
   // Names are checked before anything costly, the layout when it is known.
   more["engine revision"] = engine_revision();
-  more["spec"] = to_json(spec).dump();
+  more["spec"] = common_part(spec).dump();
   require_agreement(ranks, more);
 }
 

@@ -12,10 +12,13 @@ constexpr double kTiny = 1e-30;  // scale of a tensor that is all zero
 
 constexpr double kDoubleTolerance = 1e-8;
 constexpr double kFloatFloor = 1e-5;
+constexpr double kBfloatFloor = 1.0 / 128;  // two roundings to 8 binary digits
 constexpr double kFloatFactor = 5;
+constexpr double kBfloatFactor = 3;
 
 double allowed_for(const std::string& precision, double float32_error) {
   if (precision == "fp64") return kDoubleTolerance;
+  if (precision == "bf16") return kBfloatFloor;
   return std::max(kFloatFactor * float32_error, kFloatFloor);
 }
 
@@ -117,12 +120,13 @@ std::vector<GroupDistance> distances(const Results& got, const Reference& wanted
 }
 
 void widen(std::vector<GroupDistance>& groups, const std::vector<Results>& runs,
-           const Reference& wanted) {
+           const Reference& wanted, const std::string& precision) {
+  const double factor = precision == "bf16" ? kBfloatFactor : kFloatFactor;
   for (const Results& run : runs) {
-    const auto off = distances(run, wanted, "fp32");
+    const auto off = distances(run, wanted, precision);
     for (std::size_t i = 0; i < groups.size(); ++i) {
       if (groups[i].allowed == 0 || std::isnan(off[i].distance)) continue;  // exact, or no measure
-      groups[i].allowed = std::max(groups[i].allowed, kFloatFactor * off[i].distance);
+      groups[i].allowed = std::max(groups[i].allowed, factor * off[i].distance);
     }
   }
 }

@@ -170,7 +170,7 @@ TEST_F(LifeTest, BatchesThatNeverComeEndTheRunWithoutANumber) {
     pass(10);
   }
   EXPECT_EQ(run(run_id).state, RunState::kFailed);
-  EXPECT_THAT(run(run_id).detail, HasSubstr("batches up to 3 never came"));
+  EXPECT_THAT(run(run_id).detail, HasSubstr("3 of its event batches never came"));
   EXPECT_FALSE(job(id).headline.images_per_second);
   EXPECT_EQ(reader->results({})->items.size(), 0U);
 }

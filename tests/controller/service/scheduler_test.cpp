@@ -14,6 +14,7 @@ Host host(std::int64_t id, std::map<std::string, std::string> labels = {}) {
   h.id = id;
   h.name = std::string(1, static_cast<char>('a' + id - 1));
   h.labels = std::move(labels);
+  h.network = {{"10.0.0." + std::to_string(id) + "/24"}, ""};
   return h;
 }
 QueuedJob queued(std::int64_t id, std::int64_t agents = 1) {
@@ -61,7 +62,7 @@ TEST(Scheduler, GpuAndClassAndPreference) {
   twin.id = 3;
   auto job = queued(1);
   job.needs_gpu = true;
-  job.preferred_host = 3;
+  job.preferred_hosts = {3};
   EXPECT_THAT(placed(FifoScheduler().plan({{job}, {host(1), gpu, twin}}, false)),
               ElementsAre(Placed{1, {3}}));
   job.required_class = "other";
@@ -89,7 +90,7 @@ TEST(Scheduler, WaitsAddUpOnTheHostThatIsFreeFirst) {
 
 TEST(Scheduler, TooFewAgentsSaysHowMany) {
   EXPECT_EQ(FifoScheduler().plan({{queued(1, 3)}, {host(1), host(2)}}, false).waits.at(0).detail,
-            "needs 3 agents, 2 match");
+            "needs 3 agents, 2 match: a, b");
 }
 
 TEST(Repetition, FixedAndAdaptive) {

@@ -39,9 +39,12 @@ inline std::vector<double> exact_logits(const Net& net, int batch, const std::ve
 }
 
 inline void expect_same(const Net& net, int batch, const std::string& fusion = "",
-                        double tolerance = 2e-5, const char* exact = "fp64", int runs = 2) {
-  SCOPED_TRACE(net.model() + " batch " + std::to_string(batch) + " fusion '" + fusion + "'");
+                        double tolerance = 2e-5, const char* exact = "fp64", int runs = 2,
+                        const char* precision = "fp32") {
+  SCOPED_TRACE(net.model() + " " + precision + " batch " + std::to_string(batch) + " fusion '" +
+               fusion + "'");
   InferOptions options;
+  options.precision = precision;
   options.batch = batch;
   options.fusion = fusion;
   const auto plan = fast_plan(net, options);

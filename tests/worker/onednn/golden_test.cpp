@@ -9,8 +9,10 @@
 namespace rackmark::worker {
 namespace {
 
-int verify(const std::string& file, const std::string& inject = "") {
+int verify(const std::string& file, const std::string& inject = "",
+           const std::string& precision = "fp32") {
   VerifyOptions options;
+  options.precision = precision;
   options.references = {std::string(RACKMARK_SOURCE_DIR) + "/tests/golden/" + file};
   options.backend = "onednn";
   options.inject = inject;
@@ -28,6 +30,11 @@ TEST(OnednnGolden, SmallNetworks) {
        {"cifar10-b8-s24-seed1.json", "cifar10-b8-s24-seed1-decay.json",
         "catsdogs_original-b8-s64-seed1.json", "catsdogs_improved-b4-s128-seed1-decay.json"})
     EXPECT_EQ(verify(file), 0) << file;
+}
+TEST(OnednnGolden, SmallNetworksInBf16) {
+  EXPECT_EQ(verify("cifar10-b8-s24-seed1-decay.json", "", "bf16"), 0);
+  EXPECT_EQ(verify("catsdogs_original-b8-s64-seed1.json", "", "bf16"), 0);
+  EXPECT_EQ(verify("cifar10-b8-s24-seed1.json", "negate-gradient=conv2.weight", "bf16"), 1);
 }
 TEST(OnednnGolden, SeesANegatedGradient) {
   EXPECT_EQ(verify("resnet50-b4-s64-seed1.json", "negate-gradient=layer4.1.bn1.weight"), 1);

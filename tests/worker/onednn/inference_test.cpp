@@ -10,11 +10,14 @@ namespace {
 
 using namespace test;  // compare.hpp, compare_inference.hpp
 
+constexpr double kBfloatTolerance = 0.03;  // a few layers, each off by up to 1/512
+
 void expect_same_in_all_ways(const Build& build, int size = 12) {
   const Net net = test::make_net(size, 5, build);
   for (const int batch : {1, 3}) {
     expect_same(net, batch);
     expect_same(net, batch, "none");
+    expect_same(net, batch, "", kBfloatTolerance, "fp64", 1, "bf16");
   }
 }
 
@@ -106,7 +109,7 @@ TEST(Inference, ResponseNormDropoutAndLinearLayers) {
   expect_same_in_all_ways([](Net& net) {
     Node x = net.relu(conv(net, net.input(), "a", 16));
     x = net.local_response_norm(x, {.size = 9, .alpha = 0.01, .beta = 0.75, .k = 1});
-    x = net.local_response_norm(x, {.size = 5, .alpha = 0.1, .beta = 0.5, .k = 2});
+    x = net.local_response_norm(x, {.size = 4, .alpha = 0.1, .beta = 0.5, .k = 2});
     x = net.dropout(net.flatten(net.dropout(x, 0.3)), 0.5);
     x = net.relu(net.linear(x, "fc1", {.out = 30}));
     net.loss(net.linear(net.dropout(x, 0.5), "fc2", {.out = net.classes()}));
@@ -189,6 +192,25 @@ TEST(InferenceInt8, RefusesWithoutCalibrationAndUnknownPrecisions) {
   EXPECT_THROW(fast_plan(net, options), std::invalid_argument);
   options.precision = "fp8";
   EXPECT_THROW(fast_plan(net, options), std::invalid_argument);
+}
+
+TEST(Inference, PredictsItsMemoryAndSaysWhoComputesBf16) {
+  const Net net = test::make_net(17, 6, [](Net& n) {
+    Node x = n.relu(n.batch_norm(conv(n, n.input(), "a", 16), "bn_a"));
+    classify(n, n.relu(conv(n, n.max_pool(x, {}), "b", 24)));
+  });
+  for (const char* precision : {"fp32", "bf16", "int8"}) {
+    InferOptions options;
+    options.batch = 3;
+    options.threads = 2;
+    options.precision = precision;
+    const auto predicted =
+        make_onednn_backend()->predict_inference_bytes(net, options, make_values(net));
+    if (precision == std::string("int8")) options.calibration = {make_images(net, 3, 1)};
+    const auto facts = fast_plan(net, options)->facts();
+    EXPECT_EQ(predicted, facts.arena_bytes) << precision;
+    EXPECT_EQ(facts.notes.contains("bf16"), precision == std::string("bf16"));
+  }
 }
 
 TEST(InferenceInt8, ClipsOutliersOnly) {

@@ -17,27 +17,94 @@ namespace {
 struct Table {
   const Kernels* kernels;
   int block;
+  Storage storage;
+
+  // How far a stored result may be from `wanted`: half of the last of bf16's 8 digits.
+  double rounding(double wanted) const {
+    return storage == Storage::kBfloat ? 1e-6 + std::abs(wanted) / 256 : 1e-6;
+  }
 };
 
 std::vector<Table> tables() {
   std::vector<Table> all;
-  for (const int block : {8, 16})
-    for (const auto* table : {baseline_kernels(block), avx2_kernels(block), avx512_kernels(block)})
-      if (table != nullptr) all.push_back({table, block});
+  for (const Storage storage : {Storage::kFloat, Storage::kBfloat})
+    for (const int block : {8, 16})
+      for (const auto* table : {baseline_kernels(block, storage), avx2_kernels(block, storage),
+                                avx512_kernels(block, storage)})
+        if (table != nullptr) all.push_back({table, block, storage});
   return all;
 }
 
+// Numbers that bf16 holds exactly, so that only what a kernel makes of them is rounded.
 std::vector<float> random_values(const char* name, std::int64_t count) {
-  return uniform(name, count);
+  auto values = uniform(name, count);
+  for (float& value : values) {
+    Bfloat exact{};
+    put(exact, value);
+    value = to_float(exact);
+  }
+  return values;
+}
+
+// Values as a kernel sees them, and back.
+class Stored {
+ public:
+  Stored(const Table& table, const std::vector<float>& values)
+      : bytes_(values.size() * 4), count_(values.size()), cells_(bytes_.data(), table.storage) {
+    table.kernels->narrow(values.data(), cells_, std::ssize(values));
+  }
+  Stored(const Stored&) = delete;
+  Stored& operator=(const Stored&) = delete;
+  void* data() const { return cells_; }
+  float operator[](std::size_t i) const { return cells_.value(static_cast<std::int64_t>(i)); }
+  std::size_t size() const { return count_; }
+
+ private:
+  std::vector<char> bytes_;
+  std::size_t count_;
+  Cells cells_;
+};
+
+TEST(OnednnKernels, Bf16RoundsToNearestEvenAndKeepsWhatIsNoNumber) {
+  const auto rounded = [](float x) {
+    Bfloat half{};
+    put(half, x);
+    return to_float(half);
+  };
+  EXPECT_EQ(rounded(1.0F + 0x1p-8F), 1.0F);             // a tie, to the even digit
+  EXPECT_EQ(rounded(1.0F + 3 * 0x1p-8F), 1 + 0x1p-6F);  // a tie, up
+  EXPECT_EQ(rounded(1.0F + 0x1.02p-8F), 1 + 0x1p-7F);
+  EXPECT_EQ(rounded(-0.0F), 0.0F);
+  EXPECT_EQ(rounded(3.4e38F), INFINITY);
+  EXPECT_EQ(rounded(-INFINITY), -INFINITY);
+  for (const std::uint32_t bits : {0x7FFFFFFFU, 0xFFFFFFFFU, 0x7F800001U})
+    EXPECT_TRUE(std::isnan(rounded(__builtin_bit_cast(float, bits)))) << bits;
+  for (const auto& [table, block, storage] : tables()) {
+    if (storage != Storage::kBfloat) continue;
+    std::vector<float> x;  // every exponent, ties and odd ends, and a rest that fills no vector
+    for (std::uint32_t i = 0; i < 3001; ++i)
+      x.push_back(__builtin_bit_cast(float, i * 1431655U + (i % 3) * 0x8000U));
+    std::vector<float> wide(x.size()), twice(x.size());
+    const Stored kept({table, block, storage}, x);
+    table->widen(kept.data(), wide.data(), std::ssize(x));
+    table->round(x.data(), twice.data(), std::ssize(x));
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const auto bits = [](float v) { return __builtin_bit_cast(std::uint32_t, v); };
+      ASSERT_EQ(bits(wide[i]), bits(rounded(x[i]))) << table->isa << " " << bits(x[i]);
+      ASSERT_EQ(bits(twice[i]), bits(rounded(x[i]))) << table->isa << " " << bits(x[i]);
+    }
+  }
 }
 
 constexpr std::int64_t kPixels = 259;  // more than one chunk of sums, and an odd rest
 
 TEST(OnednnKernels, Moments) {
-  for (const auto& [table, block] : tables()) {
+  for (const Table& with : tables()) {
+    const auto& [table, block, storage] = with;
     SCOPED_TRACE(std::string(table->isa) + " " + std::to_string(block));
-    auto x = random_values("x", kPixels * block);
-    for (float& value : x) value += 100;  // a mean much larger than the spread
+    auto values = random_values("x", kPixels * block);
+    for (float& value : values) value += 100;  // a mean much larger than the spread
+    const Stored x(with, values);
     const std::vector<float> shift(block, 99.5F);
     std::vector<double> sums(2 * block, -1);
     table->moments(x.data(), kPixels, shift.data(), sums.data());
@@ -54,13 +121,15 @@ TEST(OnednnKernels, Moments) {
 }
 
 TEST(OnednnKernels, NormalizeAllForms) {
-  for (const auto& [table, block] : tables()) {
-    const auto x = random_values("x", kPixels * block), x2 = random_values("x2", kPixels * block);
+  for (const Table& with : tables()) {
+    const auto& [table, block, storage] = with;
+    const Stored x(with, random_values("x", kPixels * block));
+    const Stored x2(with, random_values("x2", kPixels * block));
     const auto a = random_values("a", block), b = random_values("b", block);
     const auto a2 = random_values("a2", block), b2 = random_values("b2", block);
     for (const int second : {0, 1, 2}) {
       for (const bool relu : {false, true}) {
-        std::vector<float> y(x.size(), -7);
+        const Stored y(with, std::vector<float>(x.size(), -7));
         NormalizePlane t{x.data(), a.data(), b.data(), nullptr, nullptr,
                          nullptr,  y.data(), kPixels,  relu};
         if (second > 0) t.x2 = x2.data();
@@ -72,7 +141,8 @@ TEST(OnednnKernels, NormalizeAllForms) {
           if (second == 1) wanted += x2[i];
           if (second == 2) wanted += double{a2[c]} * x2[i] + b2[c];
           if (relu) wanted = std::max(wanted, 0.0);
-          ASSERT_NEAR(y[i], wanted, 1e-6) << table->isa << " " << second << " " << relu;
+          ASSERT_NEAR(y[i], wanted, with.rounding(wanted))
+              << table->isa << " " << second << " " << relu;
         }
       }
     }
@@ -80,17 +150,18 @@ TEST(OnednnKernels, NormalizeAllForms) {
 }
 
 TEST(OnednnKernels, ReduceAllForms) {
-  for (const auto& [table, block] : tables()) {
+  for (const Table& with : tables()) {
+    const auto& [table, block, storage] = with;
     const std::int64_t count = kPixels * block;
-    const auto g = random_values("g", count), g2 = random_values("g2", count);
-    const auto x = random_values("x", count), x2 = random_values("x2", count);
-    const auto y = random_values("y", count);
+    const Stored g(with, random_values("g", count)), g2(with, random_values("g2", count));
+    const Stored x(with, random_values("x", count)), x2(with, random_values("x2", count));
+    const Stored y(with, random_values("y", count));
     const auto a = random_values("a", block), b = random_values("b", block);
     const auto mean = random_values("m", block), mean2 = random_values("m2", block);
     for (const Mask mask : {Mask::kNone, Mask::kFromAffine, Mask::kFromOutput}) {
       for (int form = 0; form < 8; ++form) {
         const bool two = (form & 1) != 0, join = (form & 2) != 0, store = (form & 4) != 0;
-        std::vector<float> dz(x.size(), -7);
+        const Stored dz(with, std::vector<float>(x.size(), -7));
         std::vector<double> sums(3 * block), wanted(3 * block);
         ReducePlane t{};
         t.g = g.data(), t.x = x.data(), t.mean = mean.data(), t.y = y.data();
@@ -105,7 +176,7 @@ TEST(OnednnKernels, ReduceAllForms) {
           if (mask == Mask::kFromAffine && double{a[c]} * x[i] + b[c] <= 0) z = 0;
           if (mask == Mask::kFromOutput && y[i] <= 0) z = 0;
           if (store) {
-            ASSERT_NEAR(dz[i], z, 1e-6);
+            ASSERT_NEAR(dz[i], z, with.rounding(z));
           }
           wanted[c] += z;
           wanted[block + c] += z * (double{x[i]} - mean[c]);
@@ -119,27 +190,29 @@ TEST(OnednnKernels, ReduceAllForms) {
 }
 
 TEST(OnednnKernels, GradientInPlace) {
-  for (const auto& [table, block] : tables()) {
+  for (const Table& with : tables()) {
+    const auto& [table, block, storage] = with;
     const std::int64_t count = kPixels * block;
-    const auto g = random_values("g", count), x = random_values("x", count);
+    const Stored g(with, random_values("g", count)), x(with, random_values("x", count));
     const auto a = random_values("a", block), b = random_values("b", block);
     const auto p = random_values("p", block), q = random_values("q", block);
     const auto r = random_values("r", block);
     for (const bool masked : {false, true}) {
-      auto dx = g;
+      const Stored dx(with, random_values("g", count));
       table->gradient({dx.data(), x.data(), masked ? a.data() : nullptr, b.data(), p.data(),
                        q.data(), r.data(), dx.data(), kPixels});
       for (std::int64_t i = 0; i < count; ++i) {
         const std::int64_t c = i % block;
         const bool kept = !masked || double{a[c]} * x[i] + b[c] > 0;
-        ASSERT_NEAR(dx[i], (kept ? double{p[c]} * g[i] : 0) + double{q[c]} * x[i] + r[c], 1e-6);
+        const double wanted = (kept ? double{p[c]} * g[i] : 0) + double{q[c]} * x[i] + r[c];
+        ASSERT_NEAR(dx[i], wanted, with.rounding(wanted));
       }
     }
   }
 }
 
 TEST(OnednnKernels, Sgd) {
-  for (const auto& [table, block] : tables()) {
+  for (const auto& [table, block, storage] : tables()) {
     auto w = random_values("w", 37), v = random_values("v", 37);
     const auto w0 = w, v0 = v, g = random_values("g", 37);
     table->sgd({w.data(), g.data(), v.data(), 37, 0.1F, 0.9F, 0.01F});

@@ -245,7 +245,7 @@ TEST(OnednnPlan, RefusesWrongUse) {
   plan->evaluate(data.batch());
   EXPECT_THROW(plan->backward(), std::logic_error);
   PlanOptions options;
-  options.precision = "bf16";
+  options.precision = "fp16";
   EXPECT_THROW(make_onednn_backend()->compile(net, options), std::invalid_argument);
   options.precision = "fp32";
   options.fusion = "magic";

@@ -3,7 +3,7 @@ import { useMemo } from "preact/hooks";
 import { isOver, type RankTime, type RunView, type StepsView } from "../contract";
 import { milliseconds, number, percent, plural, rate } from "../format";
 import { histogram } from "../intervals";
-import { lossSeries, percentiles, rankTimes, slowestSteps, stepsTable, throughputSeries } from "../steps";
+import { hostOfRank, lossSeries, percentiles, rankTimes, slowestSteps, stepsTable, throughputSeries } from "../steps";
 import { useTheme } from "../theme";
 import { Chart } from "./chart";
 import { bandOption, histogramOption, splitNames, splitOption } from "./options";
@@ -32,7 +32,7 @@ export function RunCharts({ run, steps, hasLoss }: { run: RunView; steps: StepsV
   const throughput = useMemo(() => throughputSeries(steps), [steps]);
   const losses = useMemo(() => lossSeries(steps), [steps]);
   const slowest = useMemo(() => slowestSteps(steps), [steps]);
-  const times = useMemo(() => run.result?.rank_times ?? rankTimes(steps, run.agent), [steps, run.result, run.agent]);
+  const times = useMemo(() => run.result?.rank_times ?? rankTimes(steps, (rank) => hostOfRank(run, rank)), [steps, run]);
   const marks = useMemo(() => percentiles(slowest), [slowest]);
   const bins = useMemo(() => histogram(slowest), [slowest]);
   const many = steps.ranks.length > 1;

@@ -10,6 +10,12 @@ import { Elapsed, Missing, Time } from "./values";
 const ms = (value: number | null): ComponentChildren => (value === null ? <Missing why="too few steps" /> : milliseconds(value));
 const orWhy = <T,>(value: T | null, show: (v: T) => ComponentChildren, why: string): ComponentChildren => (value === null ? <Missing why={why} /> : show(value));
 
+// What the plan of rank 0 has to say: who computes bf16, which layers are int8.
+function notesOf(result: ResultView): [string, string][] {
+  const environment = result.environment as unknown as { worker?: { notes?: Record<string, string> } | null } | null;
+  return Object.entries(environment?.worker?.notes ?? {});
+}
+
 export function Measured({ result }: { result: ResultView }) {
   const s = result.step;
   const rows: [string, string, ComponentChildren][] = [
@@ -40,6 +46,7 @@ export function Measured({ result }: { result: ResultView }) {
   if (found) {
     rows.push(["batch_search", "largest batch", `${found.batch_size}, wants ${bytes(found.bytes_wanted)} of ${bytes(found.bytes_free)} (${found.limited_by}); ${found.probes} probes`]);
   }
+  for (const [name, text] of notesOf(result)) rows.push(["notes", name, text]);
   if (result.input_kind !== "synthetic") {
     rows.push(["pictures_broken", "broken pictures", result.pictures_broken ? `${result.pictures_broken}: ${result.broken_pictures.join(", ")}` : "none"]);
   }
@@ -65,7 +72,7 @@ export function Measured({ result }: { result: ResultView }) {
   );
 }
 
-// What a batch took in inference, and how far int8 may be trusted.
+// What a batch took in inference, and how far int8 and bf16 may be trusted.
 export function InferenceFacts({ result }: { result: ResultView }) {
   const facts = result.inference;
   if (!facts) return null;
@@ -108,34 +115,24 @@ export function InferenceFacts({ result }: { result: ResultView }) {
           </tbody>
         </table>
       </div>
-      {(agreement || Object.keys(facts.notes).length > 0) && (
+      {agreement && (
         <dl class="facts">
-          {agreement && (
-            <>
-              <div>
-                <dt>
-                  <Term name="agreement_cosine">int8 and fp32, cosine</Term>
-                </dt>
-                <dd>
-                  {number(agreement.cosine, 4)} (at least {number(agreement.cosine_floor, 2)})
-                </dd>
-              </div>
-              <div>
-                <dt>
-                  <Term name="agreement_top1">int8 and fp32, top-1</Term>
-                </dt>
-                <dd>
-                  {percent(agreement.top1)} of {agreement.pictures} pictures
-                </dd>
-              </div>
-            </>
-          )}
-          {Object.entries(facts.notes).map(([name, text]) => (
-            <div>
-              <dt>{name}</dt>
-              <dd>{text}</dd>
-            </div>
-          ))}
+          <div>
+            <dt>
+              <Term name="agreement_cosine">{result.precision} and fp32, cosine</Term>
+            </dt>
+            <dd>
+              {number(agreement.cosine, 4)} (at least {number(agreement.cosine_floor, 2)})
+            </dd>
+          </div>
+          <div>
+            <dt>
+              <Term name="agreement_top1">{result.precision} and fp32, top-1</Term>
+            </dt>
+            <dd>
+              {percent(agreement.top1)} of {agreement.pictures} pictures
+            </dd>
+          </div>
         </dl>
       )}
     </section>
@@ -174,6 +171,22 @@ export function Environment({ result, agent }: { result: ResultView | null; agen
 
 export const reasonText = (reason: string, detail: string): string => [reason && reason !== "none" ? reasonWords(reason) : "", detail].filter(Boolean).join(": ");
 
+// Where the run is: an agent, or several with the ranks that each has.
+function Places({ run }: { run: RunView }) {
+  if (run.hosts.length < 2) return <>{run.agent || <Missing why="none" />}</>;
+  const ranks = (first: number, count: number) => (count === 1 ? `rank ${first}` : `ranks ${first} to ${first + count - 1}`);
+  return (
+    <ul class="places" aria-label={`Hosts of run ${run.id}, over ${run.network}`}>
+      {run.hosts.map((h) => (
+        <li title={h.detail}>
+          {h.agent} <span class="muted">{ranks(h.first_rank, h.ranks)}</span>
+          {h.ended && h.ended !== run.state && <span class="muted"> ({words(h.ended)})</span>}
+        </li>
+      ))}
+    </ul>
+  );
+}
+
 export function Attempts({ job, shown, choose }: { job: JobView; shown: RunView | null; choose: (run: number) => void }) {
   if (!job.runs.length) return null;
   return (
@@ -209,7 +222,9 @@ export function Attempts({ job, shown, choose }: { job: JobView; shown: RunView 
               <td data-label="State">
                 <Mark state={run.state} />
               </td>
-              <td data-label="Host">{run.agent || <Missing why="none" />}</td>
+              <td data-label="Host">
+                <Places run={run} />
+              </td>
               <td data-label="Why">
                 {reasonText(run.reason, run.detail) || <span class="muted">—</span>}
                 {run.exit_code ? <span class="muted"> exit status {run.exit_code}</span> : null}

@@ -1,7 +1,7 @@
 // Adaptive average pool whose windows differ in size or overlap, which oneDNN has not: window i of
 // n over an extent of m is [floor(i*m/n), ceil((i+1)*m/n)), as PyTorch defines it. Never a hot
 // layer: its outputs are a handful of pixels.
-#include <algorithm>
+#include <cstring>
 
 #include "worker/backend/onednn/unary_op.hpp"
 
@@ -16,6 +16,8 @@ Window share(int index, int windows, int extent) {
   return {index * extent / windows, ((index + 1) * extent + windows - 1) / windows};
 }
 
+constexpr int kWidestBlock = 16;
+
 class AdaptivePoolOp final : public UnaryOp {
  public:
   using UnaryOp::UnaryOp;
@@ -27,7 +29,7 @@ class AdaptivePoolOp final : public UnaryOp {
  private:
   std::string implementation(const Pass&) const override { return "windows of unequal size"; }
 
-  // body(first float of the input plane, of the output pixel, window of rows, of columns)
+  // body(first value of the input plane, of the output pixel, window of rows, of columns)
   template <class Body>
   void visit(const Body& body) const {
     const std::int64_t planes = batch_ * blocks();
@@ -44,7 +46,7 @@ class AdaptivePoolOp final : public UnaryOp {
     }
   }
 
-  // Every pixel of a window, as its first float in the plane.
+  // Every pixel of a window, as its first value in the plane.
   template <class Body>
   void each_pixel(Window rows, Window columns, const Body& body) const {
     for (int h = rows.first; h < rows.last; ++h)
@@ -57,22 +59,37 @@ class AdaptivePoolOp final : public UnaryOp {
   }
 
   void compute(Pass&) override {
+    by_storage(x_.storage(), [&](auto kind) { average<decltype(kind)>(); });
+  }
+  void propagate(Pass&) override {
+    by_storage(x_.storage(), [&](auto kind) { share_gradient<decltype(kind)>(); });
+  }
+
+  template <class T>
+  void average() {
+    const T* x = x_.as<T>();
+    T* all = y_.as<T>();
     visit([&](std::int64_t plane, std::int64_t pixel, Window rows, Window columns) {
-      float* y = y_ + pixel;
-      std::fill_n(y, block_, 0.0F);
+      float sums[kWidestBlock] = {};
       each_pixel(rows, columns, [&](std::int64_t at) {
-        for (int c = 0; c < block_; ++c) y[c] += x_[plane + at + c];
+        for (int c = 0; c < block_; ++c) sums[c] += to_float(x[plane + at + c]);
       });
-      for (int c = 0; c < block_; ++c) y[c] *= weight(rows, columns);
+      for (int c = 0; c < block_; ++c) put(all[pixel + c], sums[c] * weight(rows, columns));
     });
   }
 
-  void propagate(Pass&) override {
-    std::fill_n(dx_, batch_ * blocks() * block_ * in_.height * in_.width, 0.0F);
+  template <class T>
+  void share_gradient() {
+    const T* all = dy_.as<T>();
+    T* dx = dx_.as<T>();
+    std::memset(dx, 0, sizeof(T) * batch_ * blocks() * block_ * in_.height * in_.width);
     visit([&](std::int64_t plane, std::int64_t pixel, Window rows, Window columns) {
-      const float* dy = dy_ + pixel;
+      const T* dy = all + pixel;
       each_pixel(rows, columns, [&](std::int64_t at) {
-        for (int c = 0; c < block_; ++c) dx_[plane + at + c] += dy[c] * weight(rows, columns);
+        for (int c = 0; c < block_; ++c) {
+          T& to = dx[plane + at + c];
+          put(to, to_float(to) + to_float(dy[c]) * weight(rows, columns));
+        }
       });
     });
   }

@@ -23,21 +23,19 @@ class AveragePoolOp final : public UnaryOp {
       shape_.kernel = shape_.strides = {in_.height / out, in_.width / out};
       shape_.pad_before = shape_.pad_after = {0, 0};
     }
-    forward_.made = make_pooling_forward(assembly.engine, shape_);
-    assembly.need_scratch(forward_.made);
+    plan_call(assembly, forward_, &make_pooling_forward, {DNNL_ARG_SRC, DNNL_ARG_DST});
   }
 
   std::vector<int> plan_backward(Assembly& assembly) override {
     auto parameters = UnaryOp::plan_backward(assembly);
     if (!assembly.values[input_].needs_gradient) return parameters;
-    backward_.made = make_pooling_backward(assembly.engine, shape_);
-    assembly.need_scratch(backward_.made);
+    plan_call(assembly, backward_, &make_pooling_backward, {DNNL_ARG_DIFF_SRC, DNNL_ARG_DIFF_DST});
     return parameters;
   }
 
   void bind(const Binding& where) override {
     UnaryOp::bind(where);
-    forward_.bind(where, {{DNNL_ARG_SRC, where.memory(shape_.src, const_cast<float*>(x_))},
+    forward_.bind(where, {{DNNL_ARG_SRC, where.memory(shape_.src, x_)},
                           {DNNL_ARG_DST, where.memory(shape_.dst, y_)}});
     if (dx_ == nullptr) return;
     backward_.bind(where, {{DNNL_ARG_DIFF_DST, where.memory(shape_.dst, dy_)},
@@ -45,9 +43,25 @@ class AveragePoolOp final : public UnaryOp {
   }
 
  private:
-  std::string implementation(const Pass&) const override { return forward_.made.implementation; }
+  std::string implementation(const Pass&) const override { return forward_.made().implementation; }
   void compute(Pass& pass) override { forward_(pass); }
   void propagate(Pass& pass) override { backward_(pass); }
+
+  struct Arguments {
+    int src, dst;
+  };
+  void plan_call(Assembly& assembly, Call& call,
+                 Made (*make)(const dnnl::engine&, const PoolingShape&), Arguments arguments) {
+    Made made = make_in_stored_type(assembly, name_, [&](DataType type) {
+      PoolingShape shape = shape_;
+      shape.src = with_type(shape.src, type);
+      shape.dst = with_type(shape.dst, type);
+      return make(assembly.engine, shape);
+    });
+    const std::vector<StoredOperand> operands{{arguments.src, made.src, shape_.src},
+                                              {arguments.dst, made.dst, shape_.dst}};
+    call.plan(assembly, std::move(made), operands);
+  }
 
   // The last window may hang over the end by another amount than the first.
   void set_windows(const AveragePool& pool) {

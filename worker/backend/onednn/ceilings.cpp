@@ -40,7 +40,7 @@ bool isa_has(const char* part) { return isa_name().find(part) != std::string::np
 // "" where the CPU has instructions for it.
 std::string why_not(MatrixType type) {
   const bool matrix_unit = isa_has("amx");
-  if (type == MatrixType::kBf16 && !matrix_unit && !isa_has("_bf16") && !isa_has("_fp16")) {
+  if (type == MatrixType::kBf16 && !computes_bf16()) {
     return "this CPU (" + isa_name() + ") has no bf16 products: they would be emulated in fp32";
   }
   if (type == MatrixType::kInt8 && !matrix_unit && !isa_has("vnni") && !isa_has("_bf16") &&

@@ -48,7 +48,7 @@ class ConcatOp final : public Op {
     for (Part& part : parts_) {
       Value& input = assembly.values[part.input];
       if (!input.needs_gradient) continue;
-      part.gradient_slot = assembly.add_buffer(padded_bytes(input.desc));
+      part.gradient_slot = assembly.add_gradient(input.desc);
       input.gradients.push_back(part.gradient_slot);
     }
     return {};
@@ -96,14 +96,13 @@ class ConcatOp final : public Op {
     int input = -1, first = 0, channels = 0;
     std::int64_t image_stride = 0;
     int slot = -1, gradient_slot = -1;
-    const float* x = nullptr;
-    float* dx = nullptr;
+    Cells x, dx;
   };
 
   double copied_bytes() const {
-    double floats = 0;
-    for (const Part& part : parts_) floats += static_cast<double>(part.image_stride) * batch_;
-    return 8 * floats;
+    double values = 0;
+    for (const Part& part : parts_) values += static_cast<double>(part.image_stride) * batch_;
+    return 2 * static_cast<double>(y_.width()) * values;
   }
 
   // Of the first pixel of a channel.
@@ -115,33 +114,41 @@ class ConcatOp final : public Op {
   }
 
   void join(const Part& part, int image) const {
-    const float* from = part.x + image * part.image_stride;
-    float* to = y_ + image * image_stride_;
+    const Cells from = part.x + image * part.image_stride, to = y_ + image * image_stride_;
     if (in_whole_blocks(part)) {
-      std::memcpy(to + at(part.first), from, sizeof(float) * part.image_stride);
+      std::memcpy(to + at(part.first), from, bytes_of(part));
       return;
     }
     for (int c = 0; c < part.channels; ++c) copy_channel(from + at(c), to + at(part.first + c));
   }
 
   void split(const Part& part, int image) const {
-    const float* from = dy_ + image * image_stride_;
-    float* to = part.dx + image * part.image_stride;
+    const Cells from = dy_ + image * image_stride_, to = part.dx + image * part.image_stride;
     if (in_whole_blocks(part)) {
-      std::memcpy(to, from + at(part.first), sizeof(float) * part.image_stride);
+      std::memcpy(to, from + at(part.first), bytes_of(part));
       return;
     }
     for (int c = 0; c < part.channels; ++c) copy_channel(from + at(part.first + c), to + at(c));
   }
 
-  void copy_channel(const float* from, float* to) const {
-    for (std::int64_t p = 0; p < pixels_; ++p) to[p * block_] = from[p * block_];
+  std::size_t bytes_of(const Part& part) const {
+    return static_cast<std::size_t>(part.image_stride * y_.width());
+  }
+  void copy_channel(Cells from, Cells to) const {
+    by_storage(from.storage(), [&](auto kind) {
+      const auto* x = from.as<decltype(kind)>();
+      auto* y = to.as<decltype(kind)>();
+      for (std::int64_t p = 0; p < pixels_; ++p) y[p * block_] = x[p * block_];
+    });
   }
   // The channels that fill the last block are zero in every value.
-  void clear_tail(float* image, int channels) const {
+  void clear_tail(Cells image, int channels) const {
     const int end = (channels + block_ - 1) / block_ * block_;
-    for (int c = channels; c < end; ++c)
-      for (std::int64_t p = 0; p < pixels_; ++p) image[at(c) + p * block_] = 0;
+    by_storage(image.storage(), [&](auto kind) {
+      auto* first = image.as<decltype(kind)>();
+      for (int c = channels; c < end; ++c)
+        for (std::int64_t p = 0; p < pixels_; ++p) first[at(c) + p * block_] = {};
+    });
   }
 
   int node_;
@@ -149,7 +156,7 @@ class ConcatOp final : public Op {
   int block_ = 16, batch_ = 0, channels_ = 0;
   std::int64_t pixels_ = 0, image_stride_ = 0;
   int slot_ = -1, gradient_slot_ = -1;
-  float *y_ = nullptr, *dy_ = nullptr;
+  Cells y_, dy_;
   std::vector<Part> parts_;
   GradientSum sum_;
 };

@@ -2,6 +2,7 @@
 
 #include <oneapi/dnnl/dnnl_version.h>
 
+#include <set>
 #include <utility>
 
 namespace rackmark::worker::onednn {
@@ -78,20 +79,17 @@ dnnl::algorithm algorithm(ConvolutionKind kind) {
 // Backward passes only need a forward description as a hint; it need not be the one that runs.
 dnnl::convolution_forward::primitive_desc convolution_hint(const dnnl::engine& engine,
                                                            const ConvolutionShape& s) {
-  const Desc any = make_desc(
-#if DNNL_VERSION_MAJOR >= 3
-      s.weights.get_dims(),
-#else
-      s.weights.dims(),
-#endif
-      Tag::any);
+  const Desc any = make_desc(dims_of(s.weights), type_of(s.src), Tag::any);
   return ask<dnnl::convolution_forward>(engine, kTraining, algorithm(s.kind), s.src, any, s.dst,
                                         s.strides, s.pad_before, s.pad_after);
 }
 
 dnnl::inner_product_forward::primitive_desc linear_hint(const dnnl::engine& engine,
                                                         const LinearShape& s) {
-  return ask<dnnl::inner_product_forward>(engine, kTraining, s.src, s.weights, s.dst);
+  const bool gradient = type_of(s.weights) != type_of(s.src);  // float32 beside bf16
+  const Desc weights =
+      gradient ? make_desc(dims_of(s.weights), type_of(s.src), Tag::any) : s.weights;
+  return ask<dnnl::inner_product_forward>(engine, kTraining, s.src, weights, s.dst);
 }
 
 dnnl::pooling_forward::primitive_desc pooling(const dnnl::engine& engine, const PoolingShape& s) {
@@ -253,8 +251,48 @@ Made make_reorder(const dnnl::engine& engine, const Desc& from, const Desc& to) 
 }
 
 Desc make_desc(const Dims& dims, Tag tag) { return Desc(dims, kFloat, tag); }
+Desc make_desc(const Dims& dims, DataType type, Tag tag) { return Desc(dims, type, tag); }
+
+Dims dims_of(const Desc& desc) {
+#if DNNL_VERSION_MAJOR >= 3
+  return desc.get_dims();
+#else
+  return desc.dims();
+#endif
+}
+
+DataType type_of(const Desc& desc) {
+#if DNNL_VERSION_MAJOR >= 3
+  return desc.get_data_type();
+#else
+  return desc.data_type();
+#endif
+}
+
+// No version has a call for it.
+Desc with_type(const Desc& desc, DataType type) {
+  const DataType before = type_of(desc);
+  if (type == before) return desc;
+  const Dims dims = dims_of(desc);
+  const auto tags = dims.size() == 4
+                        ? std::vector<Tag>{Tag::nChw16c, Tag::nChw8c, Tag::nchw, Tag::any}
+                        : std::vector<Tag>{dims.size() == 2 ? Tag::ab : Tag::a, Tag::any};
+  for (const Tag tag : tags)
+    if (make_desc(dims, before, tag) == desc) return make_desc(dims, type, tag);
+  throw std::logic_error("onednn: no other type for the layout " + layout_text(desc));
+}
 
 std::int64_t padded_bytes(const Desc& desc) { return static_cast<std::int64_t>(desc.get_size()); }
+
+std::int64_t padded_values(const Desc& desc) {
+  return padded_bytes(desc) /
+         static_cast<std::int64_t>(dnnl::memory::data_type_size(type_of(desc)));
+}
+
+bool is_reference(const Made& made) {
+  return made.implementation.rfind("ref", 0) == 0 ||
+         made.implementation.find(":ref") != std::string::npos;
+}
 
 std::string layout_text(const Desc& desc) {
   std::string text;
@@ -325,8 +363,35 @@ bool prefers_blocks_of_16() { return isa_name().rfind("avx512", 0) == 0; }
 
 bool has_winograd() { return DNNL_VERSION_MAJOR < 3 && prefers_blocks_of_16(); }
 
+bool has_bf16() { return prefers_blocks_of_16(); }
+
+bool computes_bf16() {
+  const std::string isa = isa_name();
+  for (const char* part : {"_bf16", "_fp16", "_amx"})
+    if (isa.find(part) != std::string::npos) return true;
+  return false;
+}
+
+std::string bf16_in_words(const std::vector<std::string>& in_float32) {
+  const std::string cpu = "this CPU (" + isa_name() + ")";
+  if (!has_bf16()) {
+    return "emulated by Rackmark: stored as bf16, computed in fp32; oneDNN has no bf16 kernels "
+           "without AVX-512, which " +
+           cpu + " has not";
+  }
+  std::string text = computes_bf16()
+                         ? "native: bf16 products of " + cpu
+                         : "emulated by oneDNN with AVX-512: " + cpu + " has no bf16 products";
+  const std::set<std::string> names(in_float32.begin(), in_float32.end());
+  if (names.empty()) return text;
+  text += "; stored as bf16 but computed in fp32, for want of a kernel:";
+  for (const auto& name : names) text += " " + name;
+  return text;
+}
+
 DescribeOnly::DescribeOnly() : before_(describe_only) { describe_only = true; }
 DescribeOnly::~DescribeOnly() { describe_only = before_; }
+bool describes_only() { return describe_only; }
 
 namespace {
 

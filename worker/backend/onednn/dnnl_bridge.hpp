@@ -16,6 +16,7 @@ namespace rackmark::worker::onednn {
 using Desc = dnnl::memory::desc;
 using Dims = dnnl::memory::dims;
 using Tag = dnnl::memory::format_tag;
+using DataType = dnnl::memory::data_type;
 
 struct DnnlError : std::runtime_error {
   DnnlError(const std::string& call, const dnnl::error& error);
@@ -33,7 +34,8 @@ struct Made {
 
 enum class ConvolutionKind { kDirect, kWinograd };
 
-// src NCHW, weights OIHW, dst NCHW in logical order; weights may have layout `any`.
+// src NCHW, weights OIHW, dst NCHW in logical order; weights may have layout `any`. All of one
+// type, float32 or bf16; bias and gradients of weights and bias are float32 always, and dst may be.
 struct ConvolutionShape {
   Desc src, weights, bias, dst;
   Dims strides, pad_before, pad_after;
@@ -65,7 +67,14 @@ Made make_pooling_backward(const dnnl::engine& engine, const PoolingShape& shape
 Made make_reorder(const dnnl::engine& engine, const Desc& from, const Desc& to);
 
 Desc make_desc(const Dims& dims, Tag tag);  // float32
+Desc make_desc(const Dims& dims, DataType type, Tag tag);
+Dims dims_of(const Desc& desc);
+DataType type_of(const Desc& desc);
+// The same layout of another type. Only for what make_desc() makes of 1, 2 or 4 dimensions.
+Desc with_type(const Desc& desc, DataType type);
 std::int64_t padded_bytes(const Desc& desc);
+std::int64_t padded_values(const Desc& desc);
+bool is_reference(const Made& made);  // one of oneDNN's plain loops
 // The whole layout in words, equal for equal layouts only: part of a plan's layout key.
 std::string layout_text(const Desc& desc);
 
@@ -73,6 +82,11 @@ std::string library_version();  // of the library that is loaded: "2.6.3"
 std::string isa_name();         // what oneDNN uses on this host: "avx512_core_vnni"
 bool prefers_blocks_of_16();  // true with AVX-512; otherwise blocks of 8 channels are its fast ones
 bool has_winograd();          // 2.x on AVX-512
+bool has_bf16();              // AVX-512 at least: oneDNN has no bf16 kernels below
+bool computes_bf16();         // the CPU has bf16 products; else oneDNN emulates them in float32
+// Who computes in bf16 on this host: what a reader of a result should know. `in_float32`: layers
+// (a layer may be named several times) for which oneDNN has no bf16 kernel though it has others.
+std::string bf16_in_words(const std::vector<std::string>& in_float32);
 
 // While one lives, what this thread makes is described but not built (Made::primitive is empty):
 // enough to plan memory, in a fraction of the time.
@@ -86,6 +100,7 @@ class DescribeOnly {
  private:
   bool before_;
 };
+bool describes_only();  // whether one lives on this thread
 
 // --- for measuring what the library can do at most
 enum class ConvolutionPass { kForward, kData, kWeights };

@@ -1,7 +1,7 @@
 // Dropout: in training y = x / (1 - probability) where kept, 0 elsewhere. Whether an element is
 // kept follows from seed, node, pass and element, so backward makes the same mask again and none is
 // stored.
-#include <algorithm>
+#include <cstring>
 
 #include "worker/backend/onednn/threads.hpp"
 #include "worker/backend/onednn/unary_op.hpp"
@@ -17,7 +17,7 @@ class DropoutOp final : public UnaryOp {
   void plan_forward(Assembly& assembly) override {
     UnaryOp::plan_forward(assembly);
     const double probability = std::get<Dropout>(assembly.node(node_).layer).probability;
-    count_ = padded_bytes(assembly.values[node_].desc) / static_cast<std::int64_t>(sizeof(float));
+    count_ = padded_values(assembly.values[node_].desc);
     scale_ = static_cast<float>(1 / (1 - probability));
     least_kept_ = static_cast<std::uint32_t>(probability * 4294967296.0);
   }
@@ -30,7 +30,7 @@ class DropoutOp final : public UnaryOp {
   void compute(Pass& pass) override {
     if (!active_ || !pass.training) {
       parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
-        std::copy(x_ + first, x_ + last, y_ + first);
+        std::memcpy(y_ + first, x_ + first, static_cast<std::size_t>((last - first) * x_.width()));
       });
       return;
     }
@@ -45,15 +45,23 @@ class DropoutOp final : public UnaryOp {
     });
   }
 
+  void mask(Cells from, Cells to) const {
+    by_storage(from.storage(), [&](auto kind) {
+      using T = decltype(kind);
+      mask(from.as<const T>(), to.as<T>());
+    });
+  }
+
   // One draw of 64 bits decides two elements.
-  void mask(const float* from, float* to) const {
+  template <class T>
+  void mask(const T* from, T* to) const {
     parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t i = first; i < last; i += 2) {  // ranges begin at multiples of 16
         const std::uint64_t draw = splitmix64(pass_key_ + static_cast<std::uint64_t>(i));
-        to[i] = static_cast<std::uint32_t>(draw) >= least_kept_ ? from[i] * scale_ : 0.0F;
-        if (i + 1 < last)
-          to[i + 1] =
-              static_cast<std::uint32_t>(draw >> 32) >= least_kept_ ? from[i + 1] * scale_ : 0.0F;
+        const bool one = static_cast<std::uint32_t>(draw) >= least_kept_;
+        const bool two = static_cast<std::uint32_t>(draw >> 32) >= least_kept_;
+        put(to[i], one ? to_float(from[i]) * scale_ : 0.0F);
+        if (i + 1 < last) put(to[i + 1], two ? to_float(from[i + 1]) * scale_ : 0.0F);
       }
     });
   }

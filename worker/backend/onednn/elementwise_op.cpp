@@ -7,10 +7,6 @@
 namespace rackmark::worker::onednn {
 namespace {
 
-std::int64_t floats(const Assembly& assembly, int node) {
-  return padded_bytes(assembly.values[node].desc) / static_cast<std::int64_t>(sizeof(float));
-}
-
 class ReluOp final : public Op {
  public:
   ReluOp(int node, bool in_place) : node_(node), in_place_(in_place) {}
@@ -29,7 +25,7 @@ class ReluOp final : public Op {
       assembly.define(node_, assembly.values[input_].desc);
     }
     dst_slot_ = out.slot;
-    count_ = floats(assembly, node_);
+    count_ = padded_values(assembly.values[node_].desc);
   }
 
   std::vector<int> plan_backward(Assembly& assembly) override {
@@ -48,20 +44,22 @@ class ReluOp final : public Op {
   }
 
   void forward(Pass& pass) override {
-    pass.run(name_, "forward", pass.kernels.isa, 0, 8.0 * static_cast<double>(count_), [&] {
-      parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
-        pass.kernels.relu(x_ + first, y_ + first, last - first);
-      });
-    });
+    pass.run(name_, "forward", pass.kernels.isa, 0, static_cast<double>(2 * y_.width() * count_),
+             [&] {
+               parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
+                 pass.kernels.relu(x_ + first, y_ + first, last - first);
+               });
+             });
   }
 
   void backward(Pass& pass) override {
     sum_.run(pass, name_);
-    pass.run(name_, "backward_data", pass.kernels.isa, 0, 12.0 * static_cast<double>(count_), [&] {
-      parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
-        pass.kernels.relu_gradient(y_ + first, gradient_ + first, last - first);
-      });
-    });
+    pass.run(name_, "backward_data", pass.kernels.isa, 0,
+             static_cast<double>(3 * y_.width() * count_), [&] {
+               parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
+                 pass.kernels.relu_gradient(y_ + first, gradient_ + first, last - first);
+               });
+             });
   }
 
  private:
@@ -70,8 +68,7 @@ class ReluOp final : public Op {
   std::string name_;
   int src_slot_ = -1, dst_slot_ = -1, gradient_slot_ = -1;
   std::int64_t count_ = 0;
-  const float* x_ = nullptr;
-  float *y_ = nullptr, *gradient_ = nullptr;
+  Cells x_, y_, gradient_;
   GradientSum sum_;
 };
 
@@ -87,7 +84,7 @@ class AddOp final : public Op {
     for (const int input : inputs_) src_slots_.push_back(assembly.use(input));
     assembly.define(node_, assembly.values[inputs_[0]].desc);
     dst_slot_ = assembly.values[node_].slot;
-    count_ = floats(assembly, node_);
+    count_ = padded_values(assembly.values[node_].desc);
   }
 
   std::vector<int> plan_backward(Assembly& assembly) override {
@@ -95,7 +92,7 @@ class AddOp final : public Op {
     Value &main = assembly.values[inputs_[0]], &residual = assembly.values[inputs_[1]];
     if (main.needs_gradient) main.gradients.push_back(gradient_slot_);
     if (residual.needs_gradient) {  // a buffer of its own: readers write into what they take
-      residual_slot_ = assembly.add_buffer(count_ * static_cast<std::int64_t>(sizeof(float)));
+      residual_slot_ = assembly.add_gradient(assembly.values[node_].desc);
       residual.gradients.push_back(residual_slot_);
     }
     return {};
@@ -111,22 +108,25 @@ class AddOp final : public Op {
   }
 
   void forward(Pass& pass) override {
-    pass.run(name_, "forward", pass.kernels.isa, 0, 12.0 * static_cast<double>(count_), [&] {
-      parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
-        pass.kernels.sum(a_ + first, b_ + first, y_ + first, last - first);
-      });
-    });
+    pass.run(name_, "forward", pass.kernels.isa, 0, static_cast<double>(3 * y_.width() * count_),
+             [&] {
+               parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
+                 pass.kernels.sum(a_ + first, b_ + first, y_ + first, last - first);
+               });
+             });
   }
 
   void backward(Pass& pass) override {
     sum_.run(pass, name_);
     if (residual_gradient_ == nullptr) return;
     const float factor = negate_residual_ ? -1.0F : 1.0F;
-    pass.run(name_, "backward_data", pass.kernels.isa, 0, 8.0 * static_cast<double>(count_), [&] {
-      parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
-        pass.kernels.scale(gradient_ + first, factor, residual_gradient_ + first, last - first);
-      });
-    });
+    pass.run(name_, "backward_data", pass.kernels.isa, 0,
+             static_cast<double>(2 * y_.width() * count_), [&] {
+               parallel_ranges(count_, [&](std::int64_t first, std::int64_t last) {
+                 pass.kernels.scale(gradient_ + first, factor, residual_gradient_ + first,
+                                    last - first);
+               });
+             });
   }
 
  private:
@@ -136,8 +136,7 @@ class AddOp final : public Op {
   std::vector<int> inputs_, src_slots_;
   int dst_slot_ = -1, gradient_slot_ = -1, residual_slot_ = -1;
   std::int64_t count_ = 0;
-  const float *a_ = nullptr, *b_ = nullptr;
-  float *y_ = nullptr, *gradient_ = nullptr, *residual_gradient_ = nullptr;
+  Cells a_, b_, y_, gradient_, residual_gradient_;
   GradientSum sum_;
 };
 
@@ -154,7 +153,7 @@ class FlattenOp final : public Op {
     input_ = info.inputs[0];
     const Shape& in = assembly.node(input_).shape;
     blocked_ = assembly.values[input_].desc;
-    const Desc flat = make_desc({assembly.batch, info.shape.channels}, Tag::nc);
+    const Desc flat = assembly.flat(info.shape.channels);
     const bool pixel = in.height == 1 && in.width == 1;
     same_ = blocked_ == flat || (pixel && padded_bytes(blocked_) == padded_bytes(flat));
     src_slot_ = assembly.use(input_);
@@ -163,11 +162,11 @@ class FlattenOp final : public Op {
       assembly.values[node_].slot = src_slot_;
       return;
     }
-    plain_ = make_desc({assembly.batch, in.channels, in.height, in.width}, Tag::nchw);
+    plain_ =
+        make_desc({assembly.batch, in.channels, in.height, in.width}, assembly.stored, Tag::nchw);
     assembly.define(node_, flat);
     dst_slot_ = assembly.values[node_].slot;
-    forward_.made = make_reorder(assembly.engine, blocked_, plain_);
-    assembly.need_scratch(forward_.made);
+    plan_copy(assembly, forward_, blocked_, plain_);
   }
 
   std::vector<int> plan_backward(Assembly& assembly) override {
@@ -178,9 +177,8 @@ class FlattenOp final : public Op {
       input.gradients.push_back(gradient_slot_);
       return {};
     }
-    backward_.made = make_reorder(assembly.engine, plain_, blocked_);
-    assembly.need_scratch(backward_.made);
-    src_gradient_slot_ = assembly.add_buffer(padded_bytes(blocked_));
+    plan_copy(assembly, backward_, plain_, blocked_);
+    src_gradient_slot_ = assembly.add_gradient(blocked_);
     input.gradients.push_back(src_gradient_slot_);
     return {};
   }
@@ -197,18 +195,27 @@ class FlattenOp final : public Op {
 
   void forward(Pass& pass) override {
     if (same_) return;
-    pass.run(name_, "forward", forward_.made.implementation, 0,
+    pass.run(name_, "forward", forward_.made().implementation, 0,
              2.0 * static_cast<double>(padded_bytes(plain_)), [&] { forward_(pass); });
   }
 
   void backward(Pass& pass) override {
     sum_.run(pass, name_);
     if (src_gradient_slot_ < 0) return;
-    pass.run(name_, "backward_data", backward_.made.implementation, 0,
+    pass.run(name_, "backward_data", backward_.made().implementation, 0,
              2.0 * static_cast<double>(padded_bytes(plain_)), [&] { backward_(pass); });
   }
 
  private:
+  void plan_copy(Assembly& assembly, Call& call, const Desc& from, const Desc& to) {
+    Made made = make_in_stored_type(assembly, name_, [&](DataType type) {
+      return make_reorder(assembly.engine, with_type(from, type), with_type(to, type));
+    });
+    const std::vector<StoredOperand> operands{{DNNL_ARG_FROM, made.src, from},
+                                              {DNNL_ARG_TO, made.dst, to}};
+    call.plan(assembly, std::move(made), operands);
+  }
+
   int node_, input_ = -1;
   bool same_ = false;
   std::string name_;

@@ -8,7 +8,8 @@ namespace rackmark::worker::onednn {
 namespace {
 
 // weight x mean over the batch of softmax (or sigmoid) cross entropy; exponentials and sums in
-// double. The gradient is made together with the loss and kept until backward.
+// double, from the logits as they are stored. The gradient is made together with the loss and kept
+// until backward.
 class LossOp final : public Op {
  public:
   LossOp(int node, double weight, LossKind kind) : node_(node), weight_(weight), kind_(kind) {}
@@ -19,7 +20,9 @@ class LossOp final : public Op {
     name_ = assembly.node(node_).name;
     batch_ = assembly.batch;
     classes_ = assembly.node(node_).shape.channels;
-    gradient_slot_ = assembly.add_buffer(padded_bytes(assembly.values[node_].desc));
+    gradient_slot_ = assembly.add_gradient(assembly.values[node_].desc);
+    logits_storage_ =
+        type_of(assembly.values[node_].desc) == DataType::bf16 ? Storage::kBfloat : Storage::kFloat;
   }
 
   std::vector<int> plan_backward(Assembly& assembly) override {
@@ -29,7 +32,7 @@ class LossOp final : public Op {
   }
 
   void bind(const Binding& where) override {
-    logits_ = where.at(logits_slot_);
+    logits_ = Cells(where.address(logits_slot_), logits_storage_);
     gradient_ = where.at(gradient_slot_);
   }
 
@@ -37,11 +40,14 @@ class LossOp final : public Op {
     if (!pass.training) return;
     double sum = 0;
     pass.run(name_, "forward", "loss", 0, 8.0 * batch_ * classes_, [&] {
+      std::vector<float> x(static_cast<std::size_t>(classes_)), g(x);
       for (int n = 0; n < batch_; ++n) {
-        const float* x = logits_ + static_cast<std::int64_t>(n) * classes_;
-        float* g = gradient_ + static_cast<std::int64_t>(n) * classes_;
-        sum += kind_ == LossKind::kSoftmaxCrossEntropy ? softmax(x, g, pass.labels[n])
-                                                       : sigmoid(x, g, pass.labels[n]);
+        const std::int64_t row = std::int64_t{n} * classes_;
+        for (int c = 0; c < classes_; ++c) x[c] = logits_.value(row + c);
+        sum += kind_ == LossKind::kSoftmaxCrossEntropy
+                   ? softmax(x.data(), g.data(), pass.labels[n])
+                   : sigmoid(x.data(), g.data(), pass.labels[n]);
+        pass.kernels.narrow(g.data(), gradient_ + row, classes_);
       }
     });
     pass.loss += weight_ * sum / batch_;
@@ -80,8 +86,8 @@ class LossOp final : public Op {
   std::string name_;
   int batch_ = 0, classes_ = 0;
   int logits_slot_ = -1, gradient_slot_ = -1;
-  const float* logits_ = nullptr;
-  float* gradient_ = nullptr;
+  Storage logits_storage_ = Storage::kFloat;
+  Cells logits_, gradient_;
 };
 
 }  // namespace

@@ -28,8 +28,7 @@ struct Norm {
   std::string name;
   int x_slot = -1, dx_slot = -1;
 
-  const float* x = nullptr;
-  float* dx = nullptr;
+  Cells x, dx;
   const float *weight_values = nullptr, *bias_values = nullptr;
   float *weight_gradient = nullptr, *bias_gradient = nullptr;
   std::vector<float>*mean_running = nullptr, *var_running = nullptr;
@@ -138,7 +137,7 @@ class NormOp final : public Op, public Recipe {
     const Value& value = assembly.values[group_.output];
     y_slot_ = value.slot;
     y_offset_ = value.offset;
-    y_image_stride_ = value.is_view() ? value.image_stride : blocks_ * plane_floats();
+    y_image_stride_ = value.is_view() ? value.image_stride : blocks_ * plane_values();
     bytes_ = static_cast<double>(padded_bytes(value.desc));
     if (may_be_made_again(assembly)) assembly.values[group_.output].recipe = this;
     assembly.need_scratch(planes_ * 3 * block_ * static_cast<std::int64_t>(sizeof(double)));
@@ -157,7 +156,7 @@ class NormOp final : public Op, public Recipe {
     stores_dz_ = joins || second_gradient_slot_ >= 0;
     norms_[0].dx_slot = gradient_slot_;
     if (joins || assembly.values[group_.output].is_view())
-      norms_[0].dx_slot = assembly.add_buffer(padded_bytes(assembly.values[group_.output].desc));
+      norms_[0].dx_slot = assembly.add_gradient(assembly.values[group_.output].desc);
     if (norms_.size() > 1) norms_[1].dx_slot = gradient_slot_;
     if (has_residual() && assembly.values[group_.residual].needs_gradient)
       assembly.values[group_.residual].gradients.push_back(gradient_slot_);
@@ -210,10 +209,10 @@ class NormOp final : public Op, public Recipe {
     }
   }
 
-  void make_again(Pass& pass, float* into) override {
+  void make_again(Pass& pass, Cells into) override {
     pass.run(norms_[0].name, "backward_data", std::string("apply again ") + pass.kernels.isa, 0,
              2 * bytes_, [&] {
-               float* const kept = std::exchange(y_, into);
+               const Cells kept = std::exchange(y_, into);
                apply(pass.kernels);
                y_ = kept;
              });
@@ -231,10 +230,10 @@ class NormOp final : public Op, public Recipe {
   }
 
   bool has_residual() const { return group_.residual >= 0; }
-  std::int64_t plane_floats() const { return pixels_ * block_; }
+  std::int64_t plane_values() const { return pixels_ * block_; }
   // Where a plane of the output, or of its gradient, begins.
   std::int64_t output_at(std::int64_t plane) const {
-    return y_offset_ + plane / blocks_ * y_image_stride_ + plane % blocks_ * plane_floats();
+    return y_offset_ + plane / blocks_ * y_image_stride_ + plane % blocks_ * plane_values();
   }
   int first_channel(std::int64_t plane) const { return static_cast<int>(plane % blocks_) * block_; }
   double values_per_channel() const { return static_cast<double>(batch_ * pixels_); }
@@ -252,9 +251,9 @@ class NormOp final : public Op, public Recipe {
   void sample_shift(Norm& norm) const {
     constexpr int kSamples = 8;
     for (int c = 0; c < norm.channels; ++c) {
-      const float* plane = norm.x + c / block_ * plane_floats() + c % block_;
+      const Cells plane = norm.x + (c / block_ * plane_values() + c % block_);
       float sum = 0;
-      for (int k = 0; k < kSamples; ++k) sum += plane[pixels_ * k / kSamples * block_];
+      for (int k = 0; k < kSamples; ++k) sum += plane.value(pixels_ * k / kSamples * block_);
       norm.shift[c] = sum / kSamples;
     }
   }
@@ -263,7 +262,7 @@ class NormOp final : public Op, public Recipe {
     sample_shift(norm);
 #pragma omp parallel for schedule(static)
     for (std::int64_t plane = 0; plane < planes_; ++plane) {
-      kernels.moments(norm.x + plane * plane_floats(), pixels_,
+      kernels.moments(norm.x + plane * plane_values(), pixels_,
                       norm.shift.data() + first_channel(plane), sums_ + plane * 2 * block_);
     }
     for (int c = 0; c < norm.channels; ++c)
@@ -273,7 +272,7 @@ class NormOp final : public Op, public Recipe {
   void apply(const Kernels& kernels) const {
 #pragma omp parallel for schedule(static)
     for (std::int64_t plane = 0; plane < planes_; ++plane) {
-      const std::int64_t at = plane * plane_floats();
+      const std::int64_t at = plane * plane_values();
       const int c = first_channel(plane);
       NormalizePlane t{};
       t.x = norms_[0].x + at;
@@ -297,11 +296,11 @@ class NormOp final : public Op, public Recipe {
     const int sums_per_plane = two ? 3 : 2;
 #pragma omp parallel for schedule(static)
     for (std::int64_t plane = 0; plane < planes_; ++plane) {
-      const std::int64_t at = plane * plane_floats(), out = output_at(plane);
+      const std::int64_t at = plane * plane_values(), out = output_at(plane);
       const int c = first_channel(plane);
       ReducePlane t{};
       t.g = gradient_ + out;
-      t.g2 = second_gradient_ == nullptr ? nullptr : second_gradient_ + out;
+      if (second_gradient_ != nullptr) t.g2 = second_gradient_ + out;
       t.x = norms_[0].x + at;
       t.mean = norms_[0].mean.data() + c;
       if (two) {
@@ -311,7 +310,7 @@ class NormOp final : public Op, public Recipe {
       t.a = norms_[0].a.data() + c;
       t.b = norms_[0].b.data() + c;
       t.y = y_ + out;
-      t.dz = stores_dz_ ? gradient_ + out : nullptr;
+      if (stores_dz_) t.dz = gradient_ + out;
       t.sums = sums_ + plane * sums_per_plane * block_;
       t.pixels = pixels_;
       t.mask = mask_;
@@ -330,7 +329,7 @@ class NormOp final : public Op, public Recipe {
     const bool masked = !stores_dz_ && mask_ == Mask::kFromAffine;
 #pragma omp parallel for schedule(static)
     for (std::int64_t plane = 0; plane < planes_; ++plane) {
-      const std::int64_t at = plane * plane_floats();
+      const std::int64_t at = plane * plane_values();
       const int c = first_channel(plane);
       GradientPlane t{};
       t.g = gradient_ + output_at(plane);
@@ -353,8 +352,7 @@ class NormOp final : public Op, public Recipe {
   int residual_slot_ = -1, y_slot_ = -1, gradient_slot_ = -1, second_gradient_slot_ = -1;
   bool stores_dz_ = false;
   Mask mask_ = Mask::kNone;
-  const float *residual_ = nullptr, *second_gradient_ = nullptr;
-  float *y_ = nullptr, *gradient_ = nullptr;
+  Cells residual_, second_gradient_, y_, gradient_;
   double* sums_ = nullptr;
   double bytes_ = 0;
   GradientSum sum_;

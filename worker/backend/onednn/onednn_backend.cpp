@@ -53,7 +53,7 @@ namespace {
 class OnednnBackend final : public Backend {
  public:
   std::string name() const override { return "onednn"; }
-  std::vector<std::string> precisions() const override { return {"fp32"}; }
+  std::vector<std::string> precisions() const override { return {"fp32", "bf16"}; }
   std::map<std::string, std::string> libraries() const override {
     return {{"onednn", library_version()}};
   }
@@ -82,6 +82,10 @@ class OnednnBackend final : public Backend {
   std::vector<std::string> inference_precisions() const override {
     return onednn::inference_precisions();
   }
+  std::optional<std::int64_t> predict_inference_bytes(const Net& net, const InferOptions& options,
+                                                      const TrainedValues& values) override {
+    return InferencePlan::predict_bytes(net, options, values);
+  }
   std::unique_ptr<InferPlan> compile_inference(const Net& net, const InferOptions& options,
                                                const TrainedValues& values) override {
     return std::make_unique<InferencePlan>(net, options, values);
@@ -89,9 +93,9 @@ class OnednnBackend final : public Backend {
 
  private:
   static void check(const PlanOptions& options) {
-    if (options.precision == "fp32") return;
+    if (options.precision == "fp32" || options.precision == "bf16") return;
     throw std::invalid_argument("onednn: precision '" + options.precision +
-                                "' is not in this version yet; known: fp32");
+                                "' is not known; known: fp32, bf16");
   }
 };
 

@@ -23,12 +23,13 @@ struct Pass;
 class Recipe {
  public:
   virtual ~Recipe() = default;
-  virtual void make_again(Pass& pass, float* into) = 0;
+  virtual void make_again(Pass& pass, Cells into) = 0;
 };
 
 // What a node computes for the whole batch. Pictures are blocked by channel (nChw16c or nChw8c),
 // with zeros in the channels that fill the last block, except the net's input (nchw); outputs of
-// flatten and linear are plain (N, n).
+// flatten and linear are plain (N, n). Values and their gradients are of type Assembly::stored,
+// except logits that only a loss reads: they are float32, their gradient is not.
 struct Value {
   Desc desc;
   int slot = -1;                // -1: not computed (merged into another operation)
@@ -39,7 +40,7 @@ struct Value {
   // A value that is written straight into the concat that alone reads it: `slot`, and the only
   // buffer in `gradients`, are then the concat's, and these two say where this value lies in them.
   // Image stride 0: the value has buffers of its own.
-  std::int64_t offset = 0, image_stride = 0;  // in floats
+  std::int64_t offset = 0, image_stride = 0;  // in values
   bool is_view() const { return image_stride != 0; }
   // Not null: whoever reads this value in backward makes it again. Its buffer is used by then.
   Recipe* recipe = nullptr;
@@ -58,6 +59,7 @@ struct Assembly {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   int batch;
   int block = 16;
+  DataType stored = DataType::f32;  // f32 or bf16: how values and their gradients are kept
   bool winograd = false;
   bool recompute = false;  // make large values again in backward instead of keeping them
   int event = 0;
@@ -65,20 +67,24 @@ struct Assembly {
   std::vector<Placement> placements;  // by node id
   ArenaPlan arena;
   std::int64_t scratch_bytes = 0;
-  std::vector<Desc> parameter_layouts;  // by parameter index
+  std::vector<Desc> parameter_layouts;  // by parameter index; float32
+  std::vector<std::string> widened;  // nodes that compute in float32 though oneDNN has bf16 kernels
 
   const NodeInfo& node(int id) const { return net.nodes()[id]; }
   int parameter(int node, const char* leaf) const;  // index of "<node name>.<leaf>"
   int statistic(int node, const char* leaf) const;  // index of "<node name>.running_<...>"
   Desc picture(const Shape& shape) const;           // blocked by channel
+  Desc flat(std::int64_t values) const;             // (N, values)
   std::int64_t block_count(const Shape& s) const { return (s.channels + block - 1) / block; }
+  std::int64_t width() const { return stored == DataType::bf16 ? 2 : 4; }  // bytes of a value
+  bool is_only_a_loss(int id) const;  // nothing but a loss reads the node's value
 
   int add_buffer(std::int64_t bytes) { return arena.add(bytes, event); }
+  int add_gradient(const Desc& value) { return add_buffer(padded_values(value) * width()); }
   void define(int id, const Desc& desc);  // gives the value its buffer
   void define_in_place(int id);           // the same inside the concat that placements[id] names
   int use(int id);                        // marks the value's buffer as read now; returns it
   void need_scratch(std::int64_t bytes);
-  void need_scratch(const Made& made) { need_scratch(made.scratch_bytes); }
 };
 
 // Where everything lies.
@@ -89,10 +95,13 @@ struct Binding {
   std::byte* scratch;
   std::vector<float*> parameters, gradients;  // by parameter index
   std::vector<float>* running;                // by statistic index
+  Storage storage;
 
-  float* at(int slot) const {
-    return slot < 0 ? nullptr : reinterpret_cast<float*>(arena_base + arena.offset(slot));
+  std::byte* address(int slot) const {
+    return slot < 0 ? nullptr : arena_base + arena.offset(slot);
   }
+  Cells at(int slot) const { return {address(slot), storage}; }
+  float* floats(int slot) const { return reinterpret_cast<float*>(address(slot)); }
   dnnl::memory memory(const Desc& desc, void* where) const {
     return dnnl::memory(desc, engine, where);
   }
@@ -101,7 +110,7 @@ struct Binding {
 // One run through the operations.
 struct Pass {
   dnnl::stream& stream;
-  const Kernels& kernels;
+  const Kernels& kernels;  // of the plan's storage
   bool training = true;
   std::span<const std::int32_t> labels;
   double loss = 0;
@@ -113,13 +122,49 @@ struct Pass {
            double flop, double bytes, const std::function<void()>& work);
 };
 
-// A primitive with its arguments.
-struct Call {
-  Made made;
-  std::unordered_map<int, dnnl::memory> arguments;
-  void bind(const Binding& where, std::unordered_map<int, dnnl::memory> with);
-  void operator()(Pass& pass) { made.primitive.execute(pass.stream, arguments); }
+// What a primitive reads or writes under an argument's number, and how the plan stores it.
+struct StoredOperand {
+  int argument = 0;
+  Desc made, stored;
 };
+
+// A primitive with its arguments. Where it wants float32 and the plan stores bf16, what it reads is
+// widened into scratch memory before it, and what it writes rounded after it.
+class Call {
+ public:
+  void plan(Assembly& assembly, Made made, const std::vector<StoredOperand>& operands = {});
+  void bind(const Binding& where, std::unordered_map<int, dnnl::memory> with);  // as stored
+  void operator()(Pass& pass);
+  const Made& made() const { return made_; }
+
+ private:
+  struct Passage {
+    int argument = 0;
+    Desc desc;
+    std::int64_t values = 0, offset = 0;  // bytes into the scratch memory
+    void* stored = nullptr;
+    float* wide = nullptr;
+  };
+
+  Made made_;
+  std::unordered_map<int, dnnl::memory> arguments_;
+  std::vector<Passage> passages_;
+};
+
+// make(type) with bf16 where the plan stores it and oneDNN has a kernel for it, else with float32.
+template <class Make>
+Made make_in_stored_type(Assembly& assembly, const std::string& node, const Make& make) {
+  if (assembly.stored == DataType::bf16 && has_bf16()) {
+    try {
+      Made made = make(DataType::bf16);
+      if (!is_reference(made)) return made;
+    } catch (const DnnlError& error) {
+      if (!error.unimplemented) throw;
+    }
+    assembly.widened.push_back(node);
+  }
+  return make(DataType::f32);
+}
 
 class Op {
  public:
@@ -146,7 +191,7 @@ class GradientSum {
 
  private:
   std::vector<int> slots_;
-  std::vector<float*> buffers_;  // [0] takes the others
+  std::vector<Cells> buffers_;  // [0] takes the others
   std::int64_t count_ = 0;
 };
 

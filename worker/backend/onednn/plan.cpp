@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <stdexcept>
 
 #include "worker/backend/memory_limit.hpp"
@@ -64,6 +65,7 @@ Plan::Plan(const Net& net, const PlanOptions& options, Purpose purpose)
       options_(options),
       fusion_(parse_fusion(options.fusion)),
       threads_(options.threads > 0 ? options.threads : omp_get_num_procs()),
+      storage_(options.precision == "bf16" ? Storage::kBfloat : Storage::kFloat),
       assembly_(net_, options.batch),
       stream_(assembly_.engine) {
   if (options.batch < 1)
@@ -73,7 +75,8 @@ Plan::Plan(const Net& net, const PlanOptions& options, Purpose purpose)
   // Primitives are made for the number of threads that will run them.
   const ComputeScope scope(threads_);
   assembly_.block = prefers_blocks_of_16() ? 16 : 8;
-  assembly_.winograd = fusion_.winograd && has_winograd();
+  assembly_.stored = storage_ == Storage::kBfloat ? DataType::bf16 : DataType::f32;
+  assembly_.winograd = fusion_.winograd && has_winograd() && storage_ == Storage::kFloat;
   assembly_.recompute = fusion_.recompute;
   assembly_.values.resize(net_.nodes().size());
   assembly_.placements.resize(net_.nodes().size());
@@ -193,9 +196,9 @@ std::vector<int> Plan::plan_passes() {
   });
   const Shape& in = net_.nodes()[0].shape;
   assembly_.event = 0;
-  assembly_.define(0, plain
-                          ? make_desc({options_.batch, in.channels, in.height, in.width}, Tag::nchw)
-                          : assembly_.picture(in));
+  assembly_.define(0, plain ? make_desc({options_.batch, in.channels, in.height, in.width},
+                                        assembly_.stored, Tag::nchw)
+                            : assembly_.picture(in));
   for (int i = 0; i < count; ++i) {
     assembly_.event = i + 1;
     ops_[i]->plan_forward(assembly_);
@@ -241,7 +244,8 @@ void Plan::allocate(std::int64_t arena_bytes) {
   velocities_ = gradients_ + block_floats_;
   arena_ = at + 3 * block_bytes;
 
-  Binding binding{assembly_.arena, assembly_.engine, arena_, scratch, {}, {}, running_.data()};
+  Binding binding{assembly_.arena, assembly_.engine, arena_, scratch, {}, {},
+                  running_.data(), storage_};
   for (const Extent& extent : extents_) {
     binding.parameters.push_back(parameters_ + extent.offset);
     binding.gradients.push_back(gradients_ + extent.offset);
@@ -271,11 +275,12 @@ PlanFacts Plan::facts() const {
   facts.libraries["onednn"] = library_version();
   facts.arena_bytes = pages_->bytes();
   facts.threads = threads_;
+  if (storage_ == Storage::kBfloat) facts.notes["bf16"] = bf16_in_words(assembly_.widened);
   return facts;
 }
 
 Pass Plan::make_pass(const Batch* batch, std::vector<OpTime>* times) {
-  Pass pass{stream_, kernels(assembly_.block)};
+  Pass pass{stream_, kernels(assembly_.block, storage_)};
   if (batch != nullptr) pass.labels = batch->labels;
   pass.times = times;
   pass.ready = [](int) {};
@@ -294,12 +299,19 @@ void Plan::load(const Batch& batch) {
                                 std::to_string(batch.labels.size()));
   }
   const Value& input = assembly_.values[0];
-  float* to = reinterpret_cast<float*>(arena_ + assembly_.arena.offset(input.slot));
+  const Cells to(arena_ + assembly_.arena.offset(input.slot), storage_);
   const Desc plain = make_desc({options_.batch, in.channels, in.height, in.width}, Tag::nchw);
-  if (input.desc != plain)
-    return copy_layout(assembly_, plain, batch.images.data(), input.desc, to);
-  parallel_ranges(floats, [&](std::int64_t first, std::int64_t last) {
-    std::copy(batch.images.data() + first, batch.images.data() + last, to + first);
+  const Desc wanted = with_type(input.desc, DataType::f32);
+  const float* from = batch.images.data();
+  std::vector<float> moved;  // by nets only that do not begin with a convolution
+  if (wanted != plain) {
+    moved.resize(static_cast<std::size_t>(padded_values(wanted)));
+    copy_layout(assembly_, plain, from, wanted, moved.data());
+    from = moved.data();
+  }
+  const Kernels& table = kernels(assembly_.block, storage_);
+  parallel_ranges(padded_values(wanted), [&](std::int64_t first, std::int64_t last) {
+    table.narrow(from + first, to + first, last - first);
   });
 }
 
@@ -331,7 +343,7 @@ void Plan::backward(const GradientReady& ready) {
   pass.ready = [&](int parameter) {
     if (net_.parameters()[parameter].name == options_.faults.negate_gradient) {
       float* first = gradients_ + extents_[parameter].offset;
-      pass.kernels.scale(first, -1.0F, first, extents_[parameter].count);
+      std::transform(first, first + extents_[parameter].count, first, std::negate<>());
     }
     if (ready) ready(parameter);
   };
@@ -357,9 +369,14 @@ void Plan::evaluate(const Batch& batch) {
 
 std::vector<double> Plan::logits() const {
   const int head = net_.heads()[0].node;
-  const auto* first =
-      reinterpret_cast<const float*>(arena_ + assembly_.arena.offset(assembly_.values[head].slot));
-  return {first, first + options_.batch * net_.nodes()[head].shape.elements()};
+  const Value& value = assembly_.values[head];
+  const bool narrow = type_of(value.desc) == DataType::bf16;
+  const Cells cells(arena_ + assembly_.arena.offset(value.slot),
+                    narrow ? Storage::kBfloat : Storage::kFloat);
+  std::vector<double> logits;
+  for (std::int64_t i = 0; i < options_.batch * net_.nodes()[head].shape.elements(); ++i)
+    logits.push_back(cells.value(i));
+  return logits;
 }
 
 void Plan::write_parameter(int parameter, std::span<const float> values) {

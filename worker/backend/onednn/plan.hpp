@@ -69,6 +69,7 @@ class Plan final : public TrainPlan {
   PlanOptions options_;
   Fusion fusion_;
   int threads_ = 1;
+  Storage storage_ = Storage::kFloat;
   Assembly assembly_;
   dnnl::stream stream_;
   std::vector<std::unique_ptr<Op>> ops_;

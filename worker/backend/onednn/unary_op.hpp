@@ -34,7 +34,7 @@ class UnaryOp : public Op {
     Value& input = assembly.values[input_];
     if (!input.needs_gradient) return {};
     if (reads_input_in_backward()) assembly.use(input_);
-    src_gradient_slot_ = assembly.add_buffer(padded_bytes(input.desc));
+    src_gradient_slot_ = assembly.add_gradient(input.desc);
     input.gradients.push_back(src_gradient_slot_);
     return {};
   }
@@ -71,15 +71,15 @@ class UnaryOp : public Op {
 
   std::int64_t blocks() const { return (out_.channels + block_ - 1) / block_; }
   double bytes() const {
-    return 4.0 * batch_ * static_cast<double>(in_.elements() + out_.elements());
+    return static_cast<double>(x_.width()) * batch_ *
+           static_cast<double>(in_.elements() + out_.elements());
   }
 
   int node_, input_ = -1;
   std::string name_;
   Shape in_, out_;
   int batch_ = 0, block_ = 16;
-  const float* x_ = nullptr;
-  float *y_ = nullptr, *dy_ = nullptr, *dx_ = nullptr;
+  Cells x_, y_, dy_, dx_;
 
  private:
   int src_slot_ = -1, dst_slot_ = -1, gradient_slot_ = -1, src_gradient_slot_ = -1;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <type_traits>
 
 #include "worker/backend/reference/loss.hpp"
@@ -37,13 +38,24 @@ std::vector<bool> ancestors_of(const Net& net, int node) {
   return needed;
 }
 
+// The nearest number of 8 binary digits, ties to even.
+double to_bf16(double x) {
+  if (!std::isfinite(x)) return x;
+  int exponent = 0;
+  const double digits = std::frexp(x, &exponent);
+  return std::ldexp(std::nearbyint(std::ldexp(digits, 8)), exponent - 8);
+}
+
 const auto kUntimed = [](int, const char*, const std::function<void()>& work) { work(); };
 
 }  // namespace
 
 template <class T>
 ReferencePlan<T>::ReferencePlan(const Net& net, const PlanOptions& options)
-    : net_(net), options_(options), parameters_of_(net.nodes().size()) {
+    : net_(net),
+      options_(options),
+      parameters_of_(net.nodes().size()),
+      rounds_(options.precision == "bf16") {
   if (net.heads().empty()) {
     throw std::invalid_argument("net '" + net.model() + "' has no loss");
   }
@@ -79,6 +91,7 @@ void ReferencePlan<T>::lay_out_parameters() {
   parameters_.resize(static_cast<std::size_t>(offset));
   gradients_.resize(parameters_.size());
   momentum_.resize(parameters_.size());
+  if (rounds_) rounded_.resize(parameters_.size());
   for (const auto& statistic : net_.running_statistics()) {
     const bool variance = statistic.name.ends_with(".running_var");
     running_.emplace_back(statistic.channels, variance ? T{1} : T{0});
@@ -93,7 +106,8 @@ void ReferencePlan<T>::make_ops() {
     for (const int input : node.inputs) context.in.push_back(net_.shape({input}));
     for (const int i : parameters_of_[id]) {
       const bool bias = net_.parameters()[i].name.ends_with(".bias");
-      (bias ? context.bias : context.weight) = &parameters_[extents_[i].offset];
+      auto& read = rounds_ ? rounded_ : parameters_;
+      (bias ? context.bias : context.weight) = &read[extents_[i].offset];
       (bias ? context.bias_gradient : context.weight_gradient) = &gradients_[extents_[i].offset];
     }
     for (std::size_t i = 0; i < running_.size(); ++i) {
@@ -130,7 +144,7 @@ PlanFacts ReferencePlan<T>::facts() const {
 // Activations with their gradients (at worst all at once), three blocks of parameters, statistics.
 template <class T>
 std::int64_t ReferencePlan<T>::predicted_bytes(const Net& net, const PlanOptions& options) {
-  std::int64_t elements = 3 * net.parameter_count();
+  std::int64_t elements = (options.precision == "bf16" ? 4 : 3) * net.parameter_count();
   std::int64_t bytes = 0;
   for (const auto& node : net.nodes()) {
     const std::int64_t size = options.batch * node.shape.elements();
@@ -140,6 +154,25 @@ std::int64_t ReferencePlan<T>::predicted_bytes(const Net& net, const PlanOptions
   }
   for (const auto& statistic : net.running_statistics()) elements += statistic.channels;
   return bytes + elements * static_cast<std::int64_t>(sizeof(T));
+}
+
+template <class T>
+void ReferencePlan<T>::round(std::vector<T>& values) const {
+  if (!rounds_) return;
+  std::transform(values.begin(), values.end(), values.begin(),
+                 [](T value) { return static_cast<T>(to_bf16(value)); });
+}
+
+// Vectors (biases, batch norm) stay as they are.
+template <class T>
+void ReferencePlan<T>::round_weights() {
+  if (!rounds_) return;
+  for (std::size_t i = 0; i < extents_.size(); ++i) {
+    const bool vector = net_.parameters()[i].dims.size() < 2;
+    const auto first = parameters_.begin() + extents_[i].offset;
+    std::transform(first, first + extents_[i].count, rounded_.begin() + extents_[i].offset,
+                   [&](T value) { return vector ? value : static_cast<T>(to_bf16(value)); });
+  }
 }
 
 template <class T>
@@ -162,6 +195,7 @@ void ReferencePlan<T>::load(const Batch& batch) {
       }
     }
   }
+  round(outputs_[0]);
 }
 
 template <class T>
@@ -173,9 +207,11 @@ std::vector<const T*> ReferencePlan<T>::inputs_of(const NodeInfo& node) const {
 
 template <class T>
 double ReferencePlan<T>::run_forward(const Timed& timed) {
+  round_weights();
   for (std::size_t id = 1; id < ops_.size(); ++id) {
     timed(static_cast<int>(id), "forward", [&] {
       ops_[id]->forward(inputs_of(net_.nodes()[id]), outputs_[id].data(), Pass::kTraining);
+      round(outputs_[id]);
     });
   }
   double total = 0;
@@ -208,6 +244,7 @@ void ReferencePlan<T>::run_backward(const GradientReady& ready, const Timed& tim
   for (int id = static_cast<int>(ops_.size()) - 1; id > 0; --id) {
     const NodeInfo& node = net_.nodes()[id];
     const T* dout = accumulator(id);  // zeros where no loss depends on the node
+    round(gradient[id]);
     const auto inputs = inputs_of(node);
     timed(id, "backward_weights", [&] { ops_[id]->backward_weights(inputs, dout); });
     finish_gradients(id, ready);
@@ -255,9 +292,11 @@ void ReferencePlan<T>::update(const SgdStep& step) {
 template <class T>
 void ReferencePlan<T>::evaluate(const Batch& batch) {
   load(batch);
+  round_weights();
   for (std::size_t id = 1; id < ops_.size(); ++id) {
     if (!needed_in_evaluation_[id]) continue;
     ops_[id]->forward(inputs_of(net_.nodes()[id]), outputs_[id].data(), Pass::kEvaluation);
+    round(outputs_[id]);
   }
   labels_.clear();  // no backward pass can follow
 }

@@ -43,6 +43,10 @@ Builder::Builder(const Net& net, const TrainedValues& values, const BuildSetting
 
 Operand Builder::build() {
   values_[0] = {make_desc(dims(0), DataType::f32, Tag::nchw), {}, 1};
+  if (settings_.rounds) {
+    values_[0] = reordered(info(0).name, values_[0], values_[0].desc, 1);
+    round(info(0).name, values_[0]);
+  }
   find_parts();
   for (const Unit& unit : units_) add_unit(unit);
   const int head = units_.back().output;
@@ -182,7 +186,7 @@ Step Builder::weighted_step(const Unit& unit, InferenceMade made, const Value& i
 
 Operand Builder::weights(const Unit& unit, const Desc& desc) {
   const auto fill = [this, unit, desc](std::byte* to) {
-    const Folded folded = fold(net_, unit, trained_);
+    Folded folded = fold(net_, unit, trained_);
     const auto rank = folded.dims.size();
     const Tag tag = rank == 5 ? Tag::goihw : rank == 4 ? Tag::oihw : Tag::ab;
     if (choice_.computes(unit)) {
@@ -190,8 +194,10 @@ Operand Builder::weights(const Unit& unit, const Desc& desc) {
       return reorder_now(engine_, make_desc(folded.dims, DataType::s8, tag),
                          integers.integers.data(), desc, to);
     }
-    reorder_now(engine_, make_desc(folded.dims, DataType::f32, tag), folded.weights.data(), desc,
-                to);
+    float* first = folded.weights.data();
+    const Kernels& table = kernels(prefers_blocks_of_16() ? 16 : 8, Storage::kBfloat);
+    if (settings_.rounds) table.round(first, first, std::ssize(folded.weights));
+    reorder_now(engine_, make_desc(folded.dims, DataType::f32, tag), first, desc, to);
   };
   return {DNNL_ARG_WEIGHTS, desc, program_.add_constant(padded_bytes(desc), fill)};
 }

@@ -11,12 +11,14 @@
 #include "worker/backend/onednn/inference/integers.hpp"
 #include "worker/backend/onednn/inference/program.hpp"
 #include "worker/backend/onednn/inference/trained.hpp"
+#include "worker/backend/onednn/picture_loops.hpp"
 
 namespace rackmark::worker::onednn {
 
 struct BuildSettings {
   int batch = 1;
   DataType type = DataType::f32;  // of what is not integer: f32 or bf16
+  bool rounds = false;            // f32 only: weights and values are rounded to bf16
   bool merge = true, winograd = true;
   const Peaks* peaks = nullptr;  // int8; null: no integers
   int largest_weight = 127;      // of an integer weight
@@ -58,6 +60,7 @@ class Builder {
 
   // builder_shapes.cpp: what has none
   void add_pool(const Unit& unit);
+  bool add_own_max_pool(const Unit& unit);
   void add_uneven_pool(const Unit& unit);
   void add_lrn(const Unit& unit);
   void add_flatten(const Unit& unit);
@@ -67,6 +70,7 @@ class Builder {
 
   // builder_values.cpp: where values are, and conversions
   Value real(int id);  // in the program's float type
+  Value blocked(int id);
   Value integers(int id);
   Value as_stored(int id, int like);       // as the value `like` is stored
   Value plain_floats(int id);              // float, (N, C, H, W) in order, in the arena
@@ -74,10 +78,14 @@ class Builder {
   Value converted(int id, const Desc& to, float factor, float scale);
   Value reordered(const std::string& node, const Value& from, const Desc& to, float factor);
   Place place_for(int id, const Desc& desc);
+  void round(const std::string& node, const Value& value);
   void find_parts();
   void finish(const Unit& unit, Step step, const Value& out);
 
   const NodeInfo& info(int id) const { return net_.nodes()[id]; }
+  const Kernels& own_kernels() const;  // for values of settings_.type
+  Storage storage() const;
+  PictureBatch pictures(int id) const;
   Dims dims(int id) const;                                // with the batch
   Desc picture(int id, DataType type) const;              // blocked by channel
   static double traffic(const Value& a, const Value& b);  // bytes

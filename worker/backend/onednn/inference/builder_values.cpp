@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "worker/backend/onednn/inference/builder.hpp"
+#include "worker/backend/onednn/threads.hpp"
 
 namespace rackmark::worker::onednn {
 namespace {
@@ -97,6 +98,12 @@ Builder::Value Builder::real(int id) {
       factor, 1);
 }
 
+// As own kernels want it.
+Builder::Value Builder::blocked(int id) {
+  const DataType type = type_of(values_[id].desc);
+  return converted(id, picture(id, settings_.type), is_integer(type) ? values_[id].scale : 1.0F, 1);
+}
+
 Builder::Value Builder::integers(int id) {
   const Value& from = values_[id];
   if (is_integer(type_of(from.desc))) return from;
@@ -169,6 +176,37 @@ void Builder::finish(const Unit& unit, Step step, const Value& out) {
   step.value_scale = out.scale;
   program_.add(std::move(step));
   values_[unit.output] = out;
+  if (settings_.rounds) round(info(unit.node).name, out);
+}
+
+// To what bf16 would have kept of it.
+void Builder::round(const std::string& node, const Value& value) {
+  const Kernels& table = kernels(prefers_blocks_of_16() ? 16 : 8, Storage::kBfloat);
+  const std::int64_t count = padded_values(value.desc);
+  Step step;
+  step.node = node;
+  step.implementation = std::string("round to bf16 ") + table.isa;
+  step.operands = {{0, value.desc, value.place}};
+  step.own = [&table, count](const std::vector<std::byte*>& at) {
+    auto* values = reinterpret_cast<float*>(at[0]);
+    parallel_ranges(count, [&](std::int64_t first, std::int64_t last) {
+      table.round(values + first, values + first, last - first);
+    });
+  };
+  step.bytes = 2 * static_cast<double>(padded_bytes(value.desc));
+  program_.add(std::move(step));
+}
+
+Storage Builder::storage() const {
+  return settings_.type == DataType::bf16 ? Storage::kBfloat : Storage::kFloat;
+}
+
+const Kernels& Builder::own_kernels() const {
+  return kernels(prefers_blocks_of_16() ? 16 : 8, storage());
+}
+
+PictureBatch Builder::pictures(int id) const {
+  return {settings_.batch, prefers_blocks_of_16() ? 16 : 8, info(id).shape};
 }
 
 double Builder::traffic(const Value& a, const Value& b) {

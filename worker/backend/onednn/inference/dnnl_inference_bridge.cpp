@@ -36,7 +36,7 @@ typename P::primitive_desc ask_inference(const dnnl::engine& engine,
 template <class P>
 InferenceMade make_inference(const typename P::primitive_desc& desc) {
   InferenceMade made;
-  made.primitive = P(desc);
+  if (!describes_only()) made.primitive = P(desc);
   made.scratch_bytes = static_cast<std::int64_t>(desc.scratchpad_desc().get_size());
   made.implementation = desc.impl_info_str();
   made.dst = desc.dst_desc();
@@ -152,21 +152,6 @@ InferenceMade make_inference_pooling(const dnnl::engine& engine, const PoolingSh
   });
 }
 
-InferenceMade make_inference_lrn(const dnnl::engine& engine, const LrnShape& s) {
-  return checked_inference("local response norm inference", [&] {
-    constexpr auto kAcross = dnnl::algorithm::lrn_across_channels;
-#if DNNL_VERSION_MAJOR >= 3
-    const auto desc =
-        ask_inference<dnnl::lrn_forward>(engine, inference_scratch(), kInference, kAcross, s.src,
-                                         s.dst, s.size, s.alpha, s.beta, s.k);
-#else
-    const auto desc = ask_inference<dnnl::lrn_forward>(engine, inference_scratch(), kInference, kAcross, s.src,
-                                             s.size, s.alpha, s.beta, s.k);
-#endif
-    return make_inference<dnnl::lrn_forward>(desc);
-  });
-}
-
 InferenceMade make_concat(const dnnl::engine& engine, const std::vector<Desc>& parts) {
   return checked_inference("concat", [&] {
 #if DNNL_VERSION_MAJOR >= 3
@@ -192,7 +177,7 @@ InferenceMade make_scaling_reorder(const dnnl::engine& engine, const Desc& from,
 #endif
     }
     const dnnl::reorder::primitive_desc desc(engine, from, engine, to, attr);
-    made.primitive = dnnl::reorder(desc);
+    if (!describes_only()) made.primitive = dnnl::reorder(desc);
     made.scratch_bytes = static_cast<std::int64_t>(desc.scratchpad_desc().get_size());
     made.implementation = desc.impl_info_str();
     made.src = from;
@@ -217,37 +202,12 @@ void reorder_now(const dnnl::engine& engine, const Desc& from_desc, const void* 
   stream.wait();
 }
 
-Desc make_desc(const Dims& dims, DataType type, Tag tag) { return Desc(dims, type, tag); }
-
-Dims dims_of(const Desc& desc) {
-#if DNNL_VERSION_MAJOR >= 3
-  return desc.get_dims();
-#else
-  return desc.dims();
-#endif
-}
-
-DataType type_of(const Desc& desc) {
-#if DNNL_VERSION_MAJOR >= 3
-  return desc.get_data_type();
-#else
-  return desc.data_type();
-#endif
-}
-
 Desc with_type_any(const Desc& desc, DataType type) { return Desc(dims_of(desc), type, Tag::any); }
-
-bool is_reference(const Made& made) {
-  return made.implementation.rfind("ref", 0) == 0 ||
-         made.implementation.find(":ref") != std::string::npos;
-}
 
 bool has_integer_dot_products() {
   const std::string isa = isa_name();
   return isa.find("vnni") != std::string::npos || isa.find("bf16") != std::string::npos ||
          isa.find("fp16") != std::string::npos || isa.find("amx") != std::string::npos;
 }
-
-bool has_bf16() { return prefers_blocks_of_16(); }
 
 }  // namespace rackmark::worker::onednn

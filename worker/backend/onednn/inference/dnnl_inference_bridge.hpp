@@ -13,8 +13,6 @@
 
 namespace rackmark::worker::onednn {
 
-using DataType = dnnl::memory::data_type;
-
 // What happens to a sum of products before it is stored, in this order: times `scales`, plus bias,
 // plus what dst holds, ReLU, divided by dst_scale, rounded and clamped to dst's type.
 struct Epilogue {
@@ -48,13 +46,6 @@ std::vector<float> stored_bias(const std::vector<float>& bias, const Epilogue& e
 
 InferenceMade make_inference_pooling(const dnnl::engine& engine, const PoolingShape& shape);
 
-struct LrnShape {  // across channels
-  Desc src, dst;
-  std::int64_t size = 5;
-  float alpha = 0, beta = 0, k = 1;
-};
-InferenceMade make_inference_lrn(const dnnl::engine& engine, const LrnShape& shape);
-
 // Joins along channels; dst chooses its layout.
 InferenceMade make_concat(const dnnl::engine& engine, const std::vector<Desc>& parts);
 
@@ -66,14 +57,9 @@ InferenceMade make_scaling_reorder(const dnnl::engine& engine, const Desc& from,
 void reorder_now(const dnnl::engine& engine, const Desc& from_desc, const void* from,
                  const Desc& to_desc, void* to);
 
-Desc make_desc(const Dims& dims, DataType type, Tag tag);
-Dims dims_of(const Desc& desc);
-DataType type_of(const Desc& desc);
 Desc with_type_any(const Desc& desc, DataType type);  // same dimensions, layout left open
-bool is_reference(const Made& made);                  // one of oneDNN's plain loops
 
 // Products of bytes are summed in 32 bits (VNNI, AMX); without, pairs are summed in 16 bits.
 bool has_integer_dot_products();
-bool has_bf16();  // AVX-512 at least: oneDNN has no bf16 kernels below
 
 }  // namespace rackmark::worker::onednn

@@ -26,9 +26,59 @@ std::string joined_names(const std::vector<std::string>& names) {
 
 }  // namespace
 
-std::vector<std::string> inference_precisions() {
-  if (has_bf16()) return {"fp32", "bf16", "int8"};
-  return {"fp32", "int8"};
+std::vector<std::string> inference_precisions() { return {"fp32", "bf16", "int8"}; }
+
+namespace {
+
+void check_request(const Net& net, const InferOptions& options, const TrainedValues& values) {
+  if (options.batch < 1) {
+    throw std::invalid_argument("onednn: batch " + std::to_string(options.batch) +
+                                " must be at least 1");
+  }
+  const auto known = inference_precisions();
+  if (std::find(known.begin(), known.end(), options.precision) == known.end()) {
+    throw std::invalid_argument("onednn: inference in precision '" + options.precision +
+                                "' is not known; known: " + joined_names(known));
+  }
+  if (net.heads().empty()) throw std::invalid_argument("onednn: the net has no loss");
+  check_sizes("parameters", values.parameters.size(), std::ssize(net.parameters()));
+  check_sizes("running statistics", values.running.size(), std::ssize(net.running_statistics()));
+  for (std::size_t i = 0; i < values.parameters.size(); ++i) {
+    const Parameter& parameter = net.parameters()[i];
+    check_sizes(parameter.name, values.parameters[i].size(), parameter.elements());
+  }
+  for (std::size_t i = 0; i < values.running.size(); ++i) {
+    const RunningStatistic& statistic = net.running_statistics()[i];
+    check_sizes(statistic.name, values.running[i].size(), statistic.channels);
+  }
+}
+
+BuildSettings settings_for(const InferOptions& options, const Fusion& fusion) {
+  BuildSettings settings;
+  settings.batch = options.batch;
+  const bool bf16 = options.precision == "bf16";
+  settings.type = bf16 && has_bf16() ? DataType::bf16 : DataType::f32;
+  settings.rounds = bf16 && !has_bf16();
+  settings.merge = fusion.norm;
+  settings.winograd = fusion.winograd;
+  settings.largest_weight = has_integer_dot_products() ? kLargestWeight : kLargestWeightWithoutVnni;
+  return settings;
+}
+
+}  // namespace
+
+std::int64_t InferencePlan::predict_bytes(const Net& net, const InferOptions& options,
+                                          const TrainedValues& values) {
+  const DescribeOnly unbuilt;
+  check_request(net, options, values);
+  const ComputeScope scope(options.threads > 0 ? options.threads : omp_get_num_procs());
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  const Peaks peaks(net.nodes().size(), 1.0F);  // sizes do not depend on them
+  BuildSettings settings = settings_for(options, parse_fusion(options.fusion));
+  if (options.precision == "int8") settings.peaks = &peaks;
+  Program program(engine);
+  Builder(net, values, settings, engine, program).build();
+  return program.place();
 }
 
 InferencePlan::InferencePlan(const Net& net, const InferOptions& options,
@@ -37,55 +87,20 @@ InferencePlan::InferencePlan(const Net& net, const InferOptions& options,
       options_(options),
       fusion_(parse_fusion(options.fusion)),
       threads_(options.threads > 0 ? options.threads : omp_get_num_procs()) {
-  check(values);
+  check_request(net_, options_, values);
   const ComputeScope scope(threads_);  // primitives are made for the threads that will run them
   const bool int8 = options_.precision == "int8";
   Peaks peaks;
   if (int8) peaks = calibrate(values);
   options_.calibration.clear();
   program_ = std::make_unique<Program>(engine_);
-  BuildSettings build = settings();
+  BuildSettings build = settings_for(options_, fusion_);
   if (int8) build.peaks = &peaks;
   Builder builder(net_, values, build, engine_, *program_);
   logits_ = builder.build();
   program_->finish();
   if (int8) note_integers(builder.report());
-}
-
-void InferencePlan::check(const TrainedValues& values) const {
-  if (options_.batch < 1) {
-    throw std::invalid_argument("onednn: batch " + std::to_string(options_.batch) +
-                                " must be at least 1");
-  }
-  const auto known = inference_precisions();
-  if (std::find(known.begin(), known.end(), options_.precision) == known.end()) {
-    const std::string why =
-        options_.precision == "bf16" ? " (oneDNN computes bf16 only with AVX-512)" : "";
-    throw std::invalid_argument("onednn: inference in precision '" + options_.precision +
-                                "' is not possible on this host" + why +
-                                "; known: " + joined_names(known));
-  }
-  if (net_.heads().empty()) throw std::invalid_argument("onednn: the net has no loss");
-  check_sizes("parameters", values.parameters.size(), std::ssize(net_.parameters()));
-  check_sizes("running statistics", values.running.size(), std::ssize(net_.running_statistics()));
-  for (std::size_t i = 0; i < values.parameters.size(); ++i) {
-    const Parameter& parameter = net_.parameters()[i];
-    check_sizes(parameter.name, values.parameters[i].size(), parameter.elements());
-  }
-  for (std::size_t i = 0; i < values.running.size(); ++i) {
-    const RunningStatistic& statistic = net_.running_statistics()[i];
-    check_sizes(statistic.name, values.running[i].size(), statistic.channels);
-  }
-}
-
-BuildSettings InferencePlan::settings() const {
-  BuildSettings settings;
-  settings.batch = options_.batch;
-  settings.type = options_.precision == "bf16" ? DataType::bf16 : DataType::f32;
-  settings.merge = fusion_.norm;
-  settings.winograd = fusion_.winograd;
-  settings.largest_weight = has_integer_dot_products() ? kLargestWeight : kLargestWeightWithoutVnni;
-  return settings;
+  if (options_.precision == "bf16") notes_["bf16"] = bf16_in_words({});
 }
 
 Peaks InferencePlan::calibrate(const TrainedValues& values) {
@@ -94,7 +109,7 @@ Peaks InferencePlan::calibrate(const TrainedValues& values) {
   }
   for (const auto& batch : options_.calibration) check_images(batch);
   Program exact(engine_);
-  Builder builder(net_, values, settings(), engine_, exact);
+  Builder builder(net_, values, settings_for(options_, fusion_), engine_, exact);
   builder.build();
   exact.finish();
   return find_peaks(exact, net_.nodes().size(), options_.calibration);

@@ -15,6 +15,9 @@ class InferencePlan final : public InferPlan {
  public:
   // Throws as Backend::compile_inference. `values` is not kept.
   InferencePlan(const Net& net, const InferOptions& options, const TrainedValues& values);
+  // What the plan will hold, without taking it. `calibration` may be empty.
+  static std::int64_t predict_bytes(const Net& net, const InferOptions& options,
+                                    const TrainedValues& values);
 
   const Net& net() const override { return net_; }
   PlanFacts facts() const override;
@@ -23,10 +26,8 @@ class InferencePlan final : public InferPlan {
   std::vector<OpTime> profile(std::span<const float> images) override;
 
  private:
-  void check(const TrainedValues& values) const;
   void check_images(std::span<const float> images) const;
   Peaks calibrate(const TrainedValues& values);
-  BuildSettings settings() const;
   void note_integers(const BuildReport& report);
 
   Net net_;
@@ -39,6 +40,6 @@ class InferencePlan final : public InferPlan {
   std::map<std::string, std::string> notes_;
 };
 
-std::vector<std::string> inference_precisions();  // of this CPU
+std::vector<std::string> inference_precisions();
 
 }  // namespace rackmark::worker::onednn

@@ -28,22 +28,26 @@ void Program::add(Step step) {
   steps_.push_back(std::move(step));
 }
 
-void Program::finish() {
-  std::int64_t scratch = 0, constants = 0;
-  for (const Step& step : steps_) scratch = std::max(scratch, step.made.scratch_bytes);
-  for (const Constant& constant : constants_) {
-    constant_offsets_.push_back(constants);
-    constants += aligned_up(constant.bytes, kLine);
+std::int64_t Program::place() {
+  for (const Step& step : steps_) {
+    scratch_bytes_ = std::max(scratch_bytes_, aligned_up(step.made.scratch_bytes, kPage));
   }
-  scratch = aligned_up(scratch, kPage);
-  constants = aligned_up(constants, kPage);
-  const std::int64_t total = scratch + constants + arena_.assign();
+  for (const Constant& constant : constants_) {
+    constant_offsets_.push_back(constant_bytes_);
+    constant_bytes_ += aligned_up(constant.bytes, kLine);
+  }
+  constant_bytes_ = aligned_up(constant_bytes_, kPage);
+  return scratch_bytes_ + constant_bytes_ + arena_.assign();
+}
+
+void Program::finish() {
+  const std::int64_t total = place();
   const MemoryLimit limit = memory_limit();
   if (total > limit.free_bytes) throw OutOfMemory(total, limit.free_bytes);
   pages_ = std::make_unique<Pages>(total);
   scratch_ = pages_->data();
-  constant_base_ = scratch_ + scratch;
-  arena_base_ = constant_base_ + constants;
+  constant_base_ = scratch_ + scratch_bytes_;
+  arena_base_ = constant_base_ + constant_bytes_;
   for (std::size_t i = 0; i < constants_.size(); ++i) {
     constants_[i].fill(constant_base_ + constant_offsets_[i]);
     constants_[i].fill = {};

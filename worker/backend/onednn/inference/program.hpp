@@ -54,7 +54,9 @@ class Program {
   Place add_constant(std::int64_t bytes, std::function<void(std::byte*)> fill);
   void add(Step step);  // marks the arena buffers among its operands as used
 
-  // Decides where everything lies, fills constants. Throws OutOfMemory before it allocates.
+  // Decides where everything lies. Returns the bytes that finish() will take.
+  std::int64_t place();
+  // Places, allocates, fills constants. Throws OutOfMemory before it allocates.
   void finish();
 
   using Observer = std::function<void(const Step& step, const std::byte* value)>;
@@ -83,6 +85,7 @@ class Program {
   std::vector<Constant> constants_;
   std::vector<std::int64_t> constant_offsets_;
   ArenaPlan arena_;
+  std::int64_t scratch_bytes_ = 0, constant_bytes_ = 0;
   std::unique_ptr<Pages> pages_;
   std::byte *scratch_ = nullptr, *constant_base_ = nullptr, *arena_base_ = nullptr;
 };

@@ -2,32 +2,35 @@
 
 namespace rackmark::worker::onednn {
 
-const Kernels* baseline_table(int block);
-const Kernels* baseline_kernels(int block) { return baseline_table(block); }
+const Kernels* baseline_table(int block, Storage storage);
+const Kernels* baseline_kernels(int block, Storage storage) {
+  return baseline_table(block, storage);
+}
 
 #if defined(__x86_64__)
-const Kernels* avx2_table(int block);
-const Kernels* avx512_table(int block);
+const Kernels* avx2_table(int block, Storage storage);
+const Kernels* avx512_table(int block, Storage storage);
 
-const Kernels* avx2_kernels(int block) {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? avx2_table(block)
-                                                                         : nullptr;
+const Kernels* avx2_kernels(int block, Storage storage) {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+             ? avx2_table(block, storage)
+             : nullptr;
 }
-const Kernels* avx512_kernels(int block) {
+const Kernels* avx512_kernels(int block, Storage storage) {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
-             ? avx512_table(block)
+             ? avx512_table(block, storage)
              : nullptr;
 }
 #else
-const Kernels* avx2_kernels(int) { return nullptr; }
-const Kernels* avx512_kernels(int) { return nullptr; }
+const Kernels* avx2_kernels(int, Storage) { return nullptr; }
+const Kernels* avx512_kernels(int, Storage) { return nullptr; }
 #endif
 
-const Kernels& kernels(int block) {
-  if (const Kernels* best = avx512_kernels(block)) return *best;
-  if (const Kernels* best = avx2_kernels(block)) return *best;
-  return *baseline_kernels(block);
+const Kernels& kernels(int block, Storage storage) {
+  if (const Kernels* best = avx512_kernels(block, storage)) return *best;
+  if (const Kernels* best = avx2_kernels(block, storage)) return *best;
+  return *baseline_kernels(block, storage);
 }
 
 }  // namespace rackmark::worker::onednn

@@ -1,0 +1,88 @@
+// Runs over several hosts: real mpirun, real daemons, a network and a host name of its own for each.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { Bed, faults, gangJob } from "../faults/cases.mjs";
+import { startFleet, until } from "../support/fleet.mjs";
+import { scratchFolders, whyNoHosts } from "../support/hosts.mjs";
+import { environmentOf, processes } from "../support/processes.mjs";
+
+describe("hosts with a network each", { skip: whyNoHosts() || false }, () => {
+  let bed;
+  before(async () => {
+    bed = await Bed.make();
+  });
+  after(() => bed?.remove());
+
+  test("a job over 3 hosts: every rank is where the run says, and all of them count", async () => {
+    const { id } = await bed.fleet.submit(gangJob({ steps: { measured: 20 } }));
+    const job = await bed.fleet.waitForJob(id);
+    assert.equal(job.state, "succeeded", JSON.stringify(job.runs));
+    const [run] = job.runs;
+    assert.equal(run.network, bed.hosts.network(), "not the bridge that every host has to itself");
+    assert.deepEqual(run.hosts.map((h) => [h.agent, h.first_rank, h.ranks, h.ended]), [
+      ["node1", 0, 1, "succeeded"],
+      ["node2", 1, 1, "succeeded"],
+      ["node3", 2, 1, "succeeded"],
+    ]);
+    assert.deepEqual(job.agents, ["node1", "node2", "node3"]);
+    assert.equal(run.result.ranks, 3);
+    assert.equal(run.result.images, 3 * 20 * 8);
+    assert.deepEqual(run.result.rank_times.map((t) => t.host), ["node1", "node2", "node3"]);
+    const steps = (await bed.fleet.api("GET", `/api/v1/runs/${run.id}/steps`)).body.ranks;
+    assert.deepEqual(steps.map((r) => r.ms.length), [20, 20, 20]);
+    assert.deepEqual(bed.left(), []);
+  });
+
+  test("a job that wants more hosts than there are says so; one that must wait names what it waits for", async () => {
+    const many = await bed.fleet.submit(gangJob({ resources: { agents: 4 } }));
+    assert.match((await bed.fleet.job(many.id)).waiting.detail, /needs 4 agents, 3 match: node1, node2, node3/);
+    await bed.fleet.api("POST", `/api/v1/jobs/${many.id}:cancel`);
+    const run = await bed.measuring({ resources: { agents: 2 } });
+    const all = await bed.fleet.submit(gangJob({ steps: { measured: 3 } }));
+    assert.match((await bed.fleet.job(all.id)).waiting.detail, new RegExp(`behind job ${bed.jobId} on agent ${run.hosts[0].agent}`));
+    await bed.fleet.api("POST", `/api/v1/jobs/${bed.jobId}:cancel`);
+    assert.equal((await bed.fleet.waitForJob(all.id)).state, "succeeded");
+  });
+
+  for (const fault of faults.filter((f) => f.ci)) {
+    test(fault.name, async () => {
+      const run = await bed.measuring(fault.job);
+      await fault.run(bed, run);
+    });
+  }
+
+  test("after all that every host takes work", () => bed.works());
+});
+
+// Without root: agents of one machine that pretend to be hosts.
+describe("agents of one machine", () => {
+  test("a job over 2 agents, and kill -9 of a daemon", async () => {
+    const fleet = await startFleet({
+      agents: 2,
+      agentArgs: ["--network", "127.0.0.0/8", "--launch-ports", "any", "--rank-ports", "any"],
+      env: { OMPI_MCA_mpi_yield_when_idle: "1" },
+    });
+    const ofFleet = (program) =>
+      processes().filter((p) => p.program === program && environmentOf(p.pid, "RACKMARK_SPEC").startsWith(fleet.dir));
+    try {
+      const spec = { resources: { agents: 2, workers_per_agent: 2 } };
+      const job = await fleet.waitForJob((await fleet.submit(gangJob({ ...spec, steps: { measured: 10 } }))).id);
+      assert.equal(job.state, "succeeded", JSON.stringify(job.runs));
+      assert.equal(job.runs[0].result.ranks, 4);
+      assert.deepEqual(job.runs[0].hosts.map((h) => [h.agent, h.first_rank, h.ranks]), [["host-1", 0, 2], ["host-2", 2, 2]]);
+
+      const { id } = await fleet.submit(gangJob(spec));
+      await until(async () => (await fleet.job(id)).runs.find((r) => r.state === "measuring"), { timeoutMs: 120_000, what: "the run to measure" });
+      const daemons = ofFleet("orted");
+      assert.equal(daemons.length, 2);
+      process.kill(daemons.find((d) => environmentOf(d.pid, "RACKMARK_SPEC").includes("host-2")).pid, "SIGKILL");
+      const failed = await fleet.waitForJob(id, { timeoutMs: 60_000 });
+      assert.equal(failed.reason, "worker_crashed", failed.detail);
+      await until(() => [...ofFleet("orted"), ...ofFleet("rackmark-worker")].length === 0, { timeoutMs: 5000, what: "all processes to be gone" });
+      const { items } = (await fleet.api("GET", "/api/v1/agents")).body;
+      assert.deepEqual(items.map((a) => a.state), ["idle", "idle"]);
+    } finally {
+      await fleet.stop();
+    }
+  });
+});
