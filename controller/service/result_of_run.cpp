@@ -103,9 +103,24 @@ std::optional<T> largest(const std::map<std::int64_t, SummaryEvent>& summaries,
   return out;
 }
 
+// Step times without the waits for other ranks: who made them wait has the longest.
+std::vector<std::vector<double>> own_times(const std::vector<store::RankSamples>& samples) {
+  std::vector<std::vector<double>> own;
+  for (const store::RankSamples& s : samples) {
+    std::vector<double>& ms = own.emplace_back(as_doubles(s.ms));
+    for (const auto* waits : {&s.exposed_communication_ms, &s.server_wait_ms}) {
+      for (std::size_t i = 0; i < std::min(ms.size(), waits->size()); ++i) {
+        if (!std::isnan((*waits)[i])) ms[i] -= static_cast<double>((*waits)[i]);
+      }
+    }
+  }
+  return own;
+}
+
 std::vector<protocol::RankTime> rank_times(const std::vector<store::RankSamples>& samples,
                                            const std::map<std::int64_t, HelloEvent>& hellos,
-                                           const std::vector<double>& share_last) {
+                                           const std::map<std::int64_t, SummaryEvent>& summaries) {
+  const std::vector<double> share_last = measure::share_last(own_times(samples));
   std::vector<protocol::RankTime> out;
   for (std::size_t i = 0; i < samples.size(); ++i) {
     const store::RankSamples& s = samples[i];
@@ -121,6 +136,9 @@ std::vector<protocol::RankTime> rank_times(const std::vector<store::RankSamples>
     time.compute_ms = std::max(0.0, time.step_ms - time.input_wait_ms -
                                         time.exposed_communication_ms - time.server_wait_ms);
     time.share_last = i < share_last.size() ? share_last[i] : 0;
+    if (const auto summary = summaries.find(s.rank); summary != summaries.end()) {
+      time.staleness = summary->second.staleness;
+    }
     out.push_back(time);
   }
   return out;
@@ -271,7 +289,7 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
 
   const HelloEvent hello = hellos.empty() ? HelloEvent{} : hellos.begin()->second;
   describe(r, e, hello);
-  r.rank_times = rank_times(e.samples, hellos, measure::share_last(ms));
+  r.rank_times = rank_times(e.samples, hellos, summaries);
   r.first_loss = mean_over_ranks(summaries, &SummaryEvent::first_loss);
   r.final_loss = mean_over_ranks(summaries, &SummaryEvent::final_loss);
   r.setup_s = largest(summaries, &SummaryEvent::setup_s);

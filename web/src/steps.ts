@@ -131,7 +131,9 @@ export function slowestSteps(view: StepsView): number[] {
 
 // The split so far, while the run has no result that says it finally.
 export function rankTimes(view: StepsView, host: string): RankTime[] {
-  const slowest = slowestSteps(view);
+  // Who made the others wait: the longest step without the waits for others; the lower rank on ties.
+  const own = (r: StepsView["ranks"][number], i: number) => r.ms[i]! - (r.exposed_communication_ms[i] ?? 0) - (r.server_wait_ms[i] ?? 0);
+  const lastOf = slowestSteps(view).map((_, i) => view.ranks.reduce((a, b) => (own(b, i) > own(a, i) ? b : a)).rank);
   const mean = (values: number[]) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : 0);
   return view.ranks
     .filter((r) => r.ms.length > 0)
@@ -140,7 +142,7 @@ export function rankTimes(view: StepsView, host: string): RankTime[] {
       const input = mean(r.input_wait_ms);
       const exposed = mean(r.exposed_communication_ms);
       const server = mean(r.server_wait_ms);
-      const last = slowest.filter((s, i) => view.ranks.find((o) => o.ms[i] === s)?.rank === r.rank).length;
+      const last = lastOf.filter((rank) => rank === r.rank).length;
       return {
         rank: r.rank,
         host,
@@ -149,7 +151,8 @@ export function rankTimes(view: StepsView, host: string): RankTime[] {
         compute_ms: Math.max(0, step - input - exposed - server),
         exposed_communication_ms: exposed,
         server_wait_ms: server,
-        share_last: slowest.length ? last / slowest.length : 0,
+        share_last: lastOf.length ? last / lastOf.length : 0,
+        staleness: [],
       };
     });
 }

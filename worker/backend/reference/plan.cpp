@@ -172,8 +172,11 @@ std::vector<const T*> ReferencePlan<T>::inputs_of(const NodeInfo& node) const {
 }
 
 template <class T>
-double ReferencePlan<T>::run_forward(const Timed& timed) {
+double ReferencePlan<T>::run_forward(const Timed& timed, const ParameterNeeded& needed) {
   for (std::size_t id = 1; id < ops_.size(); ++id) {
+    if (needed) {
+      for (const int parameter : parameters_of_[id]) needed(parameter);
+    }
     timed(static_cast<int>(id), "forward", [&] {
       ops_[id]->forward(inputs_of(net_.nodes()[id]), outputs_[id].data(), Pass::kTraining);
     });
@@ -187,9 +190,9 @@ double ReferencePlan<T>::run_forward(const Timed& timed) {
 }
 
 template <class T>
-double ReferencePlan<T>::forward(const Batch& batch) {
+double ReferencePlan<T>::forward(const Batch& batch, const ParameterNeeded& needed) {
   load(batch);
-  return run_forward(kUntimed);
+  return run_forward(kUntimed, needed);
 }
 
 // The gradient of a node's output exists from its first consumer's backward pass to its own.

@@ -19,7 +19,7 @@ class ReferencePlan final : public TrainPlan {
   const Net& net() const override { return net_; }
   PlanFacts facts() const override;
 
-  double forward(const Batch& batch) override;
+  double forward(const Batch& batch, const ParameterNeeded& needed) override;
   void backward(const GradientReady& ready) override;
   void update(const SgdStep& step) override;
   void evaluate(const Batch& batch) override;
@@ -46,7 +46,7 @@ class ReferencePlan final : public TrainPlan {
   void lay_out_parameters();
   void make_ops();
   void load(const Batch& batch);  // checks it, and converts the pictures to (h, w, c)
-  double run_forward(const Timed& timed);
+  double run_forward(const Timed& timed, const ParameterNeeded& needed = {});
   void run_backward(const GradientReady& ready, const Timed& timed);
   void finish_gradients(int node, const GradientReady& ready);
   std::vector<const T*> inputs_of(const NodeInfo& node) const;
