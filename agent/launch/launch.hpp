@@ -36,7 +36,8 @@ Result<Launch> plan_launch(const LaunchInput& input);
 
 inline constexpr std::size_t kMaxSocketPath = 107;  // sun_path less its terminating zero
 
-// Ranks and threads of a resolved spec. kInvalid naming the member when one is missing.
+// Ranks (dedicated parameter servers included) and threads of a resolved spec. kInvalid naming the
+// member when one is missing.
 struct RankShape {
   std::int64_t ranks = 0, threads = 0;
 };

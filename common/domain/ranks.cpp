@@ -9,8 +9,7 @@ std::int64_t worker_count(const JobSpec& spec) {
 }
 
 std::int64_t dedicated_server_count(const JobSpec& spec) {
-  const bool dedicated = trains(spec) &&
-                         spec.variable_update == VariableUpdate::kParameterServer &&
+  const bool dedicated = trains(spec) && spec.variable_update == VariableUpdate::kParameterServer &&
                          spec.parameter_server.placement == ServerPlacement::kDedicated;
   return dedicated ? spec.parameter_server.servers : 0;
 }

@@ -170,8 +170,8 @@ void add_placement_rows(std::vector<Row>& rows) {
   rows.push_back(Row("resources.device", AT(resources.device)).now({"cpu"}).help("What computes."));
   rows.push_back(Row("resources.agents", AT(resources.agents))
                      .range(1, 100000)
-                     .now({"1"})
-                     .help("Hosts of one run."));
+                     .help("Hosts of one run, of one device class and on one network; more than 1 "
+                           "in training only."));
   rows.push_back(Row("resources.workers_per_agent", AT(resources.workers_per_agent))
                      .range(1, 4096)
                      .defaults_to_text("NUMA domains, or GPUs")

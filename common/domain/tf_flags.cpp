@@ -49,15 +49,28 @@ bool is_boolean_flag(const std::string& name) {
 }
 
 const std::vector<std::string>& known_flags() {
-  static const std::vector<std::string> names = {
-      "model",           "num_gpus",           "batch_size",
-      "num_batches",     "num_warmup_batches", "device",
-      "variable_update", "data_format",        "local_parameter_device",
-      "forward_only",    "use_fp16",           "data_dir",
-      "data_name",       "optimizer",          "init_learning_rate",
-      "momentum",        "weight_decay",       "display_every",
-      "image_size",      "tf_random_seed",     "num_intra_threads",
-      "cross_replica_sync"};
+  static const std::vector<std::string> names = {"model",
+                                                 "num_gpus",
+                                                 "batch_size",
+                                                 "num_batches",
+                                                 "num_warmup_batches",
+                                                 "device",
+                                                 "variable_update",
+                                                 "data_format",
+                                                 "local_parameter_device",
+                                                 "forward_only",
+                                                 "use_fp16",
+                                                 "data_dir",
+                                                 "data_name",
+                                                 "optimizer",
+                                                 "init_learning_rate",
+                                                 "momentum",
+                                                 "weight_decay",
+                                                 "display_every",
+                                                 "image_size",
+                                                 "tf_random_seed",
+                                                 "num_intra_threads",
+                                                 "cross_replica_sync"};
   return names;
 }
 

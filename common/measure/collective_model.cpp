@@ -63,7 +63,8 @@ CollectiveCost push_pull_cost(const PushPull& shape, double bytes) {
     const double busiest = bytes * std::max(1.0, workers / servers);
     return {2 * std::ceil(busiest / shard), busiest + shard};
   }
-  // A worker with k servers sends the other servers' gradients and k servers' answers to the others.
+  // A worker with k servers sends the other servers' gradients and k servers' answers to the
+  // others.
   const double kept = std::ceil(servers / workers) / servers;
   const double busiest = bytes * ((1 - kept) + kept * (workers - 1));
   if (busiest <= 0) return {};

@@ -14,8 +14,8 @@
 namespace rackmark::measure {
 
 struct LinkModel {
-  double alpha_s = 0;           // of one message
-  double beta_s_per_byte = 0;   // 1 / bandwidth
+  double alpha_s = 0;          // of one message
+  double beta_s_per_byte = 0;  // 1 / bandwidth
 };
 
 struct CollectiveCost {  // on the longest path

@@ -10,13 +10,13 @@ class Exchange : public Ranks {
   // pictures a step over all workers, every number of workers sees the same pictures in every step
   // (16 of them, in an order that depends on the seed alone).
   json job(int workers, int total, const json& changes) const {
-    json s = {{"model", "cifar10"},
-              {"batch_size", total / workers},
-              {"image_size", 24},
-              {"optimizer", {{"learning_rate", 0.05}, {"momentum", 0.9}}},
-              {"steps", {{"warmup", 0}, {"measured", 10}}},
-              {"input",
-               {{"kind", "images"}, {"path", RACKMARK_SOURCE_DIR "/tests/golden/pictures"}}}};
+    json s = {
+        {"model", "cifar10"},
+        {"batch_size", total / workers},
+        {"image_size", 24},
+        {"optimizer", {{"learning_rate", 0.05}, {"momentum", 0.9}}},
+        {"steps", {{"warmup", 0}, {"measured", 10}}},
+        {"input", {{"kind", "images"}, {"path", RACKMARK_SOURCE_DIR "/tests/golden/pictures"}}}};
     // More workers than this host has cores play several hosts.
     if (workers > 2) {
       const int hosts = workers % 2 == 0 ? workers / 2 : workers;
@@ -38,8 +38,8 @@ class Exchange : public Ranks {
     const std::string file = spec(name + ".json", workers, job(workers, 8, changes));
     const int ranks = workers + servers;
     const std::string launch = ranks == 1 ? "" : kMpirun + ("-n " + std::to_string(ranks)) + " ";
-    Outcome outcome = run(launch + kWorker + "--spec " + file + " --dump-parameters " +
-                          path(name + ".bin"));
+    Outcome outcome =
+        run(launch + kWorker + "--spec " + file + " --dump-parameters " + path(name + ".bin"));
     EXPECT_EQ(outcome.status, 0) << name << ": " << outcome.err;
     return outcome;
   }
@@ -91,21 +91,27 @@ TEST_F(Exchange, EveryExactOneGivesTheWeightsOfOneWorkerWithTheWholeBatch) {
   }
 }
 
+// A learning rate at which a rounded weight does not choose another winner of a max pool.
 TEST_F(Exchange, AlgorithmsAreForcedByNameAndSixteenBitsAreClose) {
-  train("exact", 3, json::object());
+  const json calm = {{"optimizer", {{"learning_rate", 0.001}}}};
+  const auto train = [&](const std::string& name, json changes) {
+    changes.update(calm);
+    return Exchange::train(name, 3, changes);
+  };
+  train("exact", json::object());
   bool bitwise = false;
   for (const char* algorithm : {"ring", "recursive_doubling", "rabenseifner"}) {
-    const Outcome outcome = train(algorithm, 3, {{"all_reduce", {{"algorithm", algorithm}}}});
+    const Outcome outcome = train(algorithm, {{"all_reduce", {{"algorithm", algorithm}}}});
     EXPECT_EQ(label(outcome), std::string("all_reduce (") + algorithm + ")");
     EXPECT_LT(distance(std::string(algorithm) + ".bin", "exact.bin", &bitwise), 1e-5);
   }
-  for (const auto& [wire, tolerance] : {std::pair{"fp16", 2e-3}, std::pair{"bf16", 2e-2}}) {
-    const Outcome reduced = train(wire, 3, {{"all_reduce", {{"wire", wire}}}});
+  for (const auto& [wire, tolerance] : {std::pair{"fp16", 2e-3}, std::pair{"bf16", 1.5e-2}}) {
+    const Outcome reduced = train(wire, {{"all_reduce", {{"wire", wire}}}});
     EXPECT_EQ(label(reduced), std::string("all_reduce (") + wire + " wire)");
     const double worst = distance(std::string(wire) + ".bin", "exact.bin", &bitwise);
     EXPECT_LT(worst, tolerance) << wire;
     EXPECT_GT(worst, 0) << wire;
-    train(std::string("server-") + wire, 3, server({{"servers", 2}, {"wire", wire}}));
+    train(std::string("server-") + wire, server({{"servers", 2}, {"wire", wire}}));
     EXPECT_LT(distance("server-" + std::string(wire) + ".bin", "exact.bin", &bitwise), tolerance);
   }
 }
@@ -114,7 +120,7 @@ TEST_F(Exchange, AlgorithmsAreForcedByNameAndSixteenBitsAreClose) {
 // weights that miss some of the other's gradients.
 TEST_F(Exchange, AsyncConverges) {
   json changes = with_steps(server({{"consistency", "async"}}), 150);
-  changes["optimizer"] = {{"learning_rate", 0.01}};
+  changes["optimizer"] = {{"learning_rate", 0.003}, {"momentum", 0.5}};
   const Outcome outcome = train("async", 2, changes);
   for (const int rank : {0, 1}) {
     const std::vector<double> all = losses(outcome, rank);
@@ -122,14 +128,16 @@ TEST_F(Exchange, AsyncConverges) {
     double late = 0;
     for (std::size_t i = 130; i < 150; ++i) late += all[i] / 20;
     EXPECT_GT(all.front(), 1.0);
-    EXPECT_LT(late, 0.5) << "rank " << rank;
+    EXPECT_LT(late, 0.4) << "rank " << rank;
   }
 }
 
 // One rank is stopped for a while again and again: the other runs ahead of it as far as it may.
 TEST_F(Exchange, StalenessIsSeenInAsyncAndNeverExceedsTheBound) {
   const auto longest = [&](const json& rules) {
-    const json job_of = job(2, 8, with_steps(server(rules), 60));
+    json changes = with_steps(server(rules), 60);
+    changes["optimizer"] = {{"learning_rate", 0.0005}};
+    const json job_of = job(2, 8, changes);
     const std::string file = spec("stale.json", 2, job_of);
     std::thread slow([this] {
       std::this_thread::sleep_for(std::chrono::milliseconds(500));
@@ -162,7 +170,9 @@ TEST_F(Exchange, StalenessIsSeenInAsyncAndNeverExceedsTheBound) {
 }
 
 TEST_F(Exchange, ADeadServerEndsTheWorkers) {
-  const json job_of = job(2, 8, with_steps(server({{"placement", "dedicated"}}), 1000000));
+  json changes = with_steps(server({{"placement", "dedicated"}}), 1000000);
+  changes["optimizer"] = {{"learning_rate", 0.0001}};
+  const json job_of = job(2, 8, changes);
   const std::string file = spec("long.json", 2, job_of);
   std::thread killer([this] {
     const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(60);
@@ -186,9 +196,12 @@ TEST_F(Exchange, ADeadServerEndsTheWorkers) {
 
 TEST_F(Exchange, SecondsEndServedWorkersEachInItsOwnWay) {
   for (const char* consistency : {"sync", "async"}) {
-    json changes = server({{"consistency", consistency}});
-    changes["steps"] = {{"measured", nullptr}, {"measured_seconds", 1}};
-    const Outcome outcome = train(consistency, 2, changes);
+    json seconds = job(2, 8, server({{"consistency", consistency}}));
+    seconds["optimizer"] = {{"learning_rate", 0.0005}};
+    seconds["steps"] = {{"measured", nullptr}, {"measured_seconds", 1}};
+    const Outcome outcome =
+        run(kMpirun + ("-n 2 " + kWorker) + "--spec " + spec("seconds.json", 2, seconds));
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
     const auto summaries = outcome.events("summary");
     ASSERT_EQ(summaries.size(), 2U);
     if (std::string(consistency) == "sync") {

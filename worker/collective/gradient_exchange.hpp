@@ -1,8 +1,8 @@
 // From finished gradients to updated parameters: the strategies of `variable_update`.
 //
-// One step is needed(p) from inside TrainPlan::forward(), begin_step(), ready(p) for every parameter
-// from inside TrainPlan::backward(), then finish_step(). Gradients are averaged over ranks, always.
-// Used by the training thread only.
+// One step is needed(p) from inside TrainPlan::forward(), begin_step(), ready(p) for every
+// parameter from inside TrainPlan::backward(), then finish_step(). Gradients are averaged over
+// ranks, always. Used by the training thread only.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,8 @@ class GradientExchange {
   virtual std::string label() const = 0;  // what the results say: "all_reduce", ...
   virtual void begin_step(const SgdStep& step) { step_ = step; }
   virtual void ready(int /*parameter*/) {}
-  // Ends the step. Afterwards the plan holds the new parameters, or needed() waits for them. Returns
-  // all waits since the end of the step before.
+  // Ends the step. Afterwards the plan holds the new parameters, or needed() waits for them.
+  // Returns all waits since the end of the step before.
   virtual ExchangeWaits finish_step() = 0;
   // Returns when the plan holds the newest values of this parameter.
   virtual void needed(int /*parameter*/) {}

@@ -1,6 +1,5 @@
 // librackmark-mpi.so: the communicator over Open MPI. The only file that knows MPI.
 #include <mpi.h>
-
 #include <time.h>
 
 #include <algorithm>
@@ -181,33 +180,29 @@ class MpiCommunicator : public Communicator {
   void all_reduce_sum(std::span<float> values) override {
     for (std::size_t at = 0; at < values.size(); at += kMaxCount) {
       const auto count = static_cast<int>(std::min(kMaxCount, values.size() - at));
-      check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data() + at, count, MPI_FLOAT, MPI_SUM,
-                              comm_),
+      check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data() + at, count, MPI_FLOAT, MPI_SUM, comm_),
                 "MPI_Allreduce");
     }
   }
 
   double all_reduce_max(double value) override {
     double largest = 0;
-    check_mpi(MPI_Allreduce(&value, &largest, 1, MPI_DOUBLE, MPI_MAX, comm_),
-              "MPI_Allreduce");
+    check_mpi(MPI_Allreduce(&value, &largest, 1, MPI_DOUBLE, MPI_MAX, comm_), "MPI_Allreduce");
     return largest;
   }
 
   void broadcast(std::span<float> values, std::int64_t root) override {
     for (std::size_t at = 0; at < values.size(); at += kMaxCount) {
       const auto count = static_cast<int>(std::min(kMaxCount, values.size() - at));
-      check_mpi(
-          MPI_Bcast(values.data() + at, count, MPI_FLOAT, static_cast<int>(root), comm_),
-          "MPI_Bcast");
+      check_mpi(MPI_Bcast(values.data() + at, count, MPI_FLOAT, static_cast<int>(root), comm_),
+                "MPI_Bcast");
     }
   }
 
   std::vector<std::string> all_gather(const std::string& text) override {
     const int mine = static_cast<int>(text.size());
     std::vector<int> lengths(static_cast<std::size_t>(size_)), offsets(lengths.size());
-    check_mpi(MPI_Allgather(&mine, 1, MPI_INT, lengths.data(), 1, MPI_INT, comm_),
-              "MPI_Allgather");
+    check_mpi(MPI_Allgather(&mine, 1, MPI_INT, lengths.data(), 1, MPI_INT, comm_), "MPI_Allgather");
     int total = 0;
     for (std::size_t i = 0; i < lengths.size(); ++i) {
       offsets[i] = total;
@@ -227,9 +222,9 @@ class MpiCommunicator : public Communicator {
 
   void all_to_all(std::span<const std::uint16_t> send, std::span<std::uint16_t> receive) override {
     const int each = static_cast<int>(send.size() / static_cast<std::size_t>(size_));
-    check_mpi(MPI_Alltoall(send.data(), each, MPI_UINT16_T, receive.data(), each, MPI_UINT16_T,
-                           comm_),
-              "MPI_Alltoall");
+    check_mpi(
+        MPI_Alltoall(send.data(), each, MPI_UINT16_T, receive.data(), each, MPI_UINT16_T, comm_),
+        "MPI_Alltoall");
   }
   void all_gather(std::span<const std::uint16_t> mine, std::span<std::uint16_t> all) override {
     const int each = static_cast<int>(mine.size());

@@ -114,7 +114,7 @@ class ServerEnd {
   }
 
  private:
-  struct Queue {  // of one worker
+  struct Queue {                                                            // of one worker
     std::map<std::size_t, std::vector<std::byte>, std::greater<>> waiting;  // needed first is first
     int under_way = 0;
   };
@@ -413,8 +413,9 @@ class ParameterServer : public GradientExchange {
 
   // Of the training thread.
   std::vector<std::vector<std::size_t>> shards_of_;  // by parameter
-  std::vector<std::size_t> gradients_in_, missing_;  // by shard: gradients it takes, still waits for
-  ExchangeWaits waits_;                              // since the last finish_step()
+  std::vector<std::size_t> gradients_in_,
+      missing_;          // by shard: gradients it takes, still waits for
+  ExchangeWaits waits_;  // since the last finish_step()
 
   // Between the two threads.
   mutable std::mutex mutex_;

@@ -34,8 +34,8 @@ std::unique_ptr<GradientExchange> make_parameter_server(TrainPlan& plan, Communi
 class VariableService {
  public:
   virtual ~VariableService() = default;
-  virtual bool turn() = 0;                // false: nothing to do at the moment
-  virtual bool over() const = 0;          // all workers have left
+  virtual bool turn() = 0;                 // false: nothing to do at the moment
+  virtual bool over() const = 0;           // all workers have left
   virtual std::int64_t steps() const = 0;  // that every worker has done
 };
 std::unique_ptr<VariableService> make_variable_service(Communicator& ranks,

@@ -32,8 +32,7 @@ std::span<std::byte> VariableServer::slot(std::size_t shard, std::int64_t worker
   return shards_[shard].slots[static_cast<std::size_t>(worker)];
 }
 
-void VariableServer::gradient_arrived(std::size_t index, std::int64_t worker,
-                                      std::int64_t now_ns) {
+void VariableServer::gradient_arrived(std::size_t index, std::int64_t worker, std::int64_t now_ns) {
   Variables& shard = shards_[index];
   shard.waiting.push_back({worker, now_ns});
   if (rules_.consistency != Consistency::kSync) {

@@ -13,7 +13,8 @@
 namespace rackmark::worker {
 
 // A step is one gradient of one worker for one shard.
-//   sync     waits for the gradients of all workers, does one SGD step with their mean (added in the
+//   sync     waits for the gradients of all workers, does one SGD step with their mean (added in
+//   the
 //            order of workers), then answers everybody.
 //   async    does an SGD step with each gradient as it comes, and answers its sender.
 //   bounded  as async, but a worker that has done more than `staleness` steps more than the slowest
@@ -46,8 +47,8 @@ class VariableServer {
   std::size_t shards() const { return shards_.size(); }
   std::span<float> weights(std::size_t shard) { return shards_[shard].weights; }
 
-  // Where the next gradient of `worker` for `shard` is to be put, in wire format. A worker sends the
-  // next one only when it has its answer to this one.
+  // Where the next gradient of `worker` for `shard` is to be put, in wire format. A worker sends
+  // the next one only when it has its answer to this one.
   std::span<std::byte> slot(std::size_t shard, std::int64_t worker);
   void gradient_arrived(std::size_t shard, std::int64_t worker, std::int64_t now_ns);
   // No more gradients of this worker; nobody waits for it from now on.

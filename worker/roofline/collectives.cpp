@@ -64,9 +64,8 @@ std::unique_ptr<TrainPlan> plan_of(std::int64_t bytes) {
 // Every rank is a worker and has a server: gradients out, SGD step, variables back.
 Timing time_push_pull(Communicator& ranks, std::int64_t bytes) {
   const auto plan = plan_of(bytes);
-  ServerSetup setup{.workers = ranks.size(), .spec = {}, .schedule = [](std::int64_t) {
-                      return SgdStep{};
-                    }};
+  ServerSetup setup{
+      .workers = ranks.size(), .spec = {}, .schedule = [](std::int64_t) { return SgdStep{}; }};
   setup.spec.servers = ranks.size();
   setup.spec.shard_bytes = std::clamp(bytes / ranks.size(), kLeastShardBytes, kShardBytes);
   const auto exchange = make_parameter_server(*plan, ranks, setup);
@@ -128,8 +127,10 @@ void print_json(const std::vector<Timing>& all, const Communicator& ranks,
   if (link) {
     fitted = {{"alpha_s", link->alpha_s}, {"beta_s_per_byte", link->beta_s_per_byte}};
   }
-  const Json out = {{"ranks", ranks.size()},   {"all_reduce_algorithm", options.algorithm},
-                    {"libraries", ranks.libraries()}, {"rows", std::move(rows)},
+  const Json out = {{"ranks", ranks.size()},
+                    {"all_reduce_algorithm", options.algorithm},
+                    {"libraries", ranks.libraries()},
+                    {"rows", std::move(rows)},
                     {"link", std::move(fitted)}};
   std::printf("%s\n", out.dump(2).c_str());
 }
@@ -145,8 +146,8 @@ void print_table(const std::vector<Timing>& all, const Communicator& ranks,
   for (const Timing& t : all) {
     const double factor = measure::bus_factor(t.operation, ranks.size());
     std::printf("%-12s %12lld %6lld %12.1f %12.1f %10.3f %10.3f\n", t.operation.c_str(),
-                static_cast<long long>(t.bytes), static_cast<long long>(t.turns),
-                t.median_s * 1e6, t.least_s * 1e6, t.algorithm_bandwidth() * 1e-9,
+                static_cast<long long>(t.bytes), static_cast<long long>(t.turns), t.median_s * 1e6,
+                t.least_s * 1e6, t.algorithm_bandwidth() * 1e-9,
                 t.algorithm_bandwidth() * factor * 1e-9);
   }
   if (!link) return;

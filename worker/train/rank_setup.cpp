@@ -50,11 +50,10 @@ void agree_on_spec(Communicator& ranks, const JobSpec& spec,
   if (wanted != ranks.size()) {
     const std::string beside =
         servers > 0 ? " and " + std::to_string(servers) + " dedicated servers" : "";
-    throw Failure(Reason::kLaunchFailed, "the spec wants " + std::to_string(wanted - servers) +
-                                             " workers" + beside + ", " +
-                                             std::to_string(ranks.size()) +
-                                             " were started (mpirun -n " + std::to_string(wanted) +
-                                             ")");
+    throw Failure(Reason::kLaunchFailed,
+                  "the spec wants " + std::to_string(wanted - servers) + " workers" + beside +
+                      ", " + std::to_string(ranks.size()) + " were started (mpirun -n " +
+                      std::to_string(wanted) + ")");
   }
   // Names are checked before anything costly, the layout when it is known.
   more["engine revision"] = engine_revision();
@@ -148,9 +147,8 @@ SgdSchedule schedule_of(const JobSpec& spec) {
 }
 
 ServerSetup server_setup(const JobSpec& spec) {
-  return {.workers = worker_count(spec),
-          .spec = spec.parameter_server,
-          .schedule = schedule_of(spec)};
+  return {
+      .workers = worker_count(spec), .spec = spec.parameter_server, .schedule = schedule_of(spec)};
 }
 
 bool exchanges_in_step(const JobSpec& spec) {

@@ -21,8 +21,8 @@ namespace rackmark::worker {
 std::unique_ptr<Communicator> find_ranks(const JobSpec& spec);
 
 // Failure(launch_failed) when not as many ranks were started as the spec wants (dedicated servers
-// included), or when another one runs another spec or another engine. `more` is part of what must be
-// equal.
+// included), or when another one runs another spec or another engine. `more` is part of what must
+// be equal.
 void agree_on_spec(Communicator& ranks, const JobSpec& spec,
                    std::map<std::string, std::string> more = {});
 

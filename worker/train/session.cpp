@@ -22,8 +22,7 @@ Session::Session(SessionOptions options, Events& events, const Clock& clock,
 
 void Session::connect() {
   all_ = find_ranks(options_.spec);
-  agree_on_spec(*all_, options_.spec,
-                {{"micro_batches", std::to_string(options_.micro_batches)}});
+  agree_on_spec(*all_, options_.spec, {{"micro_batches", std::to_string(options_.micro_batches)}});
   ranks_ = all_->first_ranks(worker_count(options_.spec));
 }
 
@@ -110,11 +109,10 @@ void Session::choose_exchange() {
   const JobSpec& spec = options_.spec;
   switch (spec.variable_update.value_or(VariableUpdate::kAllReduce)) {
     case VariableUpdate::kAllReduce:
-      exchange_ = make_all_reduce(
-          *plan_, *ranks_,
-          {.bucket_bytes = spec.all_reduce.bucket_bytes,
-           .overlap = spec.all_reduce.overlap,
-           .wire = spec.all_reduce.wire});
+      exchange_ = make_all_reduce(*plan_, *ranks_,
+                                  {.bucket_bytes = spec.all_reduce.bucket_bytes,
+                                   .overlap = spec.all_reduce.overlap,
+                                   .wire = spec.all_reduce.wire});
       return;
     case VariableUpdate::kIndependent:
       exchange_ = make_independent(*plan_, "independent");
@@ -145,9 +143,10 @@ void Session::run() {
   const JobSpec& spec = options_.spec;
   std::vector<BatchSource*> inputs;
   for (const auto& input : inputs_) inputs.push_back(input.get());
-  const TrainingStep step = inputs.size() == 1
-                                ? make_step(*plan_, *inputs[0], *exchange_, schedule_of(spec), clock_)
-                                : make_micro_batch_step(*plan_, inputs, *exchange_, schedule_of(spec), clock_);
+  const TrainingStep step =
+      inputs.size() == 1
+          ? make_step(*plan_, *inputs[0], *exchange_, schedule_of(spec), clock_)
+          : make_micro_batch_step(*plan_, inputs, *exchange_, schedule_of(spec), clock_);
   LoopOptions loop = loop_of(spec);
   loop.end_together = exchanges_in_step(spec);
 

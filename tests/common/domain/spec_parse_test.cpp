@@ -143,7 +143,6 @@ const Bad kBad[] = {
     {R"("variable_update": "parameter_server", "parameter_server": {"wire": "tf32"})",
      "parameter_server.wire", "fp32, fp16, bf16"},
     {R"("resources": {"device": "gpu"})", "resources.device", "cpu"},
-    {R"("resources": {"agents": 2})", "resources.agents", "1"},
     {R"("resources": {"exclusive": false})", "resources.exclusive", "true"},
     {R"("input": {"kind": "cifar10", "path": "/data/cifar"})", "input.kind", "synthetic, images"},
     {R"("input": {"kind": "images", "path": "/d", "augment": {"flip": true}})",

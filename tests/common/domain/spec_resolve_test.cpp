@@ -29,10 +29,9 @@ TEST(SpecResolve, ADedicatedServerGetsACoreWhereThereIsOne) {
   ASSERT_TRUE(beside);
   EXPECT_EQ(beside->resources.workers_per_agent, 2);
   EXPECT_EQ(beside->resources.threads_per_worker, 16);
-  const auto dedicated = resolve_for_host(
-      spec(R"("variable_update": "parameter_server",
+  const auto dedicated = resolve_for_host(spec(R"("variable_update": "parameter_server",
               "parameter_server": {"servers": 2, "placement": "dedicated"})"),
-      host);
+                                          host);
   ASSERT_TRUE(dedicated);
   EXPECT_EQ(dedicated->resources.threads_per_worker, 15);
   const auto small = resolve_for_host(

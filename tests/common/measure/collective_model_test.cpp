@@ -75,7 +75,8 @@ TEST(CollectiveModel, AFitIsNeverNegativeAndNeedsTwoPoints) {
   ASSERT_TRUE(flat);
   EXPECT_EQ(flat->beta_s_per_byte, 0);
   EXPECT_NEAR(flat->alpha_s, 0.475, 0.01);
-  const std::vector<CollectivePoint> no_start = {{{1, 100}, 1e-6}, {{1, 1000}, 1.0}};
+  const std::vector<CollectivePoint> no_start = {{{1, 100}, 0.01}, {{1, 1000}, 1.0}};
+  ASSERT_TRUE(fit_link(no_start));
   EXPECT_EQ(fit_link(no_start)->alpha_s, 0);
   EXPECT_FALSE(fit_link(std::vector<CollectivePoint>{{{1, 100}, 1}}));
   EXPECT_FALSE(fit_link(std::vector<CollectivePoint>{{{1, 100}, 1}, {{2, 200}, 2}}));

@@ -1,5 +1,7 @@
-// 16-bit rounding against a scalar oracle that works on real numbers, for every instruction set that
-// this host has, with denormals flushed as in a run.
+// 16-bit rounding against a scalar oracle that works on real numbers, for every instruction set
+// that this host has, with denormals flushed as in a run.
+#include "worker/collective/kernels/exchange_kernels.hpp"
+
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -10,7 +12,6 @@
 #include <thread>
 #include <vector>
 
-#include "worker/collective/kernels/exchange_kernels.hpp"
 #include "worker/train/cpus.hpp"
 
 namespace rackmark::worker {
@@ -31,7 +32,8 @@ double value_of(Format f, std::uint16_t half) {
                     : sign * std::numeric_limits<double>::infinity();
   }
   if (exponent == 0) return sign * std::ldexp(fraction, 1 - f.bias() - f.fraction_bits);
-  return sign * std::ldexp(fraction + (1 << f.fraction_bits), exponent - f.bias() - f.fraction_bits);
+  return sign *
+         std::ldexp(fraction + (1 << f.fraction_bits), exponent - f.bias() - f.fraction_bits);
 }
 
 // The nearest representable value; of two the one with an even last bit. std::nearbyint does ties
@@ -41,17 +43,31 @@ double rounded(Format f, double value) {
   const int least = 1 - f.bias() - f.fraction_bits;
   const int unit = value == 0 ? least : std::max(least, std::ilogb(value) - f.fraction_bits);
   const double near = std::ldexp(std::nearbyint(std::ldexp(value, -unit)), unit);
-  const double largest = value_of(
-      f, static_cast<std::uint16_t>(((1 << f.exponent_bits) - 1) << f.fraction_bits) - 1);
+  const double largest =
+      value_of(f, static_cast<std::uint16_t>(((1 << f.exponent_bits) - 1) << f.fraction_bits) - 1);
   if (std::abs(near) <= largest) return near;
   return std::copysign(std::numeric_limits<double>::infinity(), value);
 }
 
 std::vector<float> hard_values() {
-  std::vector<float> values = {0.0F, -0.0F, 1.0F, 65504.0F, 65519.99F, 65520.0F, 1e38F, 0x1p-24F,
-                               0x1p-25F, 0x1.000002p-25F, 0x1.8p-24F, 0x1p-14F, 0x1.ffcp-15F,
-                               0x1.ffep-15F, std::numeric_limits<float>::infinity(),
-                               std::numeric_limits<float>::max(), 0x1.ffp127F, 0x1.fep127F,
+  std::vector<float> values = {0.0F,
+                               -0.0F,
+                               1.0F,
+                               65504.0F,
+                               65519.99F,
+                               65520.0F,
+                               1e38F,
+                               0x1p-24F,
+                               0x1p-25F,
+                               0x1.000002p-25F,
+                               0x1.8p-24F,
+                               0x1p-14F,
+                               0x1.ffcp-15F,
+                               0x1.ffep-15F,
+                               std::numeric_limits<float>::infinity(),
+                               std::numeric_limits<float>::max(),
+                               0x1.ffp127F,
+                               0x1.fep127F,
                                std::numeric_limits<float>::min()};
   // Around every 16-bit value of both kinds: itself, the ties beside it, and one bit off the ties.
   for (std::uint32_t half = 0; half < 0x8000; ++half) {
@@ -65,7 +81,8 @@ std::vector<float> hard_values() {
     }
   }
   std::mt19937 random(7);
-  for (int i = 0; i < 200000; ++i) values.push_back(std::bit_cast<float>(random()));
+  for (int i = 0; i < 200000; ++i)
+    values.push_back(std::bit_cast<float>(static_cast<std::uint32_t>(random())));
   const std::size_t count = values.size();
   for (std::size_t i = 0; i < count; ++i) values.push_back(-values[i]);
   return values;
@@ -146,13 +163,13 @@ TEST_P(Rounding, OddLengthsTouchNothingBeyond) {
 }
 
 std::vector<const ExchangeKernels*> tables_of_this_host() {
-  std::vector<const ExchangeKernels*> tables = {
-      baseline_exchange_kernels(), avx2_exchange_kernels(), avx512_exchange_kernels()};
+  std::vector<const ExchangeKernels*> tables = {baseline_exchange_kernels(),
+                                                avx2_exchange_kernels(), avx512_exchange_kernels()};
   std::erase(tables, nullptr);
   return tables;
 }
 INSTANTIATE_TEST_SUITE_P(Isa, Rounding, ::testing::ValuesIn(tables_of_this_host()),
-                         [](const auto& info) { return std::string(info.param->isa); });
+                         [](const auto& table) { return std::string(table.param->isa); });
 
 }  // namespace
 }  // namespace rackmark::worker
