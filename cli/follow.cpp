@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <ostream>
 #include <thread>
 
 #include "cli/format.hpp"
+#include "cli/table.hpp"
 
 namespace rackmark::cli {
 namespace {
@@ -88,6 +90,35 @@ void print_notes(std::ostream& out, const nlohmann::json& environment) {
   }
 }
 
+std::string one_decimal(double value) { return fmt::format("{:.1f}", value); }
+
+// Where the steps of each rank went, and who was waited for; several ranks or a server only.
+void print_ranks(std::ostream& out, const protocol::ResultView& result) {
+  const auto& times = result.rank_times;
+  const bool waits = std::any_of(times.begin(), times.end(),
+                                 [](const protocol::RankTime& t) { return t.server_wait_ms > 0; });
+  if (times.size() < 2 && !waits) return;
+  out << "  exchange: " << printable(result.variable_update) << '\n';
+  Table table({{"rank", true},
+               {"host"},
+               {"step ms", true},
+               {"input", true},
+               {"compute", true},
+               {"exposed communication", true},
+               {"server", true},
+               {"last in", true},
+               {"behind at most", true}});
+  for (const protocol::RankTime& t : times) {
+    const std::string behind =
+        t.staleness.empty() ? "" : std::to_string(t.staleness.size() - 1) + " steps";
+    table.add({std::to_string(t.rank), printable(t.host), one_decimal(t.step_ms),
+               one_decimal(t.input_wait_ms), one_decimal(t.compute_ms),
+               one_decimal(t.exposed_communication_ms), one_decimal(t.server_wait_ms),
+               percent_text(t.share_last), behind});
+  }
+  table.print(out);
+}
+
 void print_result(Context& context, const protocol::JobView& job) {
   const protocol::ResultView* result = nullptr;
   for (const auto& run : job.runs) {
@@ -106,6 +137,7 @@ void print_result(Context& context, const protocol::JobView& job) {
       << milliseconds_text(result->step.max_ms) << ", " << result->steps << " steps\n";
   if (result->inference) print_inference(out, result->precision, *result->inference);
   print_notes(out, result->environment);
+  print_ranks(out, *result);
   if (result->first_loss && result->final_loss) {
     out << "  loss: " << rate_text(*result->first_loss) << " -> " << rate_text(*result->final_loss)
         << '\n';

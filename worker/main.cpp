@@ -5,14 +5,17 @@
 #include <functional>
 #include <string>
 
+#include "common/domain/ranks.hpp"
 #include "common/domain/spec.hpp"
 #include "common/json/described.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/failure.hpp"
 #include "worker/infer/session.hpp"
+#include "worker/roofline/collectives.hpp"
 #include "worker/roofline/roofline.hpp"
 #include "worker/train/engine_revision.hpp"
 #include "worker/train/run.hpp"
+#include "worker/train/server_session.hpp"
 #include "worker/verify/verify.hpp"
 
 namespace {
@@ -63,6 +66,10 @@ std::unique_ptr<worker::RankSession> make_session(worker::SessionOptions options
                                                   const std::atomic<bool>& stop) {
   if (options.spec.mode == Mode::kInference) {
     return std::make_unique<worker::InferenceSession>(std::move(options), events, clock, stop);
+  }
+  const auto rank = rank_of_launched(options.spec, worker::launched_ranks().rank);
+  if (rank >= worker_count(options.spec)) {
+    return std::make_unique<worker::ServerSession>(std::move(options), events, clock, stop);
   }
   return std::make_unique<worker::Session>(std::move(options), events, clock, stop);
 }
@@ -115,7 +122,8 @@ int run(int argc, char** argv) {
   auto* ceilings = app.add_subcommand("roofline",
                                       "What this device can do at most: matrix products, "
                                       "convolutions, memory; with --model the time that the "
-                                      "convolutions of a model need alone");
+                                      "convolutions of a model need alone; with --collectives "
+                                      "the exchange between ranks");
   ceilings->add_option("--threads", roofline.threads, "Default: the physical cores of this process")
       ->check(CLI::Range(1, 4096));
   ceilings->add_option("--backend", roofline.backend, "Default: the best one of this host");
@@ -130,6 +138,25 @@ int run(int argc, char** argv) {
   ceilings->add_option("--mode", roofline.mode, "inference: forward passes only")
       ->needs(bound_of)
       ->check(CLI::IsMember({"training", "inference"}))
+      ->capture_default_str();
+
+  worker::CollectivesOptions collectives;
+  bool measures_collectives = false;
+  auto* exchange = ceilings->add_flag(
+      "--collectives", measures_collectives,
+      "Under mpirun instead: all-reduce, broadcast and push-pull over message sizes");
+  exchange->excludes(bound_of);
+  ceilings->add_option("--algorithm", collectives.algorithm, "Of the all-reduce")
+      ->needs(exchange)
+      ->check(CLI::IsMember({"auto", "ring", "recursive_doubling", "rabenseifner"}))
+      ->capture_default_str();
+  ceilings->add_option("--min-bytes", collectives.min_bytes, "Smallest message")
+      ->needs(exchange)
+      ->check(CLI::Range(64, 1 << 30))
+      ->capture_default_str();
+  ceilings->add_option("--max-bytes", collectives.max_bytes, "Largest message")
+      ->needs(exchange)
+      ->check(CLI::Range(64, 1 << 30))
       ->capture_default_str();
 
   bool models_json = false;
@@ -147,6 +174,8 @@ int run(int argc, char** argv) {
   options.tf_output = output == "tf";
   if (train->parsed()) return worker::run_worker(options, make_session);
   if (check->parsed()) return worker::run_verify(verify);
+  collectives.json = roofline.json;
+  if (measures_collectives) return worker::run_collectives(collectives);
   if (ceilings->parsed()) return worker::run_roofline(roofline);
   return print_models(models_json);
 }

@@ -273,6 +273,22 @@ Result<Launch> plan_launch(const LaunchInput& in) {
   return launch;
 }
 
+namespace {
+
+// Processes of this host beside the workers (common/domain/ranks.hpp); 0 where the spec says
+// nothing of the kind.
+std::int64_t dedicated_servers(const nlohmann::json& spec) {
+  const auto update = spec.find("variable_update"), server = spec.find("parameter_server");
+  if (update == spec.end() || *update != "parameter_server") return 0;
+  if (server == spec.end() || !server->is_object() || !server->contains("placement")) return 0;
+  if ((*server)["placement"] != "dedicated") return 0;
+  const auto servers = server->find("servers");
+  const bool counted = servers != server->end() && servers->is_number_integer();
+  return counted ? std::clamp<std::int64_t>(servers->get<std::int64_t>(), 1, 1024) : 1;
+}
+
+}  // namespace
+
 Result<RankShape> rank_shape(const nlohmann::json& spec) {
   const auto resources = spec.is_object() ? spec.find("resources") : spec.end();
   auto whole = [&](const char* name) -> Result<std::int64_t> {
@@ -289,7 +305,7 @@ Result<RankShape> rank_shape(const nlohmann::json& spec) {
   if (!workers) return workers.error();
   const auto threads = whole("threads_per_worker");
   if (!threads) return threads.error();
-  return RankShape{*workers, *threads};
+  return RankShape{*workers + dedicated_servers(spec), *threads};
 }
 
 }  // namespace rackmark::agent

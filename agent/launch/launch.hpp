@@ -82,7 +82,8 @@ struct PlaceInput {
 };
 Result<std::vector<std::string>> rank_environment(const PlaceInput& input);
 
-// Ranks and threads of a resolved spec. kInvalid naming the member when one is missing.
+// Ranks (dedicated parameter servers included) and threads of a resolved spec. kInvalid naming the
+// member when one is missing.
 struct RankShape {
   std::int64_t ranks = 0, threads = 0;
 };

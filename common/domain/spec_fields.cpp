@@ -130,7 +130,6 @@ void add_exchange_rows(std::vector<Row>& rows) {
                      .help("How workers share gradients; independent exchanges nothing and is the "
                            "ceiling."));
   rows.push_back(all_reduce(Row("all_reduce.algorithm", AT(all_reduce.algorithm)))
-                     .now({"auto"})
                      .help("Algorithm of the MPI library; auto leaves the choice to it."));
   rows.push_back(all_reduce(Row("all_reduce.bucket_bytes", AT(all_reduce.bucket_bytes)))
                      .range(4096, 1073741824, "bytes")
@@ -138,21 +137,19 @@ void add_exchange_rows(std::vector<Row>& rows) {
   rows.push_back(all_reduce(Row("all_reduce.overlap", AT(all_reduce.overlap)))
                      .help("Send gradients while earlier layers still compute theirs."));
   rows.push_back(all_reduce(Row("all_reduce.wire", AT(all_reduce.wire)).values(wires))
-                     .now({"fp32"})
-                     .help("Number format of gradients on the wire."));
+                     .help("Number format of gradients on the wire; 16 bits are summed in fp32."));
   rows.push_back(server(Row("parameter_server.servers", AT(parameter_server.servers)))
                      .range(1, 1024)
-                     .now({"1"})
-                     .help("Processes that hold the weights."));
+                     .help("How many servers share the weights."));
   rows.push_back(server(Row("parameter_server.placement", AT(parameter_server.placement)))
-                     .now({"colocated"})
-                     .help("Servers beside workers or on their own hosts."));
+                     .help("Servers as threads of workers, or as processes of their own beside "
+                           "them."));
   rows.push_back(server(Row("parameter_server.device", AT(parameter_server.device)))
                      .now({"cpu"})
                      .help("Where servers keep the weights."));
   rows.push_back(server(Row("parameter_server.consistency", AT(parameter_server.consistency)))
-                     .now({"sync"})
-                     .help("Whether a worker waits for the others' gradients."));
+                     .help("Whether a step waits for the others' gradients: always, never, or when "
+                           "too far ahead."));
   rows.push_back(Row("parameter_server.staleness", AT(parameter_server.staleness))
                      .range(1, 1000, "steps")
                      .when("parameter_server.consistency is bounded",
@@ -166,7 +163,6 @@ void add_exchange_rows(std::vector<Row>& rows) {
                      .range(4096, 1073741824, "bytes")
                      .help("Weights are spread over servers in pieces of about this size."));
   rows.push_back(server(Row("parameter_server.wire", AT(parameter_server.wire)).values(wires))
-                     .now({"fp32"})
                      .help("Number format of gradients and weights on the wire."));
 }
 
@@ -178,7 +174,7 @@ void add_placement_rows(std::vector<Row>& rows) {
                            "in training only."));
   rows.push_back(Row("resources.workers_per_agent", AT(resources.workers_per_agent))
                      .range(1, 4096)
-                     .defaults_to_text("NUMA domains, or GPUs; 1 with a parameter server")
+                     .defaults_to_text("NUMA domains, or GPUs")
                      .help("Worker processes on each host."));
   rows.push_back(Row("resources.threads_per_worker", AT(resources.threads_per_worker))
                      .range(1, 4096)

@@ -261,12 +261,6 @@ class Parser {
       add("resources.agents", agents, "1 with parameter_server, or all_reduce",
           "is not available in this version with variable_update parameter_server");
     }
-    const auto workers = spec_.resources.workers_per_agent;
-    if (spec_.variable_update == VariableUpdate::kParameterServer && trains(spec_) && workers &&
-        *workers != 1 && !is_bad("resources.workers_per_agent")) {
-      add("resources.workers_per_agent", *workers, "1 with parameter_server, or all_reduce",
-          "is not available in this version with variable_update parameter_server");
-    }
   }
   bool runs_now(const SpecField& field, const SpecRow& row) const {
     const Json value = row.get(spec_);

@@ -1,15 +1,14 @@
 #include <algorithm>
 
+#include "common/domain/ranks.hpp"
 #include "common/domain/spec_table.hpp"
 
 namespace rackmark {
 namespace {
 
-// Workers as one per NUMA domain keep memory local; a parameter server of one worker is the
-// exception that this version can run.
+// Workers as one per NUMA domain keep memory local.
 std::int64_t default_workers(const JobSpec& spec, const HostShape& host) {
   if (spec.resources.device == Device::kGpu) return std::max<std::int64_t>(1, host.gpus);
-  if (spec.variable_update == VariableUpdate::kParameterServer && trains(spec)) return 1;
   return std::clamp<std::int64_t>(host.numa_domains, 1,
                                   std::max<std::int64_t>(1, host.physical_cores));
 }
@@ -37,7 +36,11 @@ Result<JobSpec> resolve_for_host(JobSpec spec, const HostShape& host) {
         std::to_string(workers) + " workers do not fit the host's " + cores + " physical cores");
   }
   const std::int64_t fitting = host.physical_cores / workers;
-  if (!resources.threads_per_worker) resources.threads_per_worker = fitting;
+  if (!resources.threads_per_worker) {
+    // A dedicated server gets a core of its own where there is one.
+    const std::int64_t free = host.physical_cores - servers_on_host(spec, 0);
+    resources.threads_per_worker = std::max<std::int64_t>(1, free / workers);
+  }
   if (*resources.threads_per_worker > fitting) {
     return invalid("resources.threads_per_worker", *resources.threads_per_worker,
                    "1 to " + std::to_string(fitting),

@@ -45,18 +45,32 @@ std::vector<std::string> split_words(std::string_view line) {
 }
 
 bool is_boolean_flag(const std::string& name) {
-  return name == "forward_only" || name == "use_fp16";
+  return name == "forward_only" || name == "use_fp16" || name == "cross_replica_sync";
 }
 
 const std::vector<std::string>& known_flags() {
-  static const std::vector<std::string> names = {
-      "model",           "num_gpus",           "batch_size",
-      "num_batches",     "num_warmup_batches", "device",
-      "variable_update", "data_format",        "local_parameter_device",
-      "forward_only",    "use_fp16",           "data_dir",
-      "data_name",       "optimizer",          "init_learning_rate",
-      "momentum",        "weight_decay",       "display_every",
-      "image_size",      "tf_random_seed",     "num_intra_threads"};
+  static const std::vector<std::string> names = {"model",
+                                                 "num_gpus",
+                                                 "batch_size",
+                                                 "num_batches",
+                                                 "num_warmup_batches",
+                                                 "device",
+                                                 "variable_update",
+                                                 "data_format",
+                                                 "local_parameter_device",
+                                                 "forward_only",
+                                                 "use_fp16",
+                                                 "data_dir",
+                                                 "data_name",
+                                                 "optimizer",
+                                                 "init_learning_rate",
+                                                 "momentum",
+                                                 "weight_decay",
+                                                 "display_every",
+                                                 "image_size",
+                                                 "tf_random_seed",
+                                                 "num_intra_threads",
+                                                 "cross_replica_sync"};
   return names;
 }
 
@@ -227,12 +241,18 @@ class Translator {
     if (!find("variable_update")) update = "parameter_server";
     if (!forward_only) spec_["variable_update"] = update;  // forward passes exchange nothing
     const std::string server = choice("local_parameter_device", {{"cpu", "cpu"}, {"gpu", "gpu"}});
-    if (server.empty()) return;
-    if (forward_only || update != "parameter_server") {
-      return refuse("local_parameter_device", server, "only with variable_update=parameter_server",
-                    "has no meaning without a parameter server");
+    const bool serves = !forward_only && update == "parameter_server";
+    for (const char* name : {"local_parameter_device", "cross_replica_sync"}) {
+      if (const auto* text = find(name); text && !serves) {
+        refuse(name, *text, "only with variable_update=parameter_server",
+               "has no meaning without a parameter server");
+      }
     }
-    spec_["parameter_server"] = {{"device", server}};
+    if (!serves) return;
+    if (!server.empty()) spec_["parameter_server"]["device"] = server;
+    if (find("cross_replica_sync") && !boolean("cross_replica_sync")) {
+      spec_["parameter_server"]["consistency"] = "async";
+    }
   }
 
   void map_optimizer(bool forward_only) {

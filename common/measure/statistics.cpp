@@ -257,12 +257,18 @@ const std::map<std::string, std::string>& definitions() {
        "Median step time of the second half of the window divided by that of the first half, "
        "minus 1."},
       {"share_last",
-       "Share of the steps in which this rank was the slowest; ties go to the lower rank."},
+       "Share of the steps in which this rank was last: its step time without its waits for other "
+       "ranks was the longest; ties go to the lower rank."},
+      {"staleness",
+       "Parameter server: how many steps the slowest worker was behind this one in the variables "
+       "that it was given, counted for every shard and step, warm-up included."},
       {"input_wait_ms", "Mean time per step in which computing waited for pictures."},
       {"compute_ms", "Mean time per step that is none of the waits."},
       {"exposed_communication_ms",
        "Mean time per step spent exchanging gradients that no computing hid."},
-      {"server_wait_ms", "Mean time per step spent waiting for a parameter server."},
+      {"server_wait_ms",
+       "Mean time per step in which computing waited for variables that a parameter server held "
+       "back: waiting for other workers' gradients, and the update itself."},
       {"mfu",
        "Model FLOPs per image (one multiply-add is 2) times images per second divided by the "
        "matrix peak of the same run."},

@@ -29,7 +29,8 @@ std::optional<double> median(std::vector<double> values);
 // Step time of the job at step i: the slowest rank's. Vectors may differ in length: the shortest
 // counts.
 std::vector<double> slowest_per_step(const std::vector<std::vector<double>>& ranks_ms);
-// For each rank the share of steps in which it was last (ties go to the lower rank).
+// For each rank the share of steps in which it was last (ties go to the lower rank): where ranks
+// wait for each other, of step times without those waits.
 std::vector<double> share_last(const std::vector<std::vector<double>>& ranks_ms);
 
 struct StepStatistics {

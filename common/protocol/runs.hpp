@@ -37,11 +37,14 @@ struct RankTime {  // measured window, per rank; milliseconds are means per step
   std::string host;
   double step_ms = 0, input_wait_ms = 0, compute_ms = 0, exposed_communication_ms = 0,
          server_wait_ms = 0;
-  double share_last = 0;  // share of steps in which this rank was the slowest
+  double share_last = 0;  // share of steps in which this rank was the last one
+  // Parameter server: how often the variables of a shard came so many steps (the index) behind this
+  // rank; warm-up included. Empty otherwise.
+  std::vector<std::int64_t> staleness;
 };
 BOOST_DESCRIBE_STRUCT(RankTime, (),
                       (rank, host, step_ms, input_wait_ms, compute_ms, exposed_communication_ms,
-                       server_wait_ms, share_last))
+                       server_wait_ms, share_last, staleness))
 
 struct InferenceView {         // of a result in mode inference
   std::int64_t instances = 1;  // on each host

@@ -134,11 +134,14 @@ struct SummaryEvent {                  // type "summary", last line of a rank th
   std::int64_t pictures_read = 0, pictures_broken = 0;
   std::vector<std::string> broken_pictures;  // the first 20, by path inside input.path
   std::optional<Agreement> agreement;        // int8, rank 0
+  // Parameter server: how often the variables of a shard came so many steps (the index) behind this
+  // worker. Of all steps, warm-up included; the last entry counts all that were further behind.
+  std::vector<std::int64_t> staleness;
 };
 BOOST_DESCRIBE_STRUCT(SummaryEvent, (),
                       (images, steps, start_ns, end_ns, first_loss, final_loss, peak_rss_bytes,
                        setup_s, matrix_peak_gflops, pictures_read, pictures_broken, broken_pictures,
-                       agreement))
+                       agreement, staleness))
 
 }  // namespace rackmark::protocol
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/domain/ranks.hpp"
 #include "controller/service/life.hpp"
 #include "controller/service/queue.hpp"
 #include "controller/service/secrets.hpp"
@@ -29,7 +30,7 @@ store::RunRow new_run(const store::JobRow& job, const store::AgentRow& head, con
   run.device_class = head.device_class;
   run.spec_resolved = to_json(spec).dump();
   run.spec_key = job.spec_key;
-  run.ranks = spec.resources.agents * spec.resources.workers_per_agent.value_or(1);
+  run.ranks = worker_count(spec);  // dedicated servers send no step and are not counted
   run.images_per_step = spec.batch_size * run.ranks;
   run.run_token = random_hex(32);
   run.timeout_s = derived_timeout_s(spec);

@@ -117,10 +117,25 @@ std::string host_of(const Evidence& e, std::int64_t rank,
   return hello == hellos.end() ? "" : hello->second.host;
 }
 
+// Step times without the waits for other ranks: who made them wait has the longest.
+std::vector<std::vector<double>> own_times(const std::vector<store::RankSamples>& samples) {
+  std::vector<std::vector<double>> own;
+  for (const store::RankSamples& s : samples) {
+    std::vector<double>& ms = own.emplace_back(as_doubles(s.ms));
+    for (const auto* waits : {&s.exposed_communication_ms, &s.server_wait_ms}) {
+      for (std::size_t i = 0; i < std::min(ms.size(), waits->size()); ++i) {
+        if (!std::isnan((*waits)[i])) ms[i] -= static_cast<double>((*waits)[i]);
+      }
+    }
+  }
+  return own;
+}
+
 std::vector<protocol::RankTime> rank_times(const Evidence& e,
                                            const std::map<std::int64_t, HelloEvent>& hellos,
-                                           const std::vector<double>& share_last) {
+                                           const std::map<std::int64_t, SummaryEvent>& summaries) {
   const auto& samples = e.samples;
+  const std::vector<double> share_last = measure::share_last(own_times(samples));
   std::vector<protocol::RankTime> out;
   for (std::size_t i = 0; i < samples.size(); ++i) {
     const store::RankSamples& s = samples[i];
@@ -134,6 +149,9 @@ std::vector<protocol::RankTime> rank_times(const Evidence& e,
     time.compute_ms = std::max(0.0, time.step_ms - time.input_wait_ms -
                                         time.exposed_communication_ms - time.server_wait_ms);
     time.share_last = i < share_last.size() ? share_last[i] : 0;
+    if (const auto summary = summaries.find(s.rank); summary != summaries.end()) {
+      time.staleness = summary->second.staleness;
+    }
     out.push_back(time);
   }
   return out;
@@ -284,7 +302,7 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
 
   const HelloEvent hello = hellos.empty() ? HelloEvent{} : hellos.begin()->second;
   describe(r, e, hello);
-  r.rank_times = rank_times(e, hellos, measure::share_last(ms));
+  r.rank_times = rank_times(e, hellos, summaries);
   r.first_loss = mean_over_ranks(summaries, &SummaryEvent::first_loss);
   r.final_loss = mean_over_ranks(summaries, &SummaryEvent::final_loss);
   r.setup_s = largest(summaries, &SummaryEvent::setup_s);

@@ -210,6 +210,11 @@ TEST(RankShape, ReadsTheResolvedSpecAndNamesWhatIsMissing) {
   ASSERT_TRUE(shape.has_value());
   EXPECT_EQ(shape->ranks, 2);
   EXPECT_EQ(shape->threads, 3);
+  const auto served = rank_shape(nlohmann::json::parse(
+      R"({"resources": {"workers_per_agent": 2, "threads_per_worker": 3},
+          "variable_update": "parameter_server",
+          "parameter_server": {"placement": "dedicated", "servers": 2}})"));
+  EXPECT_EQ(served->ranks, 4) << "dedicated servers are processes, too";
   for (const char* bad : {"null", "{}", R"({"resources": {"workers_per_agent": 1}})",
                           R"({"resources": {"workers_per_agent": 0, "threads_per_worker": 1}})",
                           R"({"resources": {"workers_per_agent": "2", "threads_per_worker": 1}})",

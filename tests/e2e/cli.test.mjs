@@ -47,6 +47,16 @@ test("the founding command line is one worker with a colocated server, labelled 
   assert.deepEqual([spec.model, spec.variable_update, spec.resources.workers_per_agent, spec.steps.measured], ["resnet50", "parameter_server", 1, 100]);
 });
 
+test("a dedicated server is one more process, and the answer says where a step's time went", async () => {
+  const { code, out, err } = await rackmark([
+    "submit", "--model", "cifar10", "--batch_size", "8", "--steps.warmup", "1", "--steps.measured", "6", "--optimizer.learning_rate", "0.001",
+    "--variable_update", "parameter_server", "--parameter_server.placement", "dedicated", "--resources.workers_per_agent", "1", "--resources.threads_per_worker", "1", "--watch",
+  ]);
+  assert.equal(code, 0, out + err);
+  assert.match(out, /exchange: parameter_server \(1 worker, dedicated server\)/);
+  assert.match(out, /exposed communication/);
+});
+
 test("an unknown tf flag is refused by name, exit 2", async () => {
   const { code, err } = await rackmark(["submit", "--tf", "--model=resnet50 --frobnicate=3"]);
   assert.equal(code, 2);

@@ -1,115 +1,8 @@
 // The worker under mpirun: real processes, real MPI, the fastest backend.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <sys/wait.h>
+#include "tests/mpi/ranks.hpp"
 
-#include <chrono>
-#include <cmath>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <map>
-#include <nlohmann/json.hpp>
-#include <sstream>
-#include <thread>
-
+namespace rackmark::mpi_test {
 namespace {
-
-namespace fs = std::filesystem;
-using nlohmann::json;
-using ::testing::HasSubstr;
-
-constexpr const char* kMpirun =
-    "timeout -k 5 240 mpirun --allow-run-as-root --oversubscribe --bind-to none --mca pml ob1 "
-    "--mca "
-    "btl self,vader ";
-const std::string kWorker = std::string(RACKMARK_BIN_DIR) + "/rackmark-worker run ";
-
-struct Outcome {
-  int status = -1;
-  std::string out, err;
-  std::vector<json> events(const std::string& type) const {
-    std::vector<json> found;
-    std::istringstream in(out);
-    for (std::string line; std::getline(in, line);) {
-      const json event = json::parse(line, nullptr, false);
-      if (event.is_object() && event.value("type", "") == type) found.push_back(event);
-    }
-    return found;
-  }
-};
-
-class Ranks : public ::testing::Test {
- protected:
-  Ranks() {
-    std::string name = fs::temp_directory_path() / "rackmark-mpi-XXXXXX";
-    folder_ = ::mkdtemp(name.data());
-  }
-  ~Ranks() override { fs::remove_all(folder_); }
-
-  std::string path(const std::string& name) const { return folder_ + "/" + name; }
-  std::string read(const std::string& name) const {
-    std::ifstream file(path(name), std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-  }
-
-  // A small ResNet-50 job with one thread a rank; returns the file's name.
-  std::string spec(const std::string& name, int workers,
-                   const json& changes = json::object()) const {
-    json s = {{"model", "resnet50"},
-              {"batch_size", 2},
-              {"image_size", 64},
-              {"steps", {{"warmup", 0}, {"measured", 3}}},
-              {"resources", {{"workers_per_agent", workers}, {"threads_per_worker", 1}}}};
-    s.merge_patch(changes);
-    std::ofstream(path(name)) << s;
-    return path(name);
-  }
-
-  Outcome run(const std::string& command) const {
-    const int status =
-        std::system((command + " >" + path("out") + " 2>" + path("err") + " </dev/null").c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read("out"),
-            read("err")};
-  }
-
-  // All trainable parameters by name.
-  std::map<std::string, std::vector<float>> dumped(const std::string& name) const {
-    const std::string bytes = read(name);
-    const json index = json::parse(read(name + ".json"));
-    std::map<std::string, std::vector<float>> parameters;
-    for (const json& p : index.at("parameters")) {
-      const auto* first =
-          reinterpret_cast<const float*>(bytes.data()) + p.at("offset").get<std::size_t>();
-      parameters[p.at("name")] = {first, first + p.at("elements").get<std::size_t>()};
-    }
-    return parameters;
-  }
-
-  // Worst relative L2 distance of any parameter; `bitwise` tells whether all are the same bits.
-  double distance(const std::string& a, const std::string& b, bool* bitwise) const {
-    const auto left = dumped(a), right = dumped(b);
-    EXPECT_EQ(left.size(), 161U);
-    *bitwise = left == right;
-    double worst = 0;
-    for (const auto& [name, values] : left) {
-      const auto& others = right.at(name);
-      double difference = 0, length = 0;
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        difference += std::pow(double{values[i]} - double{others.at(i)}, 2);
-        length += std::pow(double{values[i]}, 2);
-      }
-      EXPECT_TRUE(std::isfinite(difference)) << name;
-      worst = std::max(worst, std::sqrt(difference / length));
-    }
-    return worst;
-  }
-
-  std::string folder_;
-};
 
 TEST_F(Ranks, TwoRanksEqualOneRankWithTwoMicroBatches) {
   const Outcome two = run(kMpirun + ("-n 2 " + kWorker) + "--spec " +
@@ -353,3 +246,4 @@ TEST_F(Ranks, RanksAgreeOnTheLargestBatch) {
 }
 
 }  // namespace
+}  // namespace rackmark::mpi_test

@@ -79,6 +79,7 @@ export interface RankTime {
   exposed_communication_ms: number;
   server_wait_ms: number;
   share_last: number;
+  staleness: number[];
 }
 export interface LatencyStatistics {
   count: number;

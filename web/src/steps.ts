@@ -135,7 +135,9 @@ export const hostOfRank = (run: Pick<RunView, "agent" | "hosts">, rank: number):
 
 // The split so far, while the run has no result that says it finally.
 export function rankTimes(view: StepsView, hostOf: (rank: number) => string): RankTime[] {
-  const slowest = slowestSteps(view);
+  // Who made the others wait: the longest step without the waits for others; the lower rank on ties.
+  const own = (r: StepsView["ranks"][number], i: number) => r.ms[i]! - (r.exposed_communication_ms[i] ?? 0) - (r.server_wait_ms[i] ?? 0);
+  const lastOf = slowestSteps(view).map((_, i) => view.ranks.reduce((a, b) => (own(b, i) > own(a, i) ? b : a)).rank);
   const mean = (values: number[]) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : 0);
   return view.ranks
     .filter((r) => r.ms.length > 0)
@@ -144,7 +146,7 @@ export function rankTimes(view: StepsView, hostOf: (rank: number) => string): Ra
       const input = mean(r.input_wait_ms);
       const exposed = mean(r.exposed_communication_ms);
       const server = mean(r.server_wait_ms);
-      const last = slowest.filter((s, i) => view.ranks.find((o) => o.ms[i] === s)?.rank === r.rank).length;
+      const last = lastOf.filter((rank) => rank === r.rank).length;
       return {
         rank: r.rank,
         host: hostOf(r.rank),
@@ -153,7 +155,8 @@ export function rankTimes(view: StepsView, hostOf: (rank: number) => string): Ra
         compute_ms: Math.max(0, step - input - exposed - server),
         exposed_communication_ms: exposed,
         server_wait_ms: server,
-        share_last: slowest.length ? last / slowest.length : 0,
+        share_last: lastOf.length ? last / lastOf.length : 0,
+        staleness: [],
       };
     });
 }

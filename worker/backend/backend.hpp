@@ -76,8 +76,11 @@ class TrainPlan {
   virtual PlanFacts facts() const = 0;
 
   // Forward pass in training mode; returns the total loss (mean over the batch). Updates running
-  // statistics. Gradients are untouched.
-  virtual double forward(const Batch& batch) = 0;
+  // statistics. Gradients are untouched. Calls needed(parameter index) before the first operation
+  // that reads that parameter (from the calling thread), so that an exchange can still be bringing
+  // the parameters of later layers.
+  using ParameterNeeded = std::function<void(int parameter)>;
+  virtual double forward(const Batch& batch, const ParameterNeeded& needed = {}) = 0;
 
   // Backward pass of the last forward; overwrites all gradients. Calls ready(parameter index) as
   // soon as that gradient is final (any order, each once, from the calling thread), so that an

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -5,7 +6,10 @@
 #include <utility>
 
 #include "common/clock.hpp"
+#include "common/json/described.hpp"
 #include "worker/collective/gradient_exchange.hpp"
+#include "worker/collective/kernels/exchange_kernels.hpp"
+#include "worker/collective/wire.hpp"
 
 namespace rackmark::worker {
 
@@ -25,12 +29,22 @@ class Independent : public GradientExchange {
   std::string label_;
 };
 
+// "all_reduce", "all_reduce (ring)", "all_reduce (bf16 wire)"
+std::string all_reduce_label(const AllReduceOptions& options, const Communicator& ranks) {
+  if (options.wire != Precision::kFp32) {
+    return "all_reduce (" + json::enum_name(options.wire) + " wire)";
+  }
+  const std::string forced = ranks.forced_algorithm();
+  return forced.empty() ? "all_reduce" : "all_reduce (" + forced + ")";
+}
+
 class AllReduce : public GradientExchange {
  public:
   AllReduce(TrainPlan& plan, Communicator& ranks, const AllReduceOptions& options)
       : plan_(plan),
         ranks_(ranks),
-        overlap_(options.overlap),
+        options_(options),
+        sixteen_bits_(ranks, options.wire),
         buckets_(make_buckets(plan, options.bucket_bytes)),
         missing_(buckets_.size()),
         bucket_of_(plan.net().parameters().size()) {
@@ -53,13 +67,13 @@ class AllReduce : public GradientExchange {
     thread_.join();
   }
 
-  std::string label() const override { return "all_reduce"; }
+  std::string label() const override { return all_reduce_label(options_, ranks_); }
 
   void begin_step(const SgdStep& step) override {
     const std::lock_guard lock(mutex_);
     for (std::size_t b = 0; b < buckets_.size(); ++b) missing_[b] = buckets_[b].parameters.size();
     exchanged_ = 0;
-    released_ = overlap_;
+    released_ = options_.overlap;
     step_ = step;
   }
 
@@ -74,6 +88,8 @@ class AllReduce : public GradientExchange {
     {
       std::unique_lock lock(mutex_);
       released_ = true;
+      // A gradient that backward did not name is as final as it will be.
+      std::fill(missing_.begin(), missing_.end(), 0);
       changed_.notify_all();
       changed_.wait(lock, [this] { return exchanged_ == buckets_.size() || error_; });
       if (error_) std::rethrow_exception(error_);
@@ -108,14 +124,16 @@ class AllReduce : public GradientExchange {
   void exchange(const TrainPlan::Extent& range) {
     const auto values = plan_.gradient_block().subspan(static_cast<std::size_t>(range.offset),
                                                        static_cast<std::size_t>(range.count));
+    if (options_.wire != Precision::kFp32) return sixteen_bits_.mean(values);
     ranks_.all_reduce_sum(values);
     const float share = 1.0F / static_cast<float>(ranks_.size());
-    for (float& value : values) value *= share;
+    exchange_kernels().scale(values.data(), share, range.count);
   }
 
   TrainPlan& plan_;
   Communicator& ranks_;
-  const bool overlap_;
+  const AllReduceOptions options_;
+  SixteenBitMean sixteen_bits_;  // thread_ only
   const std::vector<Bucket> buckets_;
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -1,20 +1,26 @@
 // From finished gradients to updated parameters: the strategies of `variable_update`.
 //
-// One step is begin_step(), ready(p) for every parameter from inside TrainPlan::backward(), then
-// finish_step(). Gradients are averaged over ranks, always. Used by the training thread only.
+// One step is needed(p) from inside TrainPlan::forward(), begin_step(), ready(p) for every
+// parameter from inside TrainPlan::backward(), then finish_step(). Gradients are averaged over
+// ranks, always. Used by the training thread only.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "common/domain/spec.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/collective/communicator.hpp"
 
 namespace rackmark::worker {
 
-struct ExchangeWaits {  // of the training thread, after backward had ended
+// The optimizer's numbers for step t, counted from 0 over warm-up and measured steps.
+using SgdSchedule = std::function<SgdStep(std::int64_t step)>;
+
+struct ExchangeWaits {  // of the training thread, while it did not compute
   double communication_ms = 0;
   double server_ms = 0;
 };
@@ -25,8 +31,18 @@ class GradientExchange {
   virtual std::string label() const = 0;  // what the results say: "all_reduce", ...
   virtual void begin_step(const SgdStep& step) { step_ = step; }
   virtual void ready(int /*parameter*/) {}
-  // Waits for the exchange and applies the optimiser; afterwards the plan holds the new parameters.
+  // Ends the step. Afterwards the plan holds the new parameters, or needed() waits for them.
+  // Returns all waits since the end of the step before.
   virtual ExchangeWaits finish_step() = 0;
+  // Returns when the plan holds the newest values of this parameter.
+  virtual void needed(int /*parameter*/) {}
+  // Returns when that is so for all of them; the waits since the end of the last step.
+  virtual ExchangeWaits settle() { return {}; }
+  // This rank makes no more steps: others must not wait for it. After settle().
+  virtual void leave() {}
+  // How often the variables of a shard came so many steps behind (index) this worker; see
+  // AnswerHeader. All steps of the run; empty without a server. After leave().
+  virtual std::vector<std::int64_t> staleness() const { return {}; }
 
  protected:
   SgdStep step_;  // of the step in progress
@@ -38,16 +54,13 @@ std::unique_ptr<GradientExchange> make_independent(TrainPlan& plan, std::string 
 struct AllReduceOptions {
   std::int64_t bucket_bytes = 26214400;
   bool overlap = true;  // false: everything is exchanged after backward has ended
+  // kFp32, or kFp16 and kBf16 (see SixteenBitMean in wire.hpp).
+  Precision wire = Precision::kFp32;
 };
 // Buckets are contiguous ranges of gradient_block(), exchanged in order by a thread of its own as
 // soon as their last gradient is ready.
 std::unique_ptr<GradientExchange> make_all_reduce(TrainPlan& plan, Communicator& ranks,
                                                   const AllReduceOptions& options);
-
-// A server inside this process that owns the variables in shards: gradients are pushed, the server
-// does the SGD step, weights are pulled back. One worker. The server starts from the plan's weights
-// at this moment.
-std::unique_ptr<GradientExchange> make_colocated_server(TrainPlan& plan, std::int64_t shard_bytes);
 
 // A contiguous range of the gradient block and the parameters in it.
 struct Bucket {

@@ -73,6 +73,14 @@ void Events::step(const StepRecord& record) {
   pending_.server_wait_ms.push_back(record.server_wait_ms);
 }
 
+void Events::progress(std::int64_t steps) {
+  const std::lock_guard lock(mutex_);
+  protocol::StepsEvent event;
+  event.phase = phase_;
+  event.first_step = steps;
+  send("steps", event);
+}
+
 void Events::failure(Reason reason, const std::string& detail) {
   const std::lock_guard lock(mutex_);
   flush_locked();

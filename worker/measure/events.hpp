@@ -39,6 +39,7 @@ class Events {
   // Flushes the steps of the phase before.
   void phase(const std::string& name, std::optional<std::int64_t> steps_planned = {});
   void step(const StepRecord& record);
+  void progress(std::int64_t steps);  // of a rank that makes none itself: so many were made
   void failure(Reason reason, const std::string& detail);
   void out_of_memory(const protocol::OutOfMemoryEvent& event);
   void profile(const protocol::ProfileEvent& event);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/domain/ranks.hpp"
 #include "worker/backend/backend.hpp"
 
 namespace rackmark::worker {
@@ -25,6 +26,19 @@ std::int64_t meets(const Probe& a, const Probe& b, std::int64_t free_bytes) {
          static_cast<std::int64_t>(std::clamp(more, -double{kLargestBatch}, double{kLargestBatch}));
 }
 
+// Answers on their way into the plan, gradients on their way out in 16 bits; of a colocated server
+// the share that one worker holds: weights, velocities, the gradient in hand, one of each worker,
+// and an answer to each.
+std::int64_t exchange_bytes(const JobSpec& spec, std::int64_t weights) {
+  if (spec.variable_update != VariableUpdate::kParameterServer) return 0;
+  const ParameterServerSpec& server = spec.parameter_server;
+  const std::int64_t workers = worker_count(spec);
+  const std::int64_t own = server.wire == Precision::kFp32 ? weights : 2 * weights;
+  if (server.placement == ServerPlacement::kDedicated) return own;
+  const std::int64_t hosts = std::min(server.servers, workers);
+  return own + weights * (3 + 2 * workers) / hosts;
+}
+
 }  // namespace
 
 WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const MemoryLimit& limit) {
@@ -38,8 +52,7 @@ WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const Memor
   WorkerMemory memory;
   memory.fixed_bytes = (96 + 16 * threads) * kMiB + 2 * largest;
   if (limit.set_by == "RLIMIT_AS") memory.fixed_bytes += (256 + 72 * threads) * kMiB;
-  // Weights and velocities of a server.
-  if (spec.variable_update == VariableUpdate::kParameterServer) memory.fixed_bytes += 3 * weights;
+  memory.fixed_bytes += exchange_bytes(spec, weights);
   const std::int64_t batches =
       spec.input.kind == InputKind::kSynthetic ? 1 : spec.input.queue_depth.value_or(3) + 2;
   memory.bytes_per_image =

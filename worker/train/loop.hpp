@@ -2,7 +2,9 @@
 //
 // The window of a rank runs on its own monotonic clock from leaving the barrier after warm-up to
 // the end of its last step, update included. A step's time runs from the end of the step before, so
-// that the steps of a window add up to the window.
+// that the steps of a window add up to the window. Where a step's update may reach into the next
+// step (parameter server), it is waited for before the barrier and at the end of the last step: as
+// many updates as steps lie in a window.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +33,8 @@ struct LoopHooks {
   std::function<void(const std::string& phase, std::optional<std::int64_t> steps_planned)> phase;
   std::function<void(const StepRecord& record, bool measured)> step;  // after each
   std::function<void()> check;  // before each; throws to end the run
+  // Returns when the plan holds the result of the steps so far; what that waited for. May be empty.
+  std::function<ExchangeWaits()> settle;
 };
 
 struct Window {

@@ -6,12 +6,14 @@
 #include <array>
 #include <utility>
 
+#include "common/domain/ranks.hpp"
 #include "common/json/described.hpp"
 #include "worker/failure.hpp"
 #include "worker/input/jpeg.hpp"
 #include "worker/input/pictures.hpp"
 #include "worker/input/synthetic.hpp"
 #include "worker/train/engine_revision.hpp"
+#include "worker/train/learning_rate.hpp"
 
 namespace rackmark::worker {
 
@@ -43,6 +45,7 @@ nlohmann::json common_part(const JobSpec& spec) {
 std::unique_ptr<Communicator> find_ranks(const JobSpec& spec) try {
   CommunicatorOptions options;
   options.all_reduce_algorithm = json::enum_name(spec.all_reduce.algorithm);
+  options.rank = rank_of_launched(spec, launched_ranks().rank);
   return connect_ranks(options);
 } catch (const std::exception& error) {
   throw Failure(Reason::kLaunchFailed, error.what());
@@ -50,12 +53,14 @@ std::unique_ptr<Communicator> find_ranks(const JobSpec& spec) try {
 
 void agree_on_spec(Communicator& ranks, const JobSpec& spec,
                    std::map<std::string, std::string> more) {
-  const std::int64_t wanted = spec.resources.agents * spec.resources.workers_per_agent.value_or(1);
+  const std::int64_t wanted = rank_count(spec), servers = dedicated_server_count(spec);
   if (wanted != ranks.size()) {
-    throw Failure(Reason::kLaunchFailed, "the spec wants " + std::to_string(wanted) + " workers, " +
-                                             std::to_string(ranks.size()) +
-                                             " were started (mpirun -n " + std::to_string(wanted) +
-                                             ")");
+    const std::string beside =
+        servers > 0 ? " and " + std::to_string(servers) + " dedicated servers" : "";
+    throw Failure(Reason::kLaunchFailed,
+                  "the spec wants " + std::to_string(wanted - servers) + " workers" + beside +
+                      ", " + std::to_string(ranks.size()) + " were started (mpirun -n " +
+                      std::to_string(wanted) + ")");
   }
   // Names are checked before anything costly, the layout when it is known.
   more["engine revision"] = engine_revision();
@@ -140,6 +145,26 @@ std::optional<double> measure_matrix_peak(Backend& backend, Communicator& ranks,
 }
 
 std::string fusion_name(FusionLevel level) { return level == FusionLevel::kNone ? "none" : ""; }
+SgdSchedule schedule_of(const JobSpec& spec) {
+  // A schedule needs a number of steps (common/domain refuses it without); constant does not.
+  const std::int64_t planned = spec.steps.warmup + spec.steps.measured.value_or(0);
+  return [optimizer = spec.optimizer, planned](std::int64_t step) {
+    return SgdStep{.learning_rate = learning_rate(optimizer, step, planned),
+                   .momentum = optimizer.momentum,
+                   .weight_decay = optimizer.weight_decay};
+  };
+}
+
+ServerSetup server_setup(const JobSpec& spec) {
+  return {
+      .workers = worker_count(spec), .spec = spec.parameter_server, .schedule = schedule_of(spec)};
+}
+
+bool exchanges_in_step(const JobSpec& spec) {
+  if (spec.variable_update == VariableUpdate::kIndependent) return false;
+  return spec.variable_update != VariableUpdate::kParameterServer ||
+         spec.parameter_server.consistency == Consistency::kSync;
+}
 
 LoopOptions loop_of(const JobSpec& spec) {
   LoopOptions loop;

@@ -10,6 +10,7 @@
 #include "common/protocol/worker_event.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/collective/communicator.hpp"
+#include "worker/collective/parameter_server.hpp"
 #include "worker/input/batch_source.hpp"
 #include "worker/input/picture_list.hpp"
 #include "worker/train/loop.hpp"
@@ -19,8 +20,9 @@ namespace rackmark::worker {
 // The other ranks; Failure(launch_failed) when they cannot be reached.
 std::unique_ptr<Communicator> find_ranks(const JobSpec& spec);
 
-// Failure(launch_failed) when not as many ranks were started as the spec wants, or when another one
-// runs another spec or another engine. `more` is part of what must be equal.
+// Failure(launch_failed) when not as many ranks were started as the spec wants (dedicated servers
+// included), or when another one runs another spec or another engine. `more` is part of what must
+// be equal.
 void agree_on_spec(Communicator& ranks, const JobSpec& spec,
                    std::map<std::string, std::string> more = {});
 
@@ -45,6 +47,15 @@ std::optional<double> measure_matrix_peak(Backend& backend, Communicator& ranks,
 
 // What PlanOptions and InferOptions call it: "" is the backend's best.
 std::string fusion_name(FusionLevel level);
+// The learning rate and the rest of the optimizer for each step.
+SgdSchedule schedule_of(const JobSpec& spec);
+
+// What workers and servers of variable_update parameter_server must know alike.
+ServerSetup server_setup(const JobSpec& spec);
+
+// Whether a rank's step needs something of every other rank's step, so that all must make equally
+// many: false for independent ranks, and for servers that answer each worker by itself.
+bool exchanges_in_step(const JobSpec& spec);
 
 LoopOptions loop_of(const JobSpec& spec);  // how long to warm up and to measure
 

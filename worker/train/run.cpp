@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +17,7 @@
 #include <sstream>
 #include <thread>
 
+#include "common/domain/ranks.hpp"
 #include "common/json/described.hpp"
 #include "worker/failure.hpp"
 #include "worker/train/cpus.hpp"
@@ -163,7 +165,7 @@ Result<JobSpec> load_spec(const RunOptions& options) {
   // Unless the spec says otherwise, the workers are those that the launcher started.
   const LaunchedRanks ranks = launched_ranks();
   HostShape host;
-  host.numa_domains = ranks.local_size;
+  host.numa_domains = std::max<std::int64_t>(1, ranks.local_size - dedicated_server_count(*parsed));
   host.physical_cores = shared_cores(usable_cpus(), ranks);
   return resolve_for_host(*std::move(parsed), host);
 }
@@ -198,7 +200,7 @@ int run_worker(const RunOptions& options, const MakeSession& make_session) {
     say(error.what());
     return kExitEventsLost;
   }
-  Events events(sink.get(), launched.rank, clock);
+  Events events(sink.get(), rank_of_launched(*spec, launched.rank), clock);
   const auto session = make_session({*spec, options.backend, options.micro_batches,
                                      options.dump_path, options.tf_output, options.profile, memory},
                                     events, clock, watch.stop());

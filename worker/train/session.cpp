@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "common/domain/ranks.hpp"
 #include "common/json/described.hpp"
 #include "common/measure/statistics.hpp"
 #include "worker/failure.hpp"
@@ -10,7 +11,6 @@
 #include "worker/models/registry.hpp"
 #include "worker/train/batch_search.hpp"
 #include "worker/train/dump.hpp"
-#include "worker/train/learning_rate.hpp"
 #include "worker/train/profile.hpp"
 #include "worker/train/rank_setup.hpp"
 
@@ -20,11 +20,14 @@ Session::Session(SessionOptions options, Events& events, const Clock& clock,
                  const std::atomic<bool>& stop)
     : options_(std::move(options)), events_(events), clock_(clock), stop_(stop) {}
 
-void Session::connect() { ranks_ = find_ranks(options_.spec); }
+void Session::connect() {
+  all_ = find_ranks(options_.spec);
+  agree_on_spec(*all_, options_.spec, {{"micro_batches", std::to_string(options_.micro_batches)}});
+  ranks_ = all_->first_ranks(worker_count(options_.spec));
+}
 
 void Session::set_up() {
   const JobSpec& spec = options_.spec;
-  agree_on_spec(*ranks_, spec, {{"micro_batches", std::to_string(options_.micro_batches)}});
   pictures_ = find_pictures(options_.spec);
 
   const Net net =
@@ -107,19 +110,16 @@ void Session::choose_exchange() {
   const JobSpec& spec = options_.spec;
   switch (spec.variable_update.value_or(VariableUpdate::kAllReduce)) {
     case VariableUpdate::kAllReduce:
-      exchange_ = make_all_reduce(
-          *plan_, *ranks_,
-          {.bucket_bytes = spec.all_reduce.bucket_bytes, .overlap = spec.all_reduce.overlap});
+      exchange_ = make_all_reduce(*plan_, *ranks_,
+                                  {.bucket_bytes = spec.all_reduce.bucket_bytes,
+                                   .overlap = spec.all_reduce.overlap,
+                                   .wire = spec.all_reduce.wire});
       return;
     case VariableUpdate::kIndependent:
       exchange_ = make_independent(*plan_, "independent");
       return;
     case VariableUpdate::kParameterServer:
-      if (ranks_->size() > 1) {
-        throw Failure(Reason::kSpecUnsupported,
-                      "parameter_server with more than one worker is not in this version yet");
-      }
-      exchange_ = make_colocated_server(*plan_, spec.parameter_server.shard_bytes);
+      exchange_ = make_parameter_server(*plan_, *all_, server_setup(spec));
       return;
   }
 }
@@ -142,20 +142,14 @@ void Session::check() const {
 
 void Session::run() {
   const JobSpec& spec = options_.spec;
-  // A schedule needs a number of steps (common/domain refuses it without); constant does not.
-  const std::int64_t planned = spec.steps.warmup + spec.steps.measured.value_or(0);
-  const auto sgd = [optimizer = spec.optimizer, planned](std::int64_t step) {
-    return SgdStep{.learning_rate = learning_rate(optimizer, step, planned),
-                   .momentum = optimizer.momentum,
-                   .weight_decay = optimizer.weight_decay};
-  };
   std::vector<BatchSource*> inputs;
   for (const auto& input : inputs_) inputs.push_back(input.get());
-  const TrainingStep step = inputs.size() == 1
-                                ? make_step(*plan_, *inputs[0], *exchange_, sgd, clock_)
-                                : make_micro_batch_step(*plan_, inputs, *exchange_, sgd, clock_);
+  const TrainingStep step =
+      inputs.size() == 1
+          ? make_step(*plan_, *inputs[0], *exchange_, schedule_of(spec), clock_)
+          : make_micro_batch_step(*plan_, inputs, *exchange_, schedule_of(spec), clock_);
   LoopOptions loop = loop_of(spec);
-  loop.end_together = spec.variable_update != VariableUpdate::kIndependent;
+  loop.end_together = exchanges_in_step(spec);
 
   LoopHooks hooks;
   hooks.phase = [this](const std::string& name, std::optional<std::int64_t> planned) {
@@ -172,6 +166,7 @@ void Session::run() {
     if (tf_ && measured) tf_->step(record.ms * 1e-3, record.loss);
   };
   hooks.check = [this] { check(); };
+  hooks.settle = [this] { return exchange_->settle(); };
   matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, spec);
   finish(run_loop(loop, step, *ranks_, clock_, hooks));
 }
@@ -195,8 +190,10 @@ void Session::profile() {
 }
 
 void Session::finish(const Window& window) {
+  exchange_->leave();
   events_.phase("collecting");
   protocol::SummaryEvent summary;
+  summary.staleness = exchange_->staleness();
   summary.images = window.steps * images_per_step();
   summary.steps = window.steps;
   summary.start_ns = window.start_ns;
@@ -224,7 +221,7 @@ void Session::finish(const Window& window) {
   ranks_->barrier();
   events_.summary(summary);
   exchange_.reset();  // its thread talks to the other ranks
-  ranks_->finish();
+  all_->finish();
 }
 
 }  // namespace rackmark::worker

@@ -54,7 +54,7 @@ class Session final : public RankSession {  // trains
   void connect() override;
   void set_up() override;
   void run() override;
-  Communicator* ranks() override { return ranks_.get(); }
+  Communicator* ranks() override { return all_.get(); }
   const JobSpec& spec() const override { return options_.spec; }
 
  private:
@@ -72,7 +72,8 @@ class Session final : public RankSession {  // trains
   Events& events_;
   const Clock& clock_;
   const std::atomic<bool>& stop_;
-  std::unique_ptr<Communicator> ranks_;
+  std::unique_ptr<Communicator> all_;    // dedicated servers included
+  std::unique_ptr<Communicator> ranks_;  // the workers
   std::optional<PictureList> pictures_;
   std::unique_ptr<Backend> backend_;
   PlanOptions plan_options_;

@@ -14,6 +14,10 @@ const InputBatch& timed_next(BatchSource& input, const Clock& clock, StepRecord&
   return batch;
 }
 
+TrainPlan::ParameterNeeded wait_in(GradientExchange& exchange) {
+  return [&exchange](int parameter) { exchange.needed(parameter); };
+}
+
 void finish(GradientExchange& exchange, StepRecord& record) {
   const ExchangeWaits waits = exchange.finish_step();
   record.exposed_communication_ms = waits.communication_ms;
@@ -42,7 +46,7 @@ TrainingStep make_step(TrainPlan& plan, BatchSource& input, GradientExchange& ex
   return [&plan, &input, &exchange, sgd = std::move(sgd), &clock, t = std::int64_t{0}]() mutable {
     StepRecord record;
     const InputBatch& batch = timed_next(input, clock, record);
-    record.loss = plan.forward({batch.images, batch.labels});
+    record.loss = plan.forward({batch.images, batch.labels}, wait_in(exchange));
     exchange.begin_step(sgd(t++));
     plan.backward([&exchange](int parameter) { exchange.ready(parameter); });
     finish(exchange, record);
@@ -60,7 +64,7 @@ TrainingStep make_micro_batch_step(TrainPlan& plan, std::vector<BatchSource*> in
     std::vector<std::vector<double>> running;
     for (std::size_t m = 0; m < inputs.size(); ++m) {
       const InputBatch& batch = timed_next(*inputs[m], clock, record);
-      record.loss += plan.forward({batch.images, batch.labels});
+      record.loss += plan.forward({batch.images, batch.labels}, wait_in(exchange));
       if (m == 0) running = read_running(plan);
       plan.backward();
       if (m == 0) sum.assign(gradients.begin(), gradients.end());

@@ -17,9 +17,6 @@ namespace rackmark::worker {
 // Fills everything of the record but `ms`, which the loop takes.
 using TrainingStep = std::function<StepRecord()>;
 
-// The optimizer's numbers for step t, counted from 0 over warm-up and measured steps.
-using SgdSchedule = std::function<SgdStep(std::int64_t step)>;
-
 // All arguments but the schedule must outlive the step.
 TrainingStep make_step(TrainPlan& plan, BatchSource& input, GradientExchange& exchange,
                        SgdSchedule sgd, const Clock& clock);

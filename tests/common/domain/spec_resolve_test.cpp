@@ -23,12 +23,23 @@ TEST(SpecResolve, OneWorkerPerNumaDomainWithItsShareOfTheCores) {
   EXPECT_FALSE(s->input.queue_depth);
 }
 
-TEST(SpecResolve, AParameterServerHasOneWorker) {
-  const auto s = resolve_for_host(spec(R"("variable_update": "parameter_server")"),
-                                  {.numa_domains = 2, .physical_cores = 32});
-  ASSERT_TRUE(s);
-  EXPECT_EQ(s->resources.workers_per_agent, 1);
-  EXPECT_EQ(s->resources.threads_per_worker, 32);
+TEST(SpecResolve, ADedicatedServerGetsACoreWhereThereIsOne) {
+  const HostShape host{.numa_domains = 2, .physical_cores = 32};
+  const auto beside = resolve_for_host(spec(R"("variable_update": "parameter_server")"), host);
+  ASSERT_TRUE(beside);
+  EXPECT_EQ(beside->resources.workers_per_agent, 2);
+  EXPECT_EQ(beside->resources.threads_per_worker, 16);
+  const auto dedicated = resolve_for_host(spec(R"("variable_update": "parameter_server",
+              "parameter_server": {"servers": 2, "placement": "dedicated"})"),
+                                          host);
+  ASSERT_TRUE(dedicated);
+  EXPECT_EQ(dedicated->resources.threads_per_worker, 15);
+  const auto small = resolve_for_host(
+      spec(R"("variable_update": "parameter_server", "resources": {"workers_per_agent": 2},
+              "parameter_server": {"servers": 2, "placement": "dedicated"})"),
+      {.numa_domains = 1, .physical_cores = 2});
+  ASSERT_TRUE(small);
+  EXPECT_EQ(small->resources.threads_per_worker, 1);
 }
 
 TEST(SpecResolve, AnInstanceIsAWorker) {

@@ -76,6 +76,10 @@ TEST(TfFlags, VariableUpdates) {
   EXPECT_EQ(
       spec_from("--model=resnet50 --local_parameter_device=cpu")["parameter_server"]["device"],
       "cpu");
+  EXPECT_EQ(
+      spec_from("--model=resnet50 --cross_replica_sync=false")["parameter_server"]["consistency"],
+      "async");
+  EXPECT_FALSE(spec_from("--model=resnet50 --cross_replica_sync").contains("parameter_server"));
 }
 
 TEST(TfFlags, FormsOfWriting) {
@@ -126,6 +130,8 @@ TEST(TfFlags, RefusedByName) {
            Case{"--model=resnet50 --data_format=NCHWc", "--data_format", "NCHW"},
            Case{"--model=resnet50 --variable_update=replicated --local_parameter_device=cpu",
                 "--local_parameter_device", "parameter_server"},
+           Case{"--model=resnet50 --variable_update=horovod --cross_replica_sync=false",
+                "--cross_replica_sync", "parameter_server"},
            Case{"--model=resnet50 --data_dir=/d --data_name=synthetic", "--data_dir", "nothing"},
            Case{"--model=resnet50 --forward_only --momentum=0.9", "--momentum", "momentum"},
            Case{"--model=resnet50 --forward_only --weight_decay=0.1", "--weight_decay", "nothing"},

@@ -221,6 +221,7 @@ TEST(Statistics, EveryNumberHasADefinition) {
                            "variation",
                            "drift",
                            "share_last",
+                           "staleness",
                            "mfu",
                            "input_wait_ms",
                            "compute_ms",

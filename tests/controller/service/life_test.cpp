@@ -223,6 +223,31 @@ TEST_F(LifeTest, TwoRanksCountAllImagesOverTheLongestWindow) {
   EXPECT_EQ(run(run_id).result->rank_times.size(), 2U);
 }
 
+TEST_F(LifeTest, TheLastRankIsTheOneThatTheOthersWaitFor) {
+  auto agent = enrol("a");
+  auto two = spec();
+  two["resources"] = {{"workers_per_agent", 2}};
+  const auto id = submit(two).id;
+  const auto run_id = start_run(agent);
+  auto sent = batches(run_id, {.ranks = 2, .ms = 100});
+  for (auto& batch : sent) {
+    for (auto& event : batch.events) {
+      const bool first = event.value("rank", -1) == 0;
+      if (event.at("type") == "summary" && !first) event["staleness"] = {3, 1};
+      if (event.at("type") != "steps") continue;
+      // Steps end together, so all are equally long; rank 0 waits most of its own.
+      for (auto& wait : event["server_wait_ms"]) wait = first ? 60 : 0;
+    }
+  }
+  ASSERT_TRUE(writer->accept_events(agent.id, {sent}));
+  report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 2);
+  const auto result = run(run_id).result;
+  ASSERT_TRUE(result) << job(id).detail;
+  EXPECT_EQ(result->rank_times[0].share_last, 0);
+  EXPECT_EQ(result->rank_times[1].share_last, 1);
+  EXPECT_EQ(result->rank_times[1].staleness, (std::vector<std::int64_t>{3, 1}));
+}
+
 TEST_F(LifeTest, OutOfMemoryIsAnAnswer) {
   auto agent = enrol("a");
   const auto id = submit(spec()).id;

@@ -205,11 +205,12 @@ std::vector<int> Plan::plan_passes() {
   }
   assembly_.arena.keep(assembly_.values[net_.heads()[0].node].slot);
   std::vector<int> order;
+  parameters_of_op_.resize(ops_.size());
   for (int i = count - 1; i >= 0; --i) {
     assembly_.event = 2 * count - i;
     if (!assembly_.values[ops_[i]->output()].needs_gradient) continue;  // no parameter before it
-    const auto finished = ops_[i]->plan_backward(assembly_);
-    order.insert(order.end(), finished.begin(), finished.end());
+    parameters_of_op_[i] = ops_[i]->plan_backward(assembly_);
+    order.insert(order.end(), parameters_of_op_[i].begin(), parameters_of_op_[i].end());
   }
   return order;
 }
@@ -315,11 +316,16 @@ void Plan::load(const Batch& batch) {
   });
 }
 
-void Plan::run_forward(Pass& pass, const Batch& batch) {
+void Plan::run_forward(Pass& pass, const Batch& batch, const ParameterNeeded& needed) {
   pass.run("input", "load", "copy", 0, 8.0 * static_cast<double>(batch.images.size()),
            [&] { load(batch); });
-  for (std::size_t i = 0; i < ops_.size(); ++i)
-    if (pass.training || op_in_evaluation_[i]) ops_[i]->forward(pass);
+  for (std::size_t i = 0; i < ops_.size(); ++i) {
+    if (!pass.training && !op_in_evaluation_[i]) continue;
+    if (needed) {
+      for (const int parameter : parameters_of_op_[i]) needed(parameter);
+    }
+    ops_[i]->forward(pass);
+  }
   can_go_back_ = pass.training;
 }
 
@@ -330,10 +336,10 @@ void Plan::run_backward(Pass& pass) {
     if (assembly_.values[(*op)->output()].needs_gradient) (*op)->backward(pass);
 }
 
-double Plan::forward(const Batch& batch) {
+double Plan::forward(const Batch& batch, const ParameterNeeded& needed) {
   const ComputeScope scope(threads_);
   Pass pass = make_pass(&batch, nullptr);
-  run_forward(pass, batch);
+  run_forward(pass, batch, needed);
   return pass.loss;
 }
 

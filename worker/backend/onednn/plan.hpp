@@ -30,7 +30,7 @@ class Plan final : public TrainPlan {
 
   const Net& net() const override { return net_; }
   PlanFacts facts() const override;
-  double forward(const Batch& batch) override;
+  double forward(const Batch& batch, const ParameterNeeded& needed) override;
   void backward(const GradientReady& ready) override;
   void update(const SgdStep& step) override;
   void evaluate(const Batch& batch) override;
@@ -59,7 +59,7 @@ class Plan final : public TrainPlan {
   void allocate(std::int64_t arena_bytes);
   void set_layout_key();
   void load(const Batch& batch);
-  void run_forward(Pass& pass, const Batch& batch);
+  void run_forward(Pass& pass, const Batch& batch, const ParameterNeeded& needed = {});
   void run_backward(Pass& pass);
   Pass make_pass(const Batch* batch, std::vector<OpTime>* times);
   std::size_t block_floats() const { return static_cast<std::size_t>(block_floats_); }
@@ -74,6 +74,7 @@ class Plan final : public TrainPlan {
   dnnl::stream stream_;
   std::vector<std::unique_ptr<Op>> ops_;
   std::vector<bool> op_in_evaluation_;
+  std::vector<std::vector<int>> parameters_of_op_;
   std::vector<Extent> extents_;  // by parameter
   std::int64_t block_floats_ = 0;
   std::int64_t predicted_bytes_ = 0;  // set by Purpose::kPredict

@@ -206,9 +206,17 @@ std::vector<const T*> ReferencePlan<T>::inputs_of(const NodeInfo& node) const {
 }
 
 template <class T>
-double ReferencePlan<T>::run_forward(const Timed& timed) {
+double ReferencePlan<T>::run_forward(const Timed& timed, const ParameterNeeded& needed) {
+  if (rounds_ && needed) {
+    for (int parameter = 0; parameter < static_cast<int>(extents_.size()); ++parameter) {
+      needed(parameter);
+    }
+  }
   round_weights();
   for (std::size_t id = 1; id < ops_.size(); ++id) {
+    if (needed && !rounds_) {
+      for (const int parameter : parameters_of_[id]) needed(parameter);
+    }
     timed(static_cast<int>(id), "forward", [&] {
       ops_[id]->forward(inputs_of(net_.nodes()[id]), outputs_[id].data(), Pass::kTraining);
       round(outputs_[id]);
@@ -223,9 +231,9 @@ double ReferencePlan<T>::run_forward(const Timed& timed) {
 }
 
 template <class T>
-double ReferencePlan<T>::forward(const Batch& batch) {
+double ReferencePlan<T>::forward(const Batch& batch, const ParameterNeeded& needed) {
   load(batch);
-  return run_forward(kUntimed);
+  return run_forward(kUntimed, needed);
 }
 
 // The gradient of a node's output exists from its first consumer's backward pass to its own.

@@ -19,7 +19,7 @@ class ReferencePlan final : public TrainPlan {
   const Net& net() const override { return net_; }
   PlanFacts facts() const override;
 
-  double forward(const Batch& batch) override;
+  double forward(const Batch& batch, const ParameterNeeded& needed) override;
   void backward(const GradientReady& ready) override;
   void update(const SgdStep& step) override;
   void evaluate(const Batch& batch) override;
@@ -48,7 +48,7 @@ class ReferencePlan final : public TrainPlan {
   void round(std::vector<T>& values) const;  // in bf16; else nothing
   void round_weights();                      // to what ops read
   void load(const Batch& batch);             // checks it, and converts the pictures to (h, w, c)
-  double run_forward(const Timed& timed);
+  double run_forward(const Timed& timed, const ParameterNeeded& needed = {});
   void run_backward(const GradientReady& ready, const Timed& timed);
   void finish_gradients(int node, const GradientReady& ready);
   std::vector<const T*> inputs_of(const NodeInfo& node) const;

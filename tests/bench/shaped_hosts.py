@@ -1,0 +1,88 @@
+"""Hosts that are network namespaces of this machine, each with one link of a given rate.
+
+Needs root, iproute2 and Open MPI. Every host hangs on a switch in a namespace of its own, so that the
+machine's network is untouched; a token bucket (tc tbf) on both ends of its link limits what it sends
+and what it receives, as a full-duplex port does. All hosts share the cores and the disk.
+"""
+import contextlib
+import os
+import pathlib
+import subprocess
+import tempfile
+
+NETWORK = "10.78.0"
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+
+class ShapedHosts:
+    def __init__(self, count, prefix="rmb"):
+        self.prefix, self.count = prefix, count
+        self.names = [f"{prefix}{i}" for i in range(count)]
+        self.switch = f"{prefix}sw"
+
+    def __enter__(self):
+        self.close()
+        self.folder = tempfile.TemporaryDirectory(prefix="rackmark-hosts-")
+        ip("netns", "add", self.switch)
+        ip("-n", self.switch, "link", "add", "br0", "type", "bridge")
+        ip("-n", self.switch, "link", "set", "br0", "up")
+        for i, name in enumerate(self.names):
+            ip("netns", "add", name)
+            ip("-n", name, "link", "set", "lo", "up")
+            ip("-n", self.switch, "link", "add", f"v{i}", "type", "veth", "peer", "name", "eth0",
+               "netns", name)
+            ip("-n", self.switch, "link", "set", f"v{i}", "master", "br0", "up")
+            ip("-n", name, "addr", "add", f"{NETWORK}.{10 + i}/24", "dev", "eth0")
+            ip("-n", name, "link", "set", "eth0", "up")
+        agent = pathlib.Path(self.folder.name, "agent")
+        agent.write_text('#!/bin/sh\nhost=$1; shift\nexec ip netns exec "$host" sh -c "$*"\n')
+        agent.chmod(0o755)
+        self.agent = str(agent)
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+        self.folder.cleanup()
+
+    def close(self):
+        for name in [*self.names, self.switch]:
+            if os.path.exists(f"/run/netns/{name}"):
+                ip("netns", "del", name)
+
+    def shape(self, bytes_per_second):
+        """Limits every link to this rate of IP payload and headers; None takes the limit away."""
+        for i, name in enumerate(self.names):
+            for where, device in ((name, "eth0"), (self.switch, f"v{i}")):
+                tc = ["ip", "netns", "exec", where, "tc", "qdisc"]
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    subprocess.run([*tc, "del", "dev", device, "root"], check=True,
+                                   stderr=subprocess.DEVNULL)
+                if bytes_per_second is None:
+                    continue
+                # A burst of 2 ms at that rate, and at least what the kernel hands over at once.
+                burst = max(131072, int(bytes_per_second * 0.002))
+                subprocess.run([*tc, "add", "dev", device, "root", "tbf", "rate",
+                                f"{int(bytes_per_second * 8)}bit", "burst", str(burst), "latency",
+                                "100ms"], check=True)
+
+    def mpirun(self, ranks, command, environment=None, timeout=300):
+        """One rank a host on the first `ranks` hosts; returns standard output."""
+        words = ["ip", "netns", "exec", self.names[0], "mpirun", "--allow-run-as-root",
+                 "--mca", "plm", "rsh", "--mca", "plm_rsh_agent", self.agent,
+                 "--mca", "plm_rsh_no_tree_spawn", "1", "--leave-session-attached",
+                 "--mca", "pml", "ob1", "--mca", "btl", "self,tcp",
+                 "--mca", "btl_tcp_if_include", f"{NETWORK}.0/24",
+                 "--mca", "oob_tcp_if_include", f"{NETWORK}.0/24",
+                 "--mca", "mpi_yield_when_idle", "1", "--bind-to", "none",
+                 "--mca", "orte_tmpdir_base", self.folder.name,
+                 "--host", ",".join(f"{name}:1" for name in self.names[:ranks]), "-n", str(ranks)]
+        for name, value in (environment or {}).items():
+            words += ["-x", f"{name}={value}"]
+        done = subprocess.run([*words, *command], capture_output=True, text=True, timeout=timeout,
+                              check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"mpirun ended with {done.returncode}: {done.stderr[-2000:]}")
+        return done.stdout

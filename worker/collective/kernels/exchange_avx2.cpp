@@ -1,0 +1,4 @@
+#define RACKMARK_EXCHANGE_TABLE avx2_exchange_table
+#define RACKMARK_EXCHANGE_ISA "avx2"
+#define RACKMARK_EXCHANGE_F16C
+#include "worker/collective/kernels/exchange_kernels.inc"
