@@ -76,7 +76,8 @@ class ServerEnd {
                  .consistency = setup.spec.consistency,
                  .staleness = setup.spec.staleness.value_or(0),
                  .wire = setup.spec.wire,
-                 .schedule = setup.schedule},
+                 .schedule = setup.schedule,
+                 .now_ns = now_ns},
                 sizes_of(layout, kept_)),
         queues_(static_cast<std::size_t>(setup.workers)) {
     for (std::size_t k = 0; k < kept_.size(); ++k) {
@@ -86,7 +87,7 @@ class ServerEnd {
     if (kept_.empty()) return;
     for (std::int64_t worker = 0; worker < setup.workers; ++worker) {
       post_.receive(worker, layout_.leave_tag(), {},
-                    [this, worker] { server_.worker_left(worker, now_ns()); });
+                    [this, worker] { server_.worker_left(worker); });
     }
   }
   ServerEnd(const ServerEnd&) = delete;
@@ -140,7 +141,7 @@ class ServerEnd {
 
   void expect(std::size_t k, std::int64_t worker) {
     post_.receive(worker, layout_.push_tag(kept_[k]), server_.slot(k, worker), [this, k, worker] {
-      server_.gradient_arrived(k, worker, now_ns());
+      server_.gradient_arrived(k, worker);
       expect(k, worker);
     });
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "worker/collective/kernels/exchange_kernels.hpp"
@@ -22,7 +23,6 @@ VariableServer::VariableServer(ServerRules rules, std::vector<std::int64_t> shar
     Variables& shard = shards_.emplace_back();
     shard.weights.resize(floats);
     shard.velocity.resize(floats);
-    shard.gradient.resize(floats);
     shard.slots.assign(workers, std::vector<std::byte>(wire_bytes(rules_.wire, count)));
     shard.steps.resize(workers);
   }
@@ -32,9 +32,9 @@ std::span<std::byte> VariableServer::slot(std::size_t shard, std::int64_t worker
   return shards_[shard].slots[static_cast<std::size_t>(worker)];
 }
 
-void VariableServer::gradient_arrived(std::size_t index, std::int64_t worker, std::int64_t now_ns) {
+void VariableServer::gradient_arrived(std::size_t index, std::int64_t worker) {
   Variables& shard = shards_[index];
-  shard.waiting.push_back({worker, now_ns});
+  shard.waiting.push_back({worker, rules_.now_ns()});
   if (rules_.consistency != Consistency::kSync) {
     step_with(shard, worker);
   } else if (static_cast<std::int64_t>(shard.waiting.size()) == rules_.workers) {
@@ -42,13 +42,13 @@ void VariableServer::gradient_arrived(std::size_t index, std::int64_t worker, st
   } else {
     return;
   }
-  release(index, now_ns);
+  release(index);
 }
 
-void VariableServer::worker_left(std::int64_t worker, std::int64_t now_ns) {
+void VariableServer::worker_left(std::int64_t worker) {
   left_[static_cast<std::size_t>(worker)] = true;
   if (rules_.consistency == Consistency::kSync) return;  // all leave after the same step
-  for (std::size_t index = 0; index < shards_.size(); ++index) release(index, now_ns);
+  for (std::size_t index = 0; index < shards_.size(); ++index) release(index);
 }
 
 bool VariableServer::all_left() const {
@@ -67,26 +67,37 @@ std::vector<VariableServer::Answer> VariableServer::take_answers() {
   return std::exchange(due_, {});
 }
 
-void VariableServer::step_with_mean(Variables& shard) {
-  from_wire(rules_.wire, shard.slots[0].data(), shard.gradient);
-  for (std::size_t worker = 1; worker < shard.slots.size(); ++worker) {
-    add_from_wire(rules_.wire, shard.slots[worker].data(), shard.gradient);
+// In fp32 it is where it has arrived.
+std::span<const float> VariableServer::gradient_of(Variables& shard, std::size_t worker) {
+  if (rules_.wire == Precision::kFp32) {
+    return {reinterpret_cast<const float*>(shard.slots[worker].data()), shard.weights.size()};
   }
-  exchange_kernels().scale(shard.gradient.data(), 1.0F / static_cast<float>(rules_.workers),
-                           static_cast<std::int64_t>(shard.gradient.size()));
-  update(shard, shard.steps[0]);
+  shard.sum.resize(shard.weights.size());
+  from_wire(rules_.wire, shard.slots[worker].data(), shard.sum);
+  return shard.sum;
+}
+
+void VariableServer::step_with_mean(Variables& shard) {
+  if (rules_.workers == 1) return step_with(shard, 0);
+  shard.sum.resize(shard.weights.size());
+  from_wire(rules_.wire, shard.slots[0].data(), shard.sum);
+  for (std::size_t worker = 1; worker < shard.slots.size(); ++worker) {
+    add_from_wire(rules_.wire, shard.slots[worker].data(), shard.sum);
+  }
+  exchange_kernels().scale(shard.sum.data(), 1.0F / static_cast<float>(rules_.workers),
+                           static_cast<std::int64_t>(shard.sum.size()));
+  update(shard, shard.sum, shard.steps[0]);
   for (std::int64_t& steps : shard.steps) ++steps;
 }
 
 void VariableServer::step_with(Variables& shard, std::int64_t worker) {
   const auto w = static_cast<std::size_t>(worker);
-  from_wire(rules_.wire, shard.slots[w].data(), shard.gradient);
-  update(shard, shard.steps[w]++);
+  update(shard, gradient_of(shard, w), shard.steps[w]++);
 }
 
-void VariableServer::update(Variables& shard, std::int64_t step) {
+void VariableServer::update(Variables& shard, std::span<const float> gradient, std::int64_t step) {
   const SgdStep sgd = rules_.schedule(step);
-  exchange_kernels().sgd(shard.weights.data(), shard.gradient.data(), shard.velocity.data(),
+  exchange_kernels().sgd(shard.weights.data(), gradient.data(), shard.velocity.data(),
                          static_cast<std::int64_t>(shard.weights.size()),
                          static_cast<float>(sgd.learning_rate), static_cast<float>(sgd.momentum),
                          static_cast<float>(sgd.weight_decay));
@@ -103,25 +114,27 @@ std::int64_t VariableServer::behind(const Variables& shard, std::int64_t worker)
 }
 
 // Answers those who may go on.
-void VariableServer::release(std::size_t index, std::int64_t now_ns) {
+void VariableServer::release(std::size_t index) {
   Variables& shard = shards_[index];
   const auto may_go = [&](const Waiting& one) {
     return rules_.consistency != Consistency::kBounded ||
            behind(shard, one.worker) <= rules_.staleness;
   };
-  std::vector<std::byte> variables;  // in wire format, made when the first one needs them
+  const std::size_t payload =
+      wire_bytes(rules_.wire, static_cast<std::int64_t>(shard.weights.size()));
+  std::optional<std::size_t> made;  // the first of these answers, whose variables all get
   for (const Waiting& one : shard.waiting) {
     if (!may_go(one)) continue;
-    if (variables.empty()) {
-      const auto count = static_cast<std::int64_t>(shard.weights.size());
-      variables.resize(wire_bytes(rules_.wire, count));
-      to_wire(rules_.wire, shard.weights, variables.data());
-    }
     const AnswerHeader header{.staleness = behind(shard, one.worker),
-                              .held_ns = now_ns - one.since_ns};
-    std::vector<std::byte> bytes(sizeof header + variables.size());
+                              .held_ns = rules_.now_ns() - one.since_ns};
+    std::vector<std::byte> bytes(sizeof header + payload);
     std::memcpy(bytes.data(), &header, sizeof header);
-    std::memcpy(bytes.data() + sizeof header, variables.data(), variables.size());
+    if (made) {
+      std::memcpy(bytes.data() + sizeof header, due_[*made].bytes.data() + sizeof header, payload);
+    } else {
+      to_wire(rules_.wire, shard.weights, bytes.data() + sizeof header);
+      made = due_.size();
+    }
     due_.push_back({index, one.worker, std::move(bytes)});
   }
   std::erase_if(shard.waiting, may_go);

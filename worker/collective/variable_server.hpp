@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -26,6 +27,7 @@ struct ServerRules {
   std::int64_t staleness = 0;  // bounded only
   Precision wire = Precision::kFp32;
   SgdSchedule schedule;
+  std::function<std::int64_t()> now_ns;  // any clock that never goes back
 };
 
 // Goes before the variables in every answer, in the sender's byte order.
@@ -50,9 +52,9 @@ class VariableServer {
   // Where the next gradient of `worker` for `shard` is to be put, in wire format. A worker sends
   // the next one only when it has its answer to this one.
   std::span<std::byte> slot(std::size_t shard, std::int64_t worker);
-  void gradient_arrived(std::size_t shard, std::int64_t worker, std::int64_t now_ns);
+  void gradient_arrived(std::size_t shard, std::int64_t worker);
   // No more gradients of this worker; nobody waits for it from now on.
-  void worker_left(std::int64_t worker, std::int64_t now_ns);
+  void worker_left(std::int64_t worker);
   bool all_left() const;
   // Steps that every worker has done, on the shard that is furthest behind.
   std::int64_t steps_of_all() const;
@@ -69,7 +71,7 @@ class VariableServer {
     std::int64_t worker = 0, since_ns = 0;
   };
   struct Variables {
-    std::vector<float> weights, velocity, gradient;
+    std::vector<float> weights, velocity, sum;  // sum: of gradients, where they must be added
     std::vector<std::vector<std::byte>> slots;  // by worker
     std::vector<std::int64_t> steps;            // done, by worker
     std::vector<Waiting> waiting;               // for an answer
@@ -77,8 +79,9 @@ class VariableServer {
 
   void step_with_mean(Variables& shard);
   void step_with(Variables& shard, std::int64_t worker);
-  void update(Variables& shard, std::int64_t step);
-  void release(std::size_t index, std::int64_t now_ns);
+  std::span<const float> gradient_of(Variables& shard, std::size_t worker);
+  void update(Variables& shard, std::span<const float> gradient, std::int64_t step);
+  void release(std::size_t index);
   std::int64_t behind(const Variables& shard, std::int64_t worker) const;
 
   const ServerRules rules_;

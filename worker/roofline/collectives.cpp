@@ -108,7 +108,7 @@ std::optional<measure::LinkModel> fit(const std::vector<Timing>& all, const std:
   return measure::fit_link(points);
 }
 
-Json to_json(const Timing& t, std::int64_t ranks) {
+Json row_json(const Timing& t, std::int64_t ranks) {
   const double factor = measure::bus_factor(t.operation, ranks);
   return {{"operation", t.operation},
           {"bytes", t.bytes},
@@ -122,7 +122,7 @@ Json to_json(const Timing& t, std::int64_t ranks) {
 void print_json(const std::vector<Timing>& all, const Communicator& ranks,
                 const CollectivesOptions& options, const std::optional<measure::LinkModel>& link) {
   Json rows = Json::array();
-  for (const Timing& t : all) rows.push_back(to_json(t, ranks.size()));
+  for (const Timing& t : all) rows.push_back(row_json(t, ranks.size()));
   Json fitted;
   if (link) {
     fitted = {{"alpha_s", link->alpha_s}, {"beta_s_per_byte", link->beta_s_per_byte}};

@@ -60,7 +60,8 @@ class Rules : public ::testing::Test {
                     .consistency = consistency,
                     .staleness = staleness,
                     .wire = Precision::kFp32,
-                    .schedule = always({.learning_rate = 0.5, .momentum = 0.5, .weight_decay = 0})},
+                    .schedule = always({.learning_rate = 0.5, .momentum = 0.5, .weight_decay = 0}),
+                    .now_ns = [this] { return now_; }},
         std::vector<std::int64_t>{1});
     server_->weights(0)[0] = 10;
   }
@@ -72,7 +73,8 @@ class Rules : public ::testing::Test {
   };
   std::vector<Got> push(std::int64_t worker, float gradient) {
     std::memcpy(server_->slot(0, worker).data(), &gradient, sizeof gradient);
-    server_->gradient_arrived(0, worker, ++now_);
+    ++now_;
+    server_->gradient_arrived(0, worker);
     return answers();
   }
   std::vector<Got> answers() {
@@ -110,10 +112,10 @@ TEST_F(Rules, AsyncAnswersEachAtOnceAndSaysHowFarTheSlowestIsBehind) {
   EXPECT_THAT(push(1, 0), ElementsAre(Got{1, 0, 9.125F, 0}));
   EXPECT_EQ(server_->steps_of_all(), 1);
   EXPECT_EQ(push(0, 0).at(0).staleness, 2);
-  server_->worker_left(1, ++now_);
+  server_->worker_left(1);
   EXPECT_EQ(push(0, 0).at(0).staleness, 0) << "who has left is not waited for";
   EXPECT_FALSE(server_->all_left());
-  server_->worker_left(0, ++now_);
+  server_->worker_left(0);
   EXPECT_TRUE(server_->all_left());
 }
 
@@ -127,9 +129,9 @@ TEST_F(Rules, BoundedHoldsWhoIsTooFarAhead) {
   ASSERT_EQ(released.size(), 2U);
   EXPECT_EQ(released[0], (Got{0, 2, released[1].weight, 2}));
   EXPECT_TRUE(push(0, 0).empty());
-  server_->worker_left(1, ++now_);
+  server_->worker_left(1);
   EXPECT_TRUE(answers().empty()) << "rank 2 is still at one step";
-  server_->worker_left(2, ++now_);
+  server_->worker_left(2);
   EXPECT_EQ(answers().at(0).worker, 0);
 }
 
@@ -142,7 +144,8 @@ TEST_F(Rules, TheLearningRateIsThatOfTheSendersStep) {
                                     return SgdStep{.learning_rate = step == 0 ? 1.0 : 0.0,
                                                    .momentum = 0,
                                                    .weight_decay = 0};
-                                  }},
+                                  },
+                              .now_ns = [] { return std::int64_t{0}; }},
                   std::vector<std::int64_t>{1});
   EXPECT_EQ(push(0, 1).at(0).weight, -1);
   EXPECT_EQ(push(0, 1).at(0).weight, -1);
