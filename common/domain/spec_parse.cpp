@@ -257,9 +257,12 @@ class Parser {
       add("batch_size", "max", "a number",
           "is available on one agent only in this version (resources.agents is 1)");
     }
-    if (agents_given && spec_.variable_update == VariableUpdate::kParameterServer) {
-      add("resources.agents", agents, "1 with parameter_server, or all_reduce",
-          "is not available in this version with variable_update parameter_server");
+    const ParameterServerSpec& server = spec_.parameter_server;
+    if (agents_given && trains(spec_) &&
+        spec_.variable_update == VariableUpdate::kParameterServer &&
+        server.placement == ServerPlacement::kDedicated && !is_bad("parameter_server.placement")) {
+      add("parameter_server.placement", "dedicated", "colocated with several agents",
+          "is available on one agent only in this version (resources.agents is 1)");
     }
   }
   bool runs_now(const SpecField& field, const SpecRow& row) const {
