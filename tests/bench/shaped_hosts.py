@@ -37,6 +37,10 @@ class ShapedHosts:
             ip("-n", self.switch, "link", "set", f"v{i}", "master", "br0", "up")
             ip("-n", name, "addr", "add", f"{NETWORK}.{10 + i}/24", "dev", "eth0")
             ip("-n", name, "link", "set", "eth0", "up")
+            # As a network card's own limit does: few bytes wait in the queue, so that an
+            # acknowledgement does not wait behind them.
+            subprocess.run(["ip", "netns", "exec", name, "sysctl", "-qw",
+                            "net.ipv4.tcp_limit_output_bytes=131072"], check=True)
         agent = pathlib.Path(self.folder.name, "agent")
         agent.write_text('#!/bin/sh\nhost=$1; shift\nexec ip netns exec "$host" sh -c "$*"\n')
         agent.chmod(0o755)
