@@ -77,8 +77,6 @@ std::optional<Error> gang_problem(const GangInput& in) {
 
 Environment gang_environment(const GangInput& in) {
   Environment environment = base_environment(in.inherited);
-  // Would make mpirun prefix the daemon's command with a shell's text; each host has its own.
-  environment.erase("OPAL_PREFIX");
   environment["TMPDIR"] = in.scratch.string();
   environment["RACKMARK_RELAY"] = in.relay_socket.string();
   environment["RACKMARK_RUN_TOKEN"] = in.run_token;
@@ -143,6 +141,9 @@ Result<std::vector<std::string>> rank_environment(const PlaceInput& in) {
   environment["OMPI_MCA_btl_sm_backing_directory"] = in.scratch.string();
   environment["RACKMARK_EVENTS"] = in.events_socket.string();
   environment["RACKMARK_SPEC"] = in.spec_file.string();
+  // mpirun passes its own PMIX_* on to all ranks; the worker takes this host's instead.
+  environment["RACKMARK_PMIX_INSTALL_PREFIX"] = environment["PMIX_INSTALL_PREFIX"];
+  if (environment["PMIX_INSTALL_PREFIX"].empty()) environment.erase("PMIX_INSTALL_PREFIX");
   environment["OMP_NUM_THREADS"] = std::to_string(in.threads);
   add_marks(environment, in.run_id, in.agent_mark);
   return texts(environment);

@@ -137,8 +137,8 @@ TEST(GangLaunch, OpenMpi4AsItWasTried) {
   // Nothing of this host that the ranks of others could get, and no secret on the command line.
   EXPECT_THAT(launch->environment,
               ElementsAre("HOME=/root", "LC_ALL=C.UTF-8", "OMPI_ALLOW_RUN_AS_ROOT=1",
-                          "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "PATH=/usr/bin:/bin",
-                          "RACKMARK_AGENT=0badcafe",
+                          "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OPAL_PREFIX=/opt/pack",
+                          "PATH=/usr/bin:/bin", "RACKMARK_AGENT=0badcafe",
                           "RACKMARK_RELAY=/dev/shm/rackmark-0badcafe-42/relay", "RACKMARK_RUN=42",
                           "RACKMARK_RUN_TOKEN=s3cret", "TMPDIR=/dev/shm/rackmark-0badcafe-42"));
 }
@@ -183,15 +183,16 @@ TEST(GangLaunch, NamesOfHostsGoBothWays) {
 }
 
 TEST(GangLaunch, APlaceHasEverythingOfItsOwnHost) {
-  const auto place = rank_environment(
-      {.run_id = 42,
-       .agent_mark = "0badcafe",
-       .threads = 3,
-       .scratch = "/dev/shm/rackmark-0badcafe-42",
-       .bin = "/dev/shm/rackmark-0badcafe-42/bin",
-       .spec_file = "/state/runs/42/spec.json",
-       .events_socket = "/dev/shm/rackmark-0badcafe-42/events",
-       .inherited = {{"OPAL_PREFIX", "/opt/pack"}, {"RACKMARK_ENROL_TOKEN", "secret"}}});
+  const auto place = rank_environment({.run_id = 42,
+                                       .agent_mark = "0badcafe",
+                                       .threads = 3,
+                                       .scratch = "/dev/shm/rackmark-0badcafe-42",
+                                       .bin = "/dev/shm/rackmark-0badcafe-42/bin",
+                                       .spec_file = "/state/runs/42/spec.json",
+                                       .events_socket = "/dev/shm/rackmark-0badcafe-42/events",
+                                       .inherited = {{"OPAL_PREFIX", "/opt/pack"},
+                                                     {"PMIX_INSTALL_PREFIX", "/opt/pack/pmix2"},
+                                                     {"RACKMARK_ENROL_TOKEN", "secret"}}});
   ASSERT_TRUE(place.has_value());
   EXPECT_THAT(
       *place,
@@ -199,9 +200,10 @@ TEST(GangLaunch, APlaceHasEverythingOfItsOwnHost) {
           "LC_ALL=C.UTF-8", "OMPI_MCA_btl_sm_backing_directory=/dev/shm/rackmark-0badcafe-42",
           "OMPI_MCA_btl_vader_backing_directory=/dev/shm/rackmark-0badcafe-42", "OMP_NUM_THREADS=3",
           "OPAL_PREFIX=/opt/pack", "PATH=/dev/shm/rackmark-0badcafe-42/bin:/usr/bin:/bin",
-          "RACKMARK_AGENT=0badcafe", "RACKMARK_EVENTS=/dev/shm/rackmark-0badcafe-42/events",
-          "RACKMARK_RUN=42", "RACKMARK_SPEC=/state/runs/42/spec.json",
-          "TMPDIR=/dev/shm/rackmark-0badcafe-42"));
+          "PMIX_INSTALL_PREFIX=/opt/pack/pmix2", "RACKMARK_AGENT=0badcafe",
+          "RACKMARK_EVENTS=/dev/shm/rackmark-0badcafe-42/events",
+          "RACKMARK_PMIX_INSTALL_PREFIX=/opt/pack/pmix2", "RACKMARK_RUN=42",
+          "RACKMARK_SPEC=/state/runs/42/spec.json", "TMPDIR=/dev/shm/rackmark-0badcafe-42"));
 }
 
 TEST(RankShape, ReadsTheResolvedSpecAndNamesWhatIsMissing) {

@@ -9,7 +9,7 @@ import { environmentOf, processes } from "../support/processes.mjs";
 describe("hosts with a network each", { skip: whyNoHosts() || false }, () => {
   let bed;
   before(async () => {
-    bed = await Bed.make();
+    bed = await Bed.make({ cutLimitS: 30 }); // other tests run at the same time
   });
   after(() => bed?.remove());
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <utility>
 
 #include "common/domain/ranks.hpp"
@@ -40,9 +41,21 @@ nlohmann::json common_part(const JobSpec& spec) {
   return common;
 }
 
+// Of a run over several hosts: where PMIx is on this one; mpirun handed out where it is on its own.
+void use_local_pmix() {
+  const char* local = std::getenv("RACKMARK_PMIX_INSTALL_PREFIX");
+  if (local == nullptr) return;
+  if (*local == '\0') {
+    ::unsetenv("PMIX_INSTALL_PREFIX");
+  } else {
+    ::setenv("PMIX_INSTALL_PREFIX", local, 1);
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<Communicator> find_ranks(const JobSpec& spec) try {
+  use_local_pmix();
   CommunicatorOptions options;
   options.all_reduce_algorithm = json::enum_name(spec.all_reduce.algorithm);
   options.rank = rank_of_launched(spec, launched_ranks().rank);
