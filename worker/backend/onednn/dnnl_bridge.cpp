@@ -2,7 +2,9 @@
 
 #include <oneapi/dnnl/dnnl_version.h>
 
+#include <cstdlib>
 #include <set>
+#include <string_view>
 #include <utility>
 
 namespace rackmark::worker::onednn {
@@ -363,7 +365,10 @@ bool prefers_blocks_of_16() { return isa_name().rfind("avx512", 0) == 0; }
 
 bool has_winograd() { return DNNL_VERSION_MAJOR < 3 && prefers_blocks_of_16(); }
 
-bool has_bf16() { return prefers_blocks_of_16(); }
+bool has_bf16() {
+  const char* wanted = std::getenv("RACKMARK_ONEDNN_BF16");
+  return prefers_blocks_of_16() && wanted != nullptr && std::string_view(wanted) == "1";
+}
 
 bool computes_bf16() {
   const std::string isa = isa_name();
@@ -375,9 +380,11 @@ bool computes_bf16() {
 std::string bf16_in_words(const std::vector<std::string>& in_float32) {
   const std::string cpu = "this CPU (" + isa_name() + ")";
   if (!has_bf16()) {
-    return "emulated by Rackmark: stored as bf16, computed in fp32; oneDNN has no bf16 kernels "
-           "without AVX-512, which " +
-           cpu + " has not";
+    const std::string here = "emulated by Rackmark: stored as bf16, computed in fp32; ";
+    if (!prefers_blocks_of_16())
+      return here + "oneDNN has no bf16 kernels without AVX-512, which " + cpu + " has not";
+    return here + "oneDNN's bf16 kernels are not verified yet and only used with " +
+           "RACKMARK_ONEDNN_BF16=1";
   }
   std::string text = computes_bf16()
                          ? "native: bf16 products of " + cpu
