@@ -226,7 +226,7 @@ describe("the web view", { timeout: 900_000 }, () => {
     const rows = page.getByRole("row").filter({ hasText: "another class" });
     assert.match(await rows.first().innerText(), /img\/s/);
     const chart = page.getByRole("region", { name: "Comparison", exact: true });
-    assert.equal(await chart.locator("svg circle, svg path[d*='A5 5']").count(), 2);
+    await until(async () => (await chart.locator("svg circle, svg path[d*='A5 5']").count()) === 2, { what: "two dots" });
     await chart.getByRole("button", { name: "Table" }).click();
     assert.equal(await chart.locator("tbody tr").count(), 2);
     await closePage(page);
