@@ -234,12 +234,16 @@ void give_up_host(Change& change, store::RunRow& run, store::HostRow& host, RunS
 }
 
 bool must_end(const std::vector<store::HostRow>& hosts, std::int64_t now_us) {
-  // After mpirun's own end the other hosts' parts end by themselves, a moment later.
+  // After mpirun's own end the other hosts' parts end by themselves, a moment later. And mpirun, on
+  // the head, notices by itself that another host's rank or daemon is gone: it says which and why.
   constexpr std::int64_t kByThemselvesUs = 5'000'000;
   return std::any_of(hosts.begin(), hosts.end(), [now_us](const store::HostRow& host) {
     if (!host.end_state) return false;
-    if (*host.end_state != RunState::kSucceeded) return true;
-    return host.position == 0 && now_us - host.end_us.value_or(now_us) > kByThemselvesUs;
+    const bool late = now_us - host.end_us.value_or(now_us) > kByThemselvesUs;
+    if (*host.end_state == RunState::kSucceeded) return host.position == 0 && late;
+    const bool crashed =
+        host.end_reason == Reason::kMissingRank || host.end_reason == Reason::kWorkerCrashed;
+    return host.position == 0 || !crashed || late;
   });
 }
 
