@@ -32,6 +32,18 @@ TEST(OnednnLayers, ConvolutionShapes) {
   }
 }
 
+// More rows than a core's cache holds at a time.
+TEST(OnednnLayers, WeightGradientsOfLargePictures) {
+  const Conv2d layer{.out = 12, .kernel_h = 3, .kernel_w = 3, .stride = 2, .pad_h = 1, .pad_w = 1};
+  expect_same_training(make_net(150, 3,
+                                [&](Net& net) {
+                                  Node x = net.conv2d(net.input(), "a", {.out = 9});
+                                  x = net.conv2d(net.relu(x), "b", layer);
+                                  net.loss(classify(net, x));
+                                }),
+                       2);
+}
+
 TEST(OnednnLayers, Pools) {
   const auto with = [](auto pool, int size) {
     return make_net(size, 5, [&](Net& net) {

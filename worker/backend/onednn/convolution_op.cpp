@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "worker/backend/onednn/weight_gradient.hpp"
 #include "worker/backend/onednn/weighted_layer.hpp"
 
 namespace rackmark::worker::onednn {
@@ -22,6 +23,7 @@ class ConvolutionOp final : public Op {
     forward_shape_ = shape_;
     if (runs_in_reference_code(assembly)) pad_source(assembly);
     layer_.plan_forward(assembly, node_, algorithms(assembly, forward_shape_));
+    weight_gradient_ = WeightGradient::plan(assembly, forward_shape_, layer_.weights());
   }
 
   std::vector<int> plan_backward(Assembly& assembly) override {
@@ -52,6 +54,7 @@ class ConvolutionOp final : public Op {
                         .gradient = where.at(gradient_slot_),
                         .src_in_backward = again_slot_ < 0 ? src : again_,
                         .src_gradient = where.at(src_gradient_slot_)});
+    if (weight_gradient_) bind_weight_gradient(where, again_slot_ < 0 ? src : again_);
   }
 
   void forward(Pass& pass) override {
@@ -69,6 +72,16 @@ class ConvolutionOp final : public Op {
   }
 
  private:
+  void bind_weight_gradient(const Binding& where, const void* src) {
+    weight_gradient_->bind(where.scratch);
+    layer_.make_weights_with(
+        "rackmark:avx2",
+        [this, x = static_cast<const float*>(src), dy = where.floats(gradient_slot_),
+         dw = layer_.weight_gradient(where), db = layer_.bias_gradient(where)](Pass& pass) {
+          weight_gradient_->run(pass.kernels, x, dy, dw, db);
+        });
+  }
+
   ConvolutionShape shape_of(const Assembly& assembly, const Conv2d& layer) const {
     const auto& weight = assembly.net.parameters()[assembly.parameter(node_, "weight")];
     ConvolutionShape shape;
@@ -145,6 +158,7 @@ class ConvolutionOp final : public Op {
   ConvolutionShape forward_shape_;  // of the forward pass and the weights' gradient
   WeightedLayer<ConvolutionShape> layer_{&make_convolution_forward, &make_convolution_data,
                                          &make_convolution_weights};
+  std::optional<WeightGradient> weight_gradient_;  // ours, where it is faster than oneDNN's
   int padded_slot_ = -1;  // the input with zeros around it, if they read that
   Shape in_;              // of the input, then
   std::int64_t planes_ = 0, pixel_ = 1;

@@ -54,6 +54,18 @@ class WeightedLayer {
              static_cast<double>(padded_bytes(master));
   }
 
+  // Another way to the gradients of weights and bias than oneDNN's, which weights() describes; into
+  // the same places.
+  void make_weights_with(std::string implementation, std::function<void(Pass&)> work) {
+    own_implementation_ = std::move(implementation);
+    own_weights_ = std::move(work);
+  }
+  const Made& weights() const { return weights_.made(); }
+  float* weight_gradient(const Binding& where) const { return where.gradients[weight_]; }
+  float* bias_gradient(const Binding& where) const {
+    return bias_ < 0 ? nullptr : where.gradients[bias_];
+  }
+
   // The pass that makes the gradient of the input.
   void plan_data(Assembly& assembly, std::vector<LayerShape> shapes) {
     for (LayerShape& shape : shapes) shape = backward_shape(assembly, shape);
@@ -93,8 +105,9 @@ class WeightedLayer {
   void forward(Pass& pass) { forward_.run(pass, name_, "forward", flop_, bytes_); }
 
   void backward(Pass& pass) {
-    pass.run(name_, "backward_weights", weights_.made().implementation, flop_, bytes_,
-             [&] { weights_(pass); });
+    pass.run(name_, "backward_weights",
+             own_weights_ ? own_implementation_ : weights_.made().implementation, flop_, bytes_,
+             [&] { own_weights_ ? own_weights_(pass) : weights_(pass); });
     for (const int parameter : parameters()) pass.ready(parameter);
     if (has_data_) data_.run(pass, name_, "backward_data", flop_, bytes_);
   }
@@ -164,6 +177,8 @@ class WeightedLayer {
   bool has_data_ = false;
   WeightReader forward_, data_;
   Call weights_;
+  std::string own_implementation_;
+  std::function<void(Pass&)> own_weights_;
   double flop_ = 0, bytes_ = 0;
 };
 

@@ -1,4 +1,5 @@
 #include "worker/backend/onednn/kernels/kernels.hpp"
+#include "worker/backend/onednn/kernels/weight_gradient.hpp"
 
 namespace rackmark::worker::onednn {
 
@@ -22,7 +23,12 @@ const Kernels* avx512_kernels(int block, Storage storage) {
              ? avx512_table(block, storage)
              : nullptr;
 }
+bool has_weight_gradient() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 #else
+bool has_weight_gradient() { return false; }
+void add_weight_gradient(const WeightGradientTask&) {}
 const Kernels* avx2_kernels(int, Storage) { return nullptr; }
 const Kernels* avx512_kernels(int, Storage) { return nullptr; }
 #endif
