@@ -245,9 +245,6 @@ class Parser {
         add(field.path, *value, allowed_now(field), "is not available in this version");
       }
     }
-    if (spec_.batch_max && !trains(spec_) && !is_bad("batch_size") && !is_bad("mode")) {
-      add("batch_size", "max", "a number", "is available in training only in this version");
-    }
     const std::int64_t agents = spec_.resources.agents;
     const bool agents_given = !is_bad("resources.agents") && agents > 1;
     if (agents_given && !trains(spec_) && !is_bad("mode")) {

@@ -158,23 +158,26 @@ test("a profile: the time of every layer, in training and in inference", async (
 
 test("batch_size max: the batch that is found runs, one more is refused with the bytes", async () => {
   const agent = await fleet.startAgent({ name: "narrow", addressSpaceBytes: 1_600_000_000 });
-  const spec = (batch_size) => ({
-    model: "catsdogs_original",
-    batch_size,
-    steps: { warmup: 0, measured: 1 },
-    resources: { threads_per_worker: 1, selector: { name: "narrow" } },
-  });
-  const found = await fleet.waitForJob((await fleet.submit(spec("max"))).id);
-  assert.equal(found.state, "succeeded", JSON.stringify(found.runs.at(-1)));
-  const { result } = found.runs.at(-1);
-  assert.ok(result.batch_size > 1 && result.images === result.batch_size, JSON.stringify(result));
-  assert.equal(result.batch_search.batch_size, result.batch_size);
-  assert.ok(result.batch_search.bytes_wanted <= result.batch_search.bytes_free);
-  const more = await fleet.waitForJob((await fleet.submit(spec(result.batch_size + 1))).id);
-  assert.equal(more.outcome, "out_of_memory", JSON.stringify(more.runs.at(-1)));
-  const { memory } = more.runs.at(-1);
-  assert.equal(memory.batch_size, result.batch_size + 1);
-  assert.ok(memory.bytes_wanted > memory.bytes_free, JSON.stringify(memory));
+  for (const kind of [{ mode: "training" }, { mode: "inference", precision: "int8" }]) {
+    const spec = (batch_size) => ({
+      ...kind,
+      model: "catsdogs_original",
+      batch_size,
+      steps: { warmup: 0, measured: 1 },
+      resources: { threads_per_worker: 1, selector: { name: "narrow" } },
+    });
+    const found = await fleet.waitForJob((await fleet.submit(spec("max"))).id);
+    assert.equal(found.state, "succeeded", JSON.stringify(found.runs.at(-1)));
+    const { result } = found.runs.at(-1);
+    assert.ok(result.batch_size > 1 && result.images === result.batch_size, JSON.stringify(result));
+    assert.equal(result.batch_search.batch_size, result.batch_size);
+    assert.ok(result.batch_search.bytes_wanted <= result.batch_search.bytes_free);
+    const more = await fleet.waitForJob((await fleet.submit(spec(result.batch_size + 1))).id);
+    assert.equal(more.outcome, "out_of_memory", JSON.stringify(more.runs.at(-1)));
+    const { memory } = more.runs.at(-1);
+    assert.equal(memory.batch_size, result.batch_size + 1);
+    assert.ok(memory.bytes_wanted > memory.bytes_free, JSON.stringify(memory));
+  }
   await agent.stop();
 });
 

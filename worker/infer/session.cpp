@@ -26,6 +26,18 @@ std::int64_t batches_for(std::int64_t pictures, std::int64_t batch) {
   return (pictures + batch - 1) / batch;
 }
 
+// Of every plan that exists at the same time; nothing where the backend cannot say.
+std::optional<std::int64_t> plan_bytes(Backend& backend, const Net& net, InferOptions options,
+                                       const TrainedValues& values, std::int64_t batch) {
+  options.batch = static_cast<int>(batch);
+  auto bytes = backend.predict_inference_bytes(net, options, values);
+  if (bytes && options.precision != "fp32") {
+    options.precision = "fp32";
+    *bytes += backend.predict_inference_bytes(net, options, values).value_or(0);
+  }
+  return bytes;
+}
+
 std::string text(const protocol::Agreement& a) {
   char line[160];
   std::snprintf(line, sizeof line,
@@ -51,6 +63,8 @@ void InferenceSession::set_up() {
   backend_ = options_.backend.empty() ? best_backend() : load_backend(options_.backend);
   compile(net);
   protocol::HelloEvent hello = hello_of(spec, plan_->facts(), net, *ranks_, pictures_.has_value());
+  hello.batch_size = options_.spec.batch_size;
+  hello.batch_search = batch_search_;
   events_.hello(hello);
   events_.phase("setup");
   input_ = open_source(spec, pictures_, ranks_->rank(), ranks_->size());
@@ -58,21 +72,28 @@ void InferenceSession::set_up() {
 }
 
 // Throws OutOfMemory before anything large is taken: the plan, the fp32 one that narrow numbers are
-// compared with, and pictures.
-void InferenceSession::fit_memory(const Net& net, InferOptions options,
-                                  const TrainedValues& values) const {
-  const JobSpec& spec = options_.spec;
-  const auto plan = backend_->predict_inference_bytes(net, options, values);
-  if (!plan) return;
+// compared with, and pictures. Where the spec asks for the largest batch, it is known afterwards.
+void InferenceSession::fit_memory(const Net& net, const InferOptions& options,
+                                  const TrainedValues& values) {
+  JobSpec& spec = options_.spec;
   const WorkerMemory beside = memory_beside_plan(spec, net, options_.memory);
-  std::int64_t bytes = *plan + beside.fixed_bytes + spec.batch_size * beside.bytes_per_image;
+  std::int64_t fixed_bytes = beside.fixed_bytes;
   for (const auto& parameter : values.parameters) {
-    bytes += static_cast<std::int64_t>(parameter.size() * sizeof(float));
+    fixed_bytes += static_cast<std::int64_t>(parameter.size() * sizeof(float));
   }
-  if (options.precision != "fp32") {
-    options.precision = "fp32";
-    bytes += backend_->predict_inference_bytes(net, options, values).value_or(0);
+  // Narrow numbers hold the batch that calibrates and the one that is compared as well.
+  const std::int64_t batches = spec.precision == Precision::kFp32 ? 1 : 3;
+  const auto bytes_wanted = [&](std::int64_t batch) {
+    const auto plans = plan_bytes(*backend_, net, options, values, batch);
+    if (!plans && spec.batch_max) throw no_prediction(backend_->name());
+    return plans ? *plans + fixed_bytes + batch * batches * beside.bytes_per_image : 0;
+  };
+  if (spec.batch_max) {
+    batch_search_ = agree_on_largest_batch(bytes_wanted, options_.memory, 1, *ranks_);
+    spec.batch_size = batch_search_->batch_size;
+    return;
   }
+  const std::int64_t bytes = bytes_wanted(spec.batch_size);
   if (bytes > options_.memory.free_bytes) throw OutOfMemory(bytes, options_.memory.free_bytes);
 }
 
@@ -82,11 +103,11 @@ void InferenceSession::compile(const Net& net) {
   const JobSpec& spec = options_.spec;
   TrainedValues values = initial_values(net, spec.seed);
   InferOptions options;
-  options.batch = static_cast<int>(spec.batch_size);
   options.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
   options.precision = json::enum_name(spec.precision);
   options.fusion = fusion_name(spec.fusion);
   fit_memory(net, options, values);
+  options.batch = static_cast<int>(spec.batch_size);
   if (spec.precision == Precision::kFp32) {
     plan_ = backend_->compile_inference(net, options, values);
     return;

@@ -22,7 +22,7 @@ class InferenceSession final : public RankSession {
   const JobSpec& spec() const override { return options_.spec; }
 
  private:
-  void fit_memory(const Net& net, InferOptions options, const TrainedValues& values) const;
+  void fit_memory(const Net& net, const InferOptions& options, const TrainedValues& values);
   void compile(const Net& net);
   void compare(const Net& net, PictureStream& pictures, const TrainedValues& values);
   StepRecord step();
@@ -39,6 +39,7 @@ class InferenceSession final : public RankSession {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<InferPlan> plan_;
   std::unique_ptr<BatchSource> input_;
+  std::optional<protocol::BatchSearch> batch_search_;
   std::optional<protocol::Agreement> agreement_;
   std::optional<double> setup_s_, matrix_peak_gflops_;
   std::vector<double> compute_ms_;  // of measured steps, kept for the profile only

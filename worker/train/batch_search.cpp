@@ -90,4 +90,23 @@ protocol::BatchSearch find_largest_batch(const BytesWanted& bytes_wanted, const 
   return found;
 }
 
+Failure no_prediction(const std::string& backend) {
+  return Failure(
+      Reason::kSpecUnsupported,
+      "batch_size \"max\" needs a backend that predicts its memory; '" + backend + "' does not");
+}
+
+protocol::BatchSearch agree_on_largest_batch(const BytesWanted& bytes_wanted,
+                                             const MemoryLimit& limit, std::int64_t least,
+                                             Communicator& ranks) {
+  protocol::BatchSearch found = find_largest_batch(bytes_wanted, limit, least, kLargestBatch);
+  const auto batch =
+      static_cast<std::int64_t>(-ranks.all_reduce_max(-static_cast<double>(found.batch_size)));
+  if (batch == found.batch_size) return found;
+  found.batch_size = batch;
+  found.bytes_wanted = bytes_wanted(batch);
+  ++found.probes;
+  return found;
+}
+
 }  // namespace rackmark::worker

@@ -7,6 +7,8 @@
 #include "common/domain/spec.hpp"
 #include "common/protocol/worker_event.hpp"
 #include "worker/backend/memory_limit.hpp"
+#include "worker/collective/communicator.hpp"
+#include "worker/failure.hpp"
 #include "worker/net/net.hpp"
 
 namespace rackmark::worker {
@@ -28,6 +30,14 @@ using BytesWanted = std::function<std::int64_t(std::int64_t batch)>;
 // with the numbers of `least` when that does not fit.
 protocol::BatchSearch find_largest_batch(const BytesWanted& bytes_wanted, const MemoryLimit& limit,
                                          std::int64_t least, std::int64_t most);
+
+// What "max" gets from a backend that cannot say what it will take.
+Failure no_prediction(const std::string& backend);
+
+// The largest batch that fits on every rank: the one with the least room decides. Collective.
+protocol::BatchSearch agree_on_largest_batch(const BytesWanted& bytes_wanted,
+                                             const MemoryLimit& limit, std::int64_t least,
+                                             Communicator& ranks);
 
 inline constexpr std::int64_t kLargestBatch = 65536;  // the spec's bound
 

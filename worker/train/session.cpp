@@ -63,11 +63,7 @@ void Session::fit_memory(const Net& net) {
   const auto bytes_wanted = [&](std::int64_t batch) {
     plan_options_.batch = static_cast<int>(batch);
     const auto plan = backend_->predict_bytes(net, plan_options_);
-    if (!plan && spec.batch_max) {
-      throw Failure(Reason::kSpecUnsupported,
-                    "batch_size \"max\" needs a backend that predicts its memory; '" +
-                        backend_->name() + "' does not");
-    }
+    if (!plan && spec.batch_max) throw no_prediction(backend_->name());
     return plan ? *plan + beside.fixed_bytes + batch * beside.bytes_per_image : 0;
   };
   if (spec.batch_max) {
@@ -80,21 +76,14 @@ void Session::fit_memory(const Net& net) {
 }
 
 void Session::search_batch(const std::function<std::int64_t(std::int64_t batch)>& bytes_wanted) {
-  std::int64_t& batch = options_.spec.batch_size;
-  batch = 1;
+  std::int64_t least = 1;
   try {
-    bytes_wanted(batch);
+    bytes_wanted(least);
   } catch (const std::invalid_argument&) {  // a batch norm of one value a channel
-    batch = 2;
+    least = 2;
   }
-  batch_search_ = find_largest_batch(bytes_wanted, options_.memory, batch, kLargestBatch);
-  // Ranks must agree: the one with the least room decides.
-  batch = static_cast<std::int64_t>(
-      -ranks_->all_reduce_max(-static_cast<double>(batch_search_->batch_size)));
-  if (batch == batch_search_->batch_size) return;
-  batch_search_->batch_size = batch;
-  batch_search_->bytes_wanted = bytes_wanted(batch);
-  ++batch_search_->probes;
+  batch_search_ = agree_on_largest_batch(bytes_wanted, options_.memory, least, *ranks_);
+  options_.spec.batch_size = batch_search_->batch_size;
 }
 
 void Session::open_input() {
