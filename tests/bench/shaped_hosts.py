@@ -42,7 +42,9 @@ class ShapedHosts:
             subprocess.run(["ip", "netns", "exec", name, "sysctl", "-qw",
                             "net.ipv4.tcp_limit_output_bytes=131072"], check=True)
         agent = pathlib.Path(self.folder.name, "agent")
-        agent.write_text('#!/bin/sh\nhost=$1; shift\nexec ip netns exec "$host" sh -c "$*"\n')
+        # A name of its own for each: Open MPI's daemons would share a session folder otherwise.
+        agent.write_text('#!/bin/sh\nhost=$1; shift\n'
+                         'exec ip netns exec "$host" unshare --uts sh -c "hostname $host; $*"\n')
         agent.chmod(0o755)
         self.agent = str(agent)
         return self
@@ -74,7 +76,7 @@ class ShapedHosts:
 
     def mpirun(self, ranks, command, environment=None, timeout=300):
         """One rank a host on the first `ranks` hosts; returns standard output."""
-        words = ["ip", "netns", "exec", self.names[0], "mpirun", "--allow-run-as-root",
+        words = [self.agent, self.names[0], "exec", "mpirun", "--allow-run-as-root",
                  "--mca", "plm", "rsh", "--mca", "plm_rsh_agent", self.agent,
                  "--mca", "plm_rsh_no_tree_spawn", "1", "--leave-session-attached",
                  "--mca", "pml", "ob1", "--mca", "btl", "self,tcp",
