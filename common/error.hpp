@@ -2,11 +2,12 @@
 #pragma once
 
 #include <boost/system/result.hpp>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "common/json/json.hpp"
 
 namespace rackmark {
 

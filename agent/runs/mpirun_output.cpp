@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
-#include <nlohmann/json.hpp>
+
+#include "common/json/json.hpp"
 
 namespace rackmark::agent {
 

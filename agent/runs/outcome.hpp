@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "agent/process/guard.hpp"
 #include "agent/runs/rank_tracker.hpp"
 #include "common/domain/run_state.hpp"
+#include "common/json/json.hpp"
 
 namespace rackmark::agent {
 

@@ -7,13 +7,13 @@
 #include <boost/describe.hpp>
 #include <cstdint>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "common/error.hpp"
+#include "common/json/json.hpp"
 
 namespace rackmark {
 

@@ -18,6 +18,6 @@
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/describe.hpp>
-#include <nlohmann/json.hpp>
 
 #include "common/json/described.hpp"
+#include "common/json/json.hpp"

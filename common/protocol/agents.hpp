@@ -3,13 +3,13 @@
 
 #include <cstdint>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/domain/run_state.hpp"
 #include "common/json/described.hpp"
+#include "common/json/json.hpp"
 #include "common/protocol/endpoint.hpp"
 
 namespace rackmark::protocol {

@@ -4,13 +4,13 @@
 
 #include <cstdint>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/domain/run_state.hpp"
 #include "common/json/described.hpp"
+#include "common/json/json.hpp"
 #include "common/measure/statistics.hpp"
 #include "common/protocol/endpoint.hpp"
 #include "common/protocol/runs.hpp"

@@ -6,12 +6,12 @@
 #include <boost/describe.hpp>
 #include <cstdint>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/json/described.hpp"
+#include "common/json/json.hpp"
 
 namespace rackmark::protocol {
 

@@ -7,10 +7,8 @@
 namespace rackmark::http {
 namespace {
 
-using nlohmann::json;
-
 template <class T>
-json number_or_null(const std::string& text) {
+Json number_or_null(const std::string& text) {
   T value{};
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (ec != std::errc{} || end != text.data() + text.size()) return nullptr;
@@ -21,7 +19,7 @@ json number_or_null(const std::string& text) {
 }
 
 // Null when the text is not of that type.
-json typed(const std::string& text, QueryType type) {
+Json typed(const std::string& text, QueryType type) {
   switch (type) {
     case QueryType::kString:
       return text;
@@ -52,9 +50,9 @@ std::string allowed_text(QueryType type) {
 
 }  // namespace
 
-Result<json> query_to_json(const QueryPairs& query,
+Result<Json> query_to_json(const QueryPairs& query,
                            const std::vector<std::pair<std::string, QueryType>>& members) {
-  json object = json::object();
+  Json object = Json::object();
   std::vector<FieldProblem> problems;
   std::vector<std::string> names;
   for (const auto& member : members) names.push_back(member.first);
@@ -67,7 +65,7 @@ Result<json> query_to_json(const QueryPairs& query,
           {name, text, known.empty() ? "none" : known, "unknown query parameter '" + name + "'"});
       continue;
     }
-    json value = typed(text, member->second);
+    Json value = typed(text, member->second);
     if (object.contains(name)) {
       problems.push_back({name, text, "once", "query parameter '" + name + "' is given twice"});
     } else if (value.is_null()) {
@@ -78,7 +76,7 @@ Result<json> query_to_json(const QueryPairs& query,
       object[name] = std::move(value);
     }
   }
-  if (problems.empty()) return Result<json>(boost::system::in_place_value, std::move(object));
+  if (problems.empty()) return Result<Json>(boost::system::in_place_value, std::move(object));
   std::string message = problems.front().detail;
   return Error{ErrorCode::kMalformed, std::move(message), std::move(problems)};
 }

@@ -5,11 +5,11 @@
 #include <boost/asio/awaitable.hpp>
 #include <cstddef>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "common/json/json.hpp"
 #include "common/protocol/endpoint.hpp"
 #include "controller/http/message.hpp"
 

@@ -3,11 +3,11 @@
 #pragma once
 
 #include <boost/core/demangle.hpp>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <typeinfo>
 
 #include "common/json/described.hpp"
+#include "common/json/json.hpp"
 
 namespace rackmark::http {
 

@@ -3,9 +3,10 @@
 
 #include <cstdint>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+
+#include "common/json/json.hpp"
 
 namespace rackmark::service {
 

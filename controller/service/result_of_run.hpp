@@ -1,13 +1,13 @@
 // The result of a run from what its ranks sent: computed once, here, by common/measure.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "common/domain/run_state.hpp"
+#include "common/json/json.hpp"
 #include "common/protocol/runs.hpp"
 #include "controller/store/agents.hpp"
 #include "controller/store/facts.hpp"

@@ -2,12 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/domain/run_state.hpp"
+#include "common/json/json.hpp"
 #include "common/protocol/agents.hpp"
 
 namespace rackmark::service {

@@ -3,12 +3,12 @@
 
 #include <cstdint>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/domain/run_state.hpp"
+#include "common/json/json.hpp"
 #include "controller/store/transaction.hpp"
 
 namespace rackmark::store {

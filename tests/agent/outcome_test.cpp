@@ -5,9 +5,7 @@
 namespace rackmark::agent {
 namespace {
 
-using nlohmann::json;
-
-RankTracker ranks_that_said(int count, std::initializer_list<json> events) {
+RankTracker ranks_that_said(int count, std::initializer_list<Json> events) {
   RankTracker ranks(count, std::nullopt, 0);
   for (const auto& event : events) EXPECT_TRUE(ranks.take(event, 1)) << event;
   return ranks;
@@ -19,11 +17,11 @@ EndFacts ended(std::optional<std::int64_t> code, std::int64_t signal = 0) {
   return facts;
 }
 
-const json kHello0 = {{"type", "hello"}, {"rank", 0}, {"host", "alpha"}};
-const json kHello1 = {{"type", "hello"}, {"rank", 1}, {"host", "alpha"}};
-const json kSummary0 = {{"type", "summary"}, {"rank", 0}};
-const json kSummary1 = {{"type", "summary"}, {"rank", 1}};
-const json kSpec = {{"model", "resnet50"}, {"precision", "fp32"}, {"batch_size", 16}};
+const Json kHello0 = {{"type", "hello"}, {"rank", 0}, {"host", "alpha"}};
+const Json kHello1 = {{"type", "hello"}, {"rank", 1}, {"host", "alpha"}};
+const Json kSummary0 = {{"type", "summary"}, {"rank", 0}};
+const Json kSummary1 = {{"type", "summary"}, {"rank", 1}};
+const Json kSpec = {{"model", "resnet50"}, {"precision", "fp32"}, {"batch_size", 16}};
 
 TEST(Outcome, SucceedsOnlyWithEverySummaryAndExitZero) {
   const auto all = ranks_that_said(2, {kHello0, kHello1, kSummary0, kSummary1});

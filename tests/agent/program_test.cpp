@@ -21,7 +21,6 @@ namespace rackmark::agent {
 namespace {
 
 using namespace std::chrono_literals;
-using nlohmann::json;
 using testing::HasSubstr;
 
 const std::string kBin = RACKMARK_BIN_DIR;
@@ -56,15 +55,15 @@ class ProgramTest : public testing::Test {
     if (request.target == "/api/v1/agents/3/sync") return take_sync(request.body);
     return {404, {{"title", "Not Found"}, {"status", 404}}};
   }
-  FakeReply take_events(const json& body) {
-    json accepted = json::array();
+  FakeReply take_events(const Json& body) {
+    Json accepted = Json::array();
     for (const auto& batch : body["batches"]) {
       for (const auto& event : batch["events"]) events_.push_back(event);
       accepted.push_back({{"run_id", batch["run_id"]}, {"up_to_seq", batch["seq"]}});
     }
-    return {200, {{"accepted", accepted}, {"refused_runs", json::array()}}};
+    return {200, {{"accepted", accepted}, {"refused_runs", Json::array()}}};
   }
-  FakeReply take_sync(const json& body) {
+  FakeReply take_sync(const Json& body) {
     last_sync_ = body;
     for (const auto& run : body["runs"]) last_run_ = run;
     return {200,
@@ -109,14 +108,14 @@ class ProgramTest : public testing::Test {
   }
   std::filesystem::path state() const { return folder_.path() / "state"; }
   std::string log() const { return read_file(folder_.path() / "log").value_or(""); }
-  json wanted(const std::string& behaviour) const {
+  Json wanted(const std::string& behaviour) const {
     return {{{"run_id", 5},
              {"job_id", 1},
              {"timeout_s", 60.0},
              {"repetition", 1},
              {"attempt", 1},
              {"run_token", "t"},
-             {"hosts", json::array({"alpha"})},
+             {"hosts", Json::array({"alpha"})},
              {"spec",
               {{"model", "resnet50"},
                {"name", behaviour},
@@ -137,7 +136,7 @@ class ProgramTest : public testing::Test {
   bool run_is(const std::string& state) {
     return within(20s, [&] { return last_run_.is_object() && last_run_["state"] == state; });
   }
-  void set_wanted(json runs) {
+  void set_wanted(Json runs) {
     const std::lock_guard lock(mutex_);
     wanted_ = std::move(runs);
   }
@@ -159,9 +158,9 @@ class ProgramTest : public testing::Test {
   TempFolder folder_;
   std::mutex mutex_;
   std::vector<FakeRequest> requests_;
-  std::vector<json> events_;
-  json last_sync_, last_run_, wanted_ = json::array(), cancel_ = json::array(),
-                              forget_ = json::array();
+  std::vector<Json> events_;
+  Json last_sync_, last_run_, wanted_ = Json::array(), cancel_ = Json::array(),
+                              forget_ = Json::array();
   double lease_s_ = 20;
   int refuse_status_ = 0;
   pid_t pid_ = 0;
@@ -174,7 +173,7 @@ TEST_F(ProgramTest, EnrolsRunsReportsAndForgets) {
   ASSERT_TRUE(run_is("succeeded")) << log();
   EXPECT_TRUE(within(5s, [&] {
     return std::any_of(events_.begin(), events_.end(),
-                       [](const json& e) { return e["type"] == "summary"; });
+                       [](const Json& e) { return e["type"] == "summary"; });
   }));
   {
     const std::lock_guard lock(mutex_);
@@ -185,7 +184,7 @@ TEST_F(ProgramTest, EnrolsRunsReportsAndForgets) {
     EXPECT_EQ(requests_.back().authorization, "Bearer mine");
     EXPECT_EQ(last_run_["all_gone"], true);
     EXPECT_FALSE(last_sync_["boot_id"].get<std::string>().empty());
-    wanted_ = json::array();
+    wanted_ = Json::array();
     forget_ = {5};
   }
   EXPECT_TRUE(within(10s, [&] { return last_sync_["runs"].empty(); }));

@@ -5,10 +5,9 @@
 namespace rackmark::agent {
 namespace {
 
-using nlohmann::json;
 constexpr std::int64_t kSecond = 1'000'000'000;
 
-json event(const char* type, int rank, json members = json::object()) {
+Json event(const char* type, int rank, Json members = Json::object()) {
   members["type"] = type;
   members["rank"] = rank;
   members["v"] = 1;
@@ -34,9 +33,9 @@ TEST(RankTracker, TheSlowestRankDecidesTheState) {
 
 TEST(RankTracker, RefusesWhatIsNoEventOfThisRun) {
   RankTracker ranks(2, std::nullopt, 0);
-  for (const json& bad : {json(3), json::array(), json::object(), event("steps", 2),
-                          event("steps", -1), event("dance", 0), json{{"type", 3}, {"rank", 0}},
-                          event("steps", 0, {{"ms", "many"}}), json{{"type", "hello"}}})
+  for (const Json& bad : {Json(3), Json::array(), Json::object(), event("steps", 2),
+                          event("steps", -1), event("dance", 0), Json{{"type", 3}, {"rank", 0}},
+                          event("steps", 0, {{"ms", "many"}}), Json{{"type", "hello"}}})
     EXPECT_FALSE(ranks.take(bad, 1)) << bad;
   EXPECT_FALSE(ranks.any_hello());
 }

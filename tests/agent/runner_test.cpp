@@ -18,7 +18,6 @@ namespace rackmark::agent {
 namespace {
 
 using namespace std::chrono_literals;
-using nlohmann::json;
 using protocol::ObservedRun;
 using protocol::SyncDown;
 using protocol::WantedRun;

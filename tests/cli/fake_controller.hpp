@@ -4,10 +4,11 @@
 #include <functional>
 #include <map>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "common/json/json.hpp"
 
 namespace rackmark::cli {
 

@@ -9,9 +9,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "common/json/json.hpp"
 #include "worker/failure.hpp"
 
 namespace rackmark::worker {

@@ -1,7 +1,8 @@
 #include "worker/collective/shards.hpp"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+
+#include "common/json/json.hpp"
 
 namespace rackmark::worker {
 

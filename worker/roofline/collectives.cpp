@@ -4,10 +4,10 @@
 #include <chrono>
 #include <cstdio>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
 
+#include "common/json/json.hpp"
 #include "common/measure/collective_model.hpp"
 #include "common/measure/statistics.hpp"
 #include "worker/backend/backend.hpp"

@@ -2,10 +2,10 @@
 
 #include <chrono>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "common/domain/spec.hpp"
+#include "common/json/json.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/failure.hpp"
 #include "worker/models/registry.hpp"

@@ -4,7 +4,8 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <nlohmann/json.hpp>
+
+#include "common/json/json.hpp"
 
 namespace rackmark::worker {
 

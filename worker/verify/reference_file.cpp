@@ -9,8 +9,6 @@
 namespace rackmark::worker {
 namespace {
 
-using nlohmann::json;
-
 constexpr std::size_t kMaxFileBytes = 64u << 20;
 constexpr std::int64_t kLogitsKept = 16;  // per image
 
@@ -77,7 +75,7 @@ void check(const Reference& r) {
 
 // Members that the struct knows and the file lacks.
 template <class T>
-void require_all(const json& from, const std::string& path) {
+void require_all(const Json& from, const std::string& path) {
   boost::mp11::mp_for_each<rackmark::json::detail::members<T>>([&](auto member) {
     require(from.is_object() && from.contains(member.name),
             "member '" + path + member.name + "' is missing");

@@ -4,17 +4,15 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "common/json/json.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/verify/distance.hpp"
 #include "worker/verify/training_run.hpp"
 
 namespace rackmark::worker {
 namespace {
-
-using nlohmann::json;
 
 constexpr int kPassed = 0, kOutside = 1, kUnusable = 2;
 
@@ -171,11 +169,11 @@ void print_table(const Report& report, const VerifyOptions& options) {
   std::fflush(stdout);
 }
 
-json as_json(const Report& report) {
-  json groups = json::array();
+Json as_json(const Report& report) {
+  Json groups = Json::array();
   for (const auto& g : report.groups) {
     groups.push_back({{"group", g.group},
-                      {"distance", std::isfinite(g.distance) ? json(g.distance) : json(nullptr)},
+                      {"distance", std::isfinite(g.distance) ? Json(g.distance) : Json(nullptr)},
                       {"allowed", g.allowed},
                       {"passed", g.passed()},
                       {"worst", g.worst}});
@@ -203,7 +201,7 @@ int verify_all(const VerifyOptions& options) {
   for (const auto& file : options.references) references.push_back(read_reference(file));
   const auto backend = chosen_backend(options);
   bool passed = true;
-  json reports = json::array();
+  Json reports = Json::array();
   for (std::size_t i = 0; i < references.size(); ++i) {
     const Report report = verify_one(*backend, options, options.references[i], references[i]);
     passed = passed && report.passed();
@@ -214,7 +212,7 @@ int verify_all(const VerifyOptions& options) {
     }
   }
   if (options.json) {
-    const json document{{"passed", passed},
+    const Json document{{"passed", passed},
                         {"precision", options.precision},
                         {"injected", options.inject},
                         {"references", reports}};

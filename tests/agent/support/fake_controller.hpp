@@ -5,12 +5,12 @@
 #include <atomic>
 #include <functional>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "agent/process/unique_fd.hpp"
+#include "common/json/json.hpp"
 
 namespace rackmark::agent {
 

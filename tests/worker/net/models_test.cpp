@@ -1,10 +1,10 @@
 #include <gmock/gmock.h>
 
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "common/domain/spec.hpp"
+#include "common/json/json.hpp"
 #include "worker/models/registry.hpp"
 
 namespace rackmark::worker {

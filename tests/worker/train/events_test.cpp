@@ -16,7 +16,6 @@
 namespace rackmark::worker {
 namespace {
 
-using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -33,15 +32,15 @@ class EventsTest : public ::testing::Test {
   }
   int writer() const { return ends_[1]; }  // the sink takes it over
   // Everything until the sink has closed its end.
-  std::vector<json> read_all() {
+  std::vector<Json> read_all() {
     std::string text;
     std::array<char, 4096> buffer{};
     for (ssize_t n = 0; (n = ::read(ends_[0], buffer.data(), buffer.size())) > 0;) {
       text.append(buffer.data(), static_cast<std::size_t>(n));
     }
-    std::vector<json> lines;
+    std::vector<Json> lines;
     std::istringstream in(text);
-    for (std::string line; std::getline(in, line);) lines.push_back(json::parse(line));
+    for (std::string line; std::getline(in, line);) lines.push_back(Json::parse(line));
     return lines;
   }
 
@@ -61,7 +60,7 @@ TEST_F(EventsTest, LinesCarryTypeVersionRankAndTime) {
   }
   const auto lines = read_all();
   ASSERT_EQ(lines.size(), 3U);
-  for (const json& line : lines) {
+  for (const Json& line : lines) {
     EXPECT_EQ(line.at("v"), 1);
     EXPECT_EQ(line.at("rank"), 3);
     EXPECT_GT(line.at("t_ns").get<std::int64_t>(), 0);
@@ -87,20 +86,20 @@ TEST_F(EventsTest, StepsAreCollectedPerPhaseInParallelArrays) {
     events.phase("collecting");
     events.summary({});
   }
-  std::vector<json> steps;
+  std::vector<Json> steps;
   std::vector<std::string> types;
-  for (const json& line : read_all()) {
+  for (const Json& line : read_all()) {
     types.push_back(line.at("type"));
     if (line.at("type") == "steps") steps.push_back(line);
   }
   EXPECT_THAT(types, ElementsAre("phase", "steps", "phase", "steps", "steps", "phase", "summary"));
   EXPECT_EQ(steps[0].at("phase"), "warmup");
-  EXPECT_EQ(steps[0].at("ms"), json({1.0, 2.0}));
+  EXPECT_EQ(steps[0].at("ms"), Json({1.0, 2.0}));
   EXPECT_EQ(steps[1].at("first_step"), 0);
   EXPECT_EQ(steps[2].at("first_step"), 1);
-  EXPECT_EQ(steps[2].at("exposed_communication_ms"), json({0.25}));
-  EXPECT_EQ(steps[2].at("server_wait_ms"), json({0.75}));
-  const auto decoded = json::parse(steps[1].dump());
+  EXPECT_EQ(steps[2].at("exposed_communication_ms"), Json({0.25}));
+  EXPECT_EQ(steps[2].at("server_wait_ms"), Json({0.75}));
+  const auto decoded = Json::parse(steps[1].dump());
   const auto event =
       rackmark::json::decode<protocol::StepsEvent>(decoded, rackmark::json::Unknown::kIgnore);
   ASSERT_TRUE(event);
@@ -123,11 +122,11 @@ TEST_F(EventsTest, StepsGoOutByThemselvesAndTelemetryFollows) {
     if (n > 0) text.append(buffer.data(), static_cast<std::size_t>(n));
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
-  EXPECT_EQ(json::parse(text.substr(0, text.find('\n'))).at("type"), "hello")
+  EXPECT_EQ(Json::parse(text.substr(0, text.find('\n'))).at("type"), "hello")
       << "not the first line";
   EXPECT_THAT(text, HasSubstr("\"type\":\"steps\""));
   const std::size_t at = text.rfind('\n', text.find("telemetry"));
-  const json sample = json::parse(text.substr(at + 1, text.find('\n', at + 1) - at - 1));
+  const Json sample = Json::parse(text.substr(at + 1, text.find('\n', at + 1) - at - 1));
   EXPECT_GT(sample.at("rss_bytes").get<double>(), 1e6);
   EXPECT_GE(sample.at("cpu_fraction").get<double>(), 0);
   EXPECT_TRUE(sample.at("power_w").is_null()) << "what is not measured is null, never 0";

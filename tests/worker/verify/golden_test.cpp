@@ -2,8 +2,7 @@
 // and update. Then deliberate mistakes, which must be seen.
 #include <gmock/gmock.h>
 
-#include <nlohmann/json.hpp>
-
+#include "common/json/json.hpp"
 #include "worker/verify/verify.hpp"
 
 namespace rackmark::worker {

@@ -11,7 +11,6 @@ namespace rackmark::worker {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
@@ -39,9 +38,9 @@ class ReferenceFile : public testing::Test {
     }
     return "accepted";
   }
-  std::string refusal_with(const std::string& pointer, const json& value) {
-    json changed = sample_reference();
-    changed[json::json_pointer(pointer)] = value;
+  std::string refusal_with(const std::string& pointer, const Json& value) {
+    Json changed = sample_reference();
+    changed[Json::json_pointer(pointer)] = value;
     return refusal_of(changed.dump());
   }
 
@@ -76,14 +75,14 @@ TEST_F(ReferenceFile, CutOffIsRefused) {
 }
 
 TEST_F(ReferenceFile, EveryMemberIsRequired) {
-  const json whole = sample_reference();
+  const Json whole = sample_reference();
   for (const auto& [name, value] : whole.items()) {
-    json without = whole;
+    Json without = whole;
     without.erase(name);
     if (name == "pytorch") continue;
     EXPECT_THAT(refusal_of(without.dump()), HasSubstr("'" + name + "' is missing"));
   }
-  json without = whole;
+  Json without = whole;
   without["optimizer"].erase("momentum");
   EXPECT_THAT(refusal_of(without.dump()), HasSubstr("'optimizer.momentum' is missing"));
   without = whole;
@@ -100,10 +99,10 @@ TEST_F(ReferenceFile, WrongTypesAndValuesAreRefused) {
   EXPECT_THAT(refusal_with("/optimizer/kind", "adam"), HasSubstr("allowed: sgd"));
   EXPECT_THAT(refusal_with("/optimizer", 3), HasSubstr("optimizer."));
   EXPECT_THAT(refusal_with("/loss", {1.0}), HasSubstr("loss has 1 values, not 2"));
-  EXPECT_THAT(refusal_with("/float32_error/loss", json::array()), HasSubstr("loss has 0 values"));
-  EXPECT_THAT(refusal_with("/logits", json::array({{1, 2, 3}})), HasSubstr("1 rows, not 2"));
-  EXPECT_THAT(refusal_with("/eval_logits/1", json::array()), HasSubstr("row of 0 values"));
-  EXPECT_THAT(refusal_with("/shapes", json::object()), HasSubstr("shapes is empty"));
+  EXPECT_THAT(refusal_with("/float32_error/loss", Json::array()), HasSubstr("loss has 0 values"));
+  EXPECT_THAT(refusal_with("/logits", Json::array({{1, 2, 3}})), HasSubstr("1 rows, not 2"));
+  EXPECT_THAT(refusal_with("/eval_logits/1", Json::array()), HasSubstr("row of 0 values"));
+  EXPECT_THAT(refusal_with("/shapes", Json::object()), HasSubstr("shapes is empty"));
   EXPECT_THAT(refusal_with("/gradient_l2", {{"fc.bias", 1}}),
               HasSubstr("gradient_l2 lacks 'fc.weight'"));
   EXPECT_THAT(refusal_with("/parameter_probe/extra", 1), HasSubstr("in no shape"));

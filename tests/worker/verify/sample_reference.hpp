@@ -2,7 +2,8 @@
 #pragma once
 
 #include <fstream>
-#include <nlohmann/json.hpp>
+
+#include "common/json/json.hpp"
 
 namespace rackmark::worker {
 

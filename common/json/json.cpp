@@ -1,0 +1,3 @@
+#include "common/json/json.hpp"
+
+template class nlohmann::basic_json<>;
