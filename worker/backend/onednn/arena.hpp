@@ -7,6 +7,8 @@
 
 namespace rackmark::worker::onednn {
 
+inline constexpr std::int64_t kPageBytes = 4096;
+
 // Places buffers by lifetime: two buffers share memory when no event needs both. Events are
 // numbered in the order in which they run. Every offset is a multiple of 64 bytes.
 class ArenaPlan {

@@ -10,9 +10,9 @@
 namespace rackmark::worker::onednn {
 namespace {
 
-constexpr std::int64_t kPage = 4096;
-
-std::int64_t round_up(std::int64_t value) { return (value + kPage - 1) / kPage * kPage; }
+std::int64_t round_up(std::int64_t value) {
+  return (value + kPageBytes - 1) / kPageBytes * kPageBytes;
+}
 
 std::uint32_t scrambled(std::uint64_t i) {  // the middle of splitmix64: no visible pattern
   i = (i + 0x9E3779B97F4A7C15U) * 0xBF58476D1CE4E5B9U;

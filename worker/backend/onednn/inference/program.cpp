@@ -9,7 +9,7 @@
 namespace rackmark::worker::onednn {
 namespace {
 
-constexpr std::int64_t kPage = 4096, kLine = 64;
+constexpr std::int64_t kLine = 64;
 
 std::int64_t aligned_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
@@ -30,13 +30,13 @@ void Program::add(Step step) {
 
 std::int64_t Program::place() {
   for (const Step& step : steps_) {
-    scratch_bytes_ = std::max(scratch_bytes_, aligned_up(step.made.scratch_bytes, kPage));
+    scratch_bytes_ = std::max(scratch_bytes_, aligned_up(step.made.scratch_bytes, kPageBytes));
   }
   for (const Constant& constant : constants_) {
     constant_offsets_.push_back(constant_bytes_);
     constant_bytes_ += aligned_up(constant.bytes, kLine);
   }
-  constant_bytes_ = aligned_up(constant_bytes_, kPage);
+  constant_bytes_ = aligned_up(constant_bytes_, kPageBytes);
   return scratch_bytes_ + constant_bytes_ + arena_.assign();
 }
 
