@@ -67,7 +67,7 @@ std::unique_ptr<worker::RankSession> make_session(worker::SessionOptions options
   if (options.spec.mode == Mode::kInference) {
     return std::make_unique<worker::InferenceSession>(std::move(options), events, clock, stop);
   }
-  const auto rank = rank_of_launched(options.spec, worker::launched_ranks().rank);
+  const auto rank = rank_of_launched(rank_counts(options.spec), worker::launched_ranks().rank);
   if (rank >= worker_count(options.spec)) {
     return std::make_unique<worker::ServerSession>(std::move(options), events, clock, stop);
   }

@@ -66,8 +66,11 @@ std::optional<Error> blank_problem(const char* what, const std::filesystem::path
 }
 
 std::optional<Error> gang_problem(const GangInput& in) {
-  if (in.hosts < 2) return invalid("hosts", in.hosts, "2 or more", "one host needs no gang");
-  if (in.ranks < 1) return invalid("ranks", in.ranks, "1 or more", "a run needs a rank");
+  const auto& [hosts, workers, servers] = in.counts;
+  if (hosts < 2) return invalid("hosts", hosts, "2 or more", "one host needs no gang");
+  if (workers < hosts)
+    return invalid("workers", workers, std::to_string(hosts) + " or more",
+                   "every host of a run needs a worker");
   if (in.threads < 1) return invalid("threads", in.threads, "1 or more", "a rank needs a thread");
   if (in.network.empty())
     return invalid("network", in.network, "a CIDR", "the hosts have no network");
@@ -92,16 +95,20 @@ void add(std::vector<std::string>& argv, const std::vector<std::string>& words) 
   argv.insert(argv.end(), words.begin(), words.end());
 }
 
-std::string host_list(const GangInput& in) {
-  std::string text;
-  for (std::int64_t i = 0; i < in.hosts; ++i)
-    text += (i == 0 ? "" : ",") + gang_host_name(i) + ":" + std::to_string(in.ranks);
-  return text;
+// mpirun fills the slots of one host after the other, in this order (common/domain/ranks.hpp).
+void add_ranks(const GangInput& in, std::vector<std::string>& argv) {
+  std::string hosts;
+  for (std::int64_t i = 0; i < in.counts.hosts; ++i)
+    hosts +=
+        (i == 0 ? "" : ",") + gang_host_name(i) + ":" + std::to_string(ranks_on_host(in.counts, i));
+  add(argv, {"--host", hosts, "-n", std::to_string(in.counts.workers + in.counts.servers)});
+  add(argv, {kRankProgram, "run"});
 }
 
+// One rule for all hosts: that of the first, which has as many ranks as any.
 LaunchInput binding_of(const GangInput& in) {
   LaunchInput one;
-  one.ranks = in.ranks;
+  one.ranks = ranks_on_host(in.counts, 0);
   one.threads = in.threads;
   one.physical_cores = in.physical_cores;
   one.affinity_restricted = in.affinity_restricted;
@@ -179,8 +186,7 @@ Result<Launch> plan_gang_launch(const GangInput& in) {
   if (!in.launch_ports.empty()) mca("oob_tcp_dynamic_ipv4_ports", in.launch_ports);
   add(launch.argv, {"--tag-output"});
   add_binding(binding_of(in), launch.argv);
-  add(launch.argv, {"--host", host_list(in), "-n", std::to_string(in.hosts * in.ranks)});
-  add(launch.argv, {kRankProgram, "run"});
+  add_ranks(in, launch.argv);
   launch.environment = texts(gang_environment(in));
   return launch;
 }
@@ -216,8 +222,7 @@ Result<Launch> plan_gang_launch_prrte(const GangInput& in) {
   }
   add(launch.argv, {"--output", "tag"});
   add_binding(binding_of(in), launch.argv);
-  add(launch.argv, {"--host", host_list(in), "-n", std::to_string(in.hosts * in.ranks)});
-  add(launch.argv, {kRankProgram, "run"});
+  add_ranks(in, launch.argv);
   auto environment = gang_environment(in);
   if (in.root) {
     environment["PRTE_ALLOW_RUN_AS_ROOT"] = "1";
@@ -272,41 +277,6 @@ Result<Launch> plan_launch(const LaunchInput& in) {
                      {in.worker.string(), "run", "--spec", in.spec_file.string()});
   launch.environment = texts(environment);
   return launch;
-}
-
-namespace {
-
-// Processes of this host beside the workers (common/domain/ranks.hpp); 0 where the spec says
-// nothing of the kind.
-std::int64_t dedicated_servers(const nlohmann::json& spec) {
-  const auto update = spec.find("variable_update"), server = spec.find("parameter_server");
-  if (update == spec.end() || *update != "parameter_server") return 0;
-  if (server == spec.end() || !server->is_object() || !server->contains("placement")) return 0;
-  if ((*server)["placement"] != "dedicated") return 0;
-  const auto servers = server->find("servers");
-  const bool counted = servers != server->end() && servers->is_number_integer();
-  return counted ? std::clamp<std::int64_t>(servers->get<std::int64_t>(), 1, 1024) : 1;
-}
-
-}  // namespace
-
-Result<RankShape> rank_shape(const nlohmann::json& spec) {
-  const auto resources = spec.is_object() ? spec.find("resources") : spec.end();
-  auto whole = [&](const char* name) -> Result<std::int64_t> {
-    const std::string path = std::string("resources.") + name;
-    if (resources == spec.end() || !resources->is_object() || !resources->contains(name))
-      return invalid(path, nullptr, "a whole number", "the spec does not say " + path);
-    const auto& value = (*resources)[name];
-    if (!value.is_number_integer() || value.get<std::int64_t>() < 1 ||
-        value.get<std::int64_t>() > 4096)
-      return invalid(path, value, "1 to 4096", path + " is not 1 to 4096");
-    return value.get<std::int64_t>();
-  };
-  const auto workers = whole("workers_per_agent");
-  if (!workers) return workers.error();
-  const auto threads = whole("threads_per_worker");
-  if (!threads) return threads.error();
-  return RankShape{*workers + dedicated_servers(spec), *threads};
 }
 
 }  // namespace rackmark::agent

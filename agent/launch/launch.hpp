@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/domain/ranks.hpp"
 #include "common/error.hpp"
 
 namespace rackmark::agent {
@@ -43,9 +44,9 @@ inline constexpr std::size_t kMaxSocketPath = 107;  // sun_path less its termina
 struct GangInput {
   std::int64_t run_id = 0;
   std::string agent_mark;
-  std::int64_t hosts = 2;
-  std::int64_t ranks = 1, threads = 1;  // ranks of one host, threads of a rank
-  std::int64_t physical_cores = 1;      // of this host; all are of one device class
+  RankCounts counts;
+  std::int64_t threads = 1;         // of a rank
+  std::int64_t physical_cores = 1;  // of this host; all are of one device class
   bool affinity_restricted = false;
   bool root = false;
   std::string network;                   // CIDR on which hosts talk
@@ -81,12 +82,5 @@ struct PlaceInput {
   std::map<std::string, std::string> inherited;
 };
 Result<std::vector<std::string>> rank_environment(const PlaceInput& input);
-
-// Ranks (dedicated parameter servers included) and threads of a resolved spec. kInvalid naming the
-// member when one is missing.
-struct RankShape {
-  std::int64_t ranks = 0, threads = 0;
-};
-Result<RankShape> rank_shape(const nlohmann::json& spec);
 
 }  // namespace rackmark::agent

@@ -20,6 +20,11 @@ std::chrono::milliseconds poll_timeout(const Session& session) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
 }
 
+std::chrono::milliseconds retry_after(const Session& session) {
+  const double seconds = std::clamp(session.lease.lease_s() / 24, 0.25, 1.0);
+  return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
+}
+
 void take_refusal(Session& session, const Error& error) {
   switch (error.code) {
     case ErrorCode::kUnauthorized:
@@ -100,8 +105,9 @@ asio::awaitable<void> news_loop(Session& session) {
     const bool news = co_await session.states_changed.wait(
         std::chrono::milliseconds(static_cast<std::int64_t>(beat_s * 1000)));
     if (session.stopping || (!news && !session.runner->busy())) continue;
-    const bool answered = co_await sync_once(session, false, false, 5s);
-    if (!answered) co_await net::sleep_for(250ms);
+    if (co_await sync_once(session, false, false, 5s)) continue;
+    co_await net::sleep_for(retry_after(session));
+    if (session.runner->busy()) session.states_changed.set();  // it lives on the lease
   }
 }
 

@@ -84,7 +84,7 @@ std::vector<std::string> ranks_without_summary(const RankTracker& ranks) {
   std::vector<std::string> names;
   for (std::size_t i = 0; i < ranks.ranks().size(); ++i) {
     if (!ranks.ranks()[i].summary)
-      names.push_back(name_rank(ranks, ranks.place().first + static_cast<std::int64_t>(i)));
+      names.push_back(name_rank(ranks, ranks.place().rank(static_cast<std::int64_t>(i))));
   }
   return names;
 }
@@ -101,7 +101,8 @@ std::int64_t signal_in_status(std::int64_t status) {
 // mpirun ended with a status other than 0, or its ranks did, and nobody said why.
 RunEnd crashed(const EndFacts& facts, const RankTracker& ranks, const nlohmann::json& spec) {
   RunEnd end{RunState::kFailed, Reason::kWorkerCrashed, {}, std::nullopt, nullptr};
-  const auto report = parse_abort_report(facts.last_stderr);
+  auto report = parse_abort_report(facts.last_stderr);
+  if (report) report->rank = rank_of_launched(ranks.place().counts, report->rank);
   std::int64_t signal = facts.guard->signal;
   if (report && report->signal != 0) {
     signal = report->signal;

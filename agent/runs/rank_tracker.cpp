@@ -25,10 +25,27 @@ std::optional<T> decoded(const nlohmann::json& event) {
 
 }  // namespace
 
+std::int64_t RankPlace::rank(std::int64_t index) const {
+  const std::int64_t workers = workers_on_host(counts, position);
+  if (index < workers) return first_worker_on_host(counts, position) + index;
+  return first_server_on_host(counts, position) + index - workers;
+}
+
+std::optional<std::size_t> RankPlace::index(std::int64_t rank) const {
+  if (rank < 0 || rank >= counts.workers + counts.servers) return std::nullopt;
+  const bool server = rank >= counts.workers;
+  const std::int64_t first =
+      server ? first_server_on_host(counts, position) : first_worker_on_host(counts, position);
+  const std::int64_t here =
+      server ? servers_on_host(counts, position) : workers_on_host(counts, position);
+  if (rank < first || rank >= first + here) return std::nullopt;
+  return static_cast<std::size_t>(rank - first + (server ? workers_on_host(counts, position) : 0));
+}
+
 RankTracker::RankTracker(RankPlace place, std::optional<double> stall_s, std::int64_t now_ns,
                          double first_step_s)
     : place_(std::move(place)),
-      ranks_(static_cast<std::size_t>(place_.count)),
+      ranks_(static_cast<std::size_t>(place_.count())),
       stall_s_(stall_s),
       first_step_s_(first_step_s) {
   for (auto& rank : ranks_) rank.last_progress_ns = now_ns;
@@ -41,9 +58,9 @@ bool RankTracker::take(const nlohmann::json& event, std::int64_t now_ns) {
   if (type == event.end() || !type->is_string() || rank == event.end() ||
       !rank->is_number_integer())
     return false;
-  const auto index = rank->get<std::int64_t>() - place_.first;
-  if (index < 0 || index >= static_cast<std::int64_t>(ranks_.size())) return false;
-  RankFacts& facts = ranks_[static_cast<std::size_t>(index)];
+  const auto index = place_.index(rank->get<std::int64_t>());
+  if (!index) return false;
+  RankFacts& facts = ranks_[*index];
   if (!take_typed(type->get<std::string>(), event, facts, rank->get<std::int64_t>())) return false;
   // Telemetry comes from a thread of its own and says nothing about progress.
   if (*type != "telemetry") facts.last_progress_ns = now_ns;
@@ -129,7 +146,7 @@ std::vector<Stall> RankTracker::silences(std::int64_t now_ns) const {
   std::vector<Stall> all;
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
     const RankFacts& rank = ranks_[i];
-    all.push_back({place_.first + static_cast<std::int64_t>(i), rank.host, rank.phase,
+    all.push_back({place_.rank(static_cast<std::int64_t>(i)), rank.host, rank.phase,
                    static_cast<double>(now_ns - rank.last_progress_ns) * 1e-9, limit_s, rank.steps,
                    rank.pid});
   }
@@ -146,15 +163,17 @@ std::optional<Stall> RankTracker::stalled(std::int64_t now_ns) const {
 }
 
 std::string name_rank(const RankTracker& tracker, std::int64_t rank) {
-  std::string name = "rank " + std::to_string(rank);
   const RankPlace& place = tracker.place();
-  const auto here = rank - place.first;
-  if (here < 0 || here >= static_cast<std::int64_t>(tracker.ranks().size())) {
-    const auto host = rank < 0 || place.count < 1 ? place.hosts.size()
-                                                  : static_cast<std::size_t>(rank / place.count);
-    return host < place.hosts.size() ? name + " on agent " + place.hosts[host] : name;
+  const RankCounts& counts = place.counts;
+  const bool known = rank >= 0 && rank < counts.workers + counts.servers;
+  const char* const what = known && rank >= counts.workers ? "server rank " : "rank ";
+  std::string name = what + std::to_string(rank);
+  const auto here = place.index(rank);
+  if (!here) {
+    if (!known || place.hosts.empty()) return name;
+    return name + " on agent " + place.hosts[static_cast<std::size_t>(host_of_rank(counts, rank))];
   }
-  const RankFacts& facts = tracker.ranks()[static_cast<std::size_t>(here)];
+  const RankFacts& facts = tracker.ranks()[*here];
   if (!facts.host.empty()) name += " on " + facts.host;
   return name + " (" + facts.phase + ")";
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "common/domain/ranks.hpp"
 #include "common/domain/run_state.hpp"
 #include "common/protocol/worker_event.hpp"
 
@@ -28,11 +29,15 @@ struct Stall {
   std::int64_t steps = 0, pid = 0;
 };
 
-// The ranks of this host: `count` from `first` on. In a run over several agents, `hosts` names them
-// all, and each has `count` ranks; else it is empty.
+// Which ranks of the run are on this host: its workers, then its dedicated servers.
 struct RankPlace {
-  std::int64_t first = 0, count = 0;
-  std::vector<std::string> hosts;
+  RankCounts counts;
+  std::int64_t position = 0;       // of this host
+  std::vector<std::string> hosts;  // the agents of a run over several; else empty
+
+  std::int64_t count() const { return ranks_on_host(counts, position); }
+  std::int64_t rank(std::int64_t index) const;                // 0 <= index < count()
+  std::optional<std::size_t> index(std::int64_t rank) const;  // nullopt: it is elsewhere
 };
 
 class RankTracker {
@@ -43,7 +48,7 @@ class RankTracker {
               double first_step_s = 300);
   RankTracker(std::int64_t ranks, std::optional<double> stall_s, std::int64_t now_ns,
               double first_step_s = 300)
-      : RankTracker(RankPlace{0, ranks, {}}, stall_s, now_ns, first_step_s) {}
+      : RankTracker(RankPlace{{1, ranks, 0}, 0, {}}, stall_s, now_ns, first_step_s) {}
 
   // False when it is not an event of a rank of this run on this host.
   bool take(const nlohmann::json& event, std::int64_t now_ns);
@@ -84,7 +89,8 @@ class RankTracker {
   bool ignore_failures_ = false;
 };
 
-// "rank 1 on a (measuring)"; of a rank elsewhere "rank 3 on agent b". By its number in the run.
+// "rank 1 on a (measuring)"; of a rank elsewhere "rank 3 on agent b"; of a dedicated server "server
+// rank 5 on a (measuring)". By its number in the run.
 std::string name_rank(const RankTracker& tracker, std::int64_t rank);
 
 }  // namespace rackmark::agent

@@ -90,14 +90,17 @@ void Run::start() {
 }
 
 void Run::start_processes() {
-  const auto shape = rank_shape(wanted_.spec);
+  const auto shape =
+      rank_shape(wanted_.spec, gang() ? static_cast<std::int64_t>(wanted_.hosts.size()) : 1);
   if (!shape) return refuse(RunState::kFailed, Reason::kSpecUnsupported, shape.error().message);
   const nlohmann::json spec = spec_for_worker();
   if (spec.is_null()) return;
   folder_.write_spec(spec);
 
   const fs::path scratch = make_scratch(host_->mark, id(), folder_.path());
-  events_socket_ = EventSocket(scratch / "events", static_cast<std::size_t>(shape->ranks) + 8);
+  RankPlace place{shape->counts, 0, {}};
+  if (gang()) place = {shape->counts, wanted_.position, wanted_.hosts};
+  events_socket_ = EventSocket(scratch / "events", static_cast<std::size_t>(place.count()) + 8);
   const Containment containment = Containment::create(host_->containment, {id(), host_->mark});
   order_ = GuardOrder{.run_id = id(),
                       .agent_mark = host_->mark,
@@ -108,8 +111,6 @@ void Run::start_processes() {
                       .environment = {},
                       .grace_ms = host_->grace_ms};
   started_ns_ = phase_since_ns_ = clock_->monotonic_ns();
-  RankPlace place{0, shape->ranks, {}};
-  if (gang()) place = {wanted_.position * shape->ranks, shape->ranks, wanted_.hosts};
   // A step of the largest batch that fits may take many minutes.
   const bool largest_batch = wanted_.spec.value("batch_size", nlohmann::json()) == "max";
   ranks_ = RankTracker(std::move(place), number_of(wanted_.spec, "stall_s"), started_ns_,
@@ -122,7 +123,7 @@ void Run::start_processes() {
 void Run::start_alone(const RankShape& shape, const fs::path& scratch) {
   auto launch = plan_launch({.run_id = id(),
                              .agent_mark = host_->mark,
-                             .ranks = shape.ranks,
+                             .ranks = ranks_on_host(shape.counts, 0),
                              .threads = shape.threads,
                              .physical_cores = host_->physical_cores,
                              .affinity_restricted = host_->affinity_restricted,
@@ -159,8 +160,7 @@ void Run::start_head(const RankShape& shape, const fs::path& scratch) {
   prepare_place(shape, scratch);
   const GangInput input{.run_id = id(),
                         .agent_mark = host_->mark,
-                        .hosts = static_cast<std::int64_t>(wanted_.hosts.size()),
-                        .ranks = shape.ranks,
+                        .counts = shape.counts,
                         .threads = shape.threads,
                         .physical_cores = host_->physical_cores,
                         .affinity_restricted = host_->affinity_restricted,
@@ -345,6 +345,7 @@ void Run::take_event(std::string_view line) {
 
 void Run::take_output(std::string_view line, const char* stream) {
   TaggedLine tagged = parse_tagged_line(line, stream);
+  if (tagged.rank >= 0) tagged.rank = rank_of_launched(ranks_.place().counts, tagged.rank);
   if (tagged.stream == "stderr") {
     last_stderr_.push_back(tagged.text);
     if (last_stderr_.size() > kLastLines) last_stderr_.pop_front();

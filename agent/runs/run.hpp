@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "agent/launch/launch.hpp"
+#include "agent/launch/rank_shape.hpp"
 #include "agent/process/guard.hpp"
 #include "agent/runs/event_socket.hpp"
 #include "agent/runs/outcome.hpp"

@@ -42,12 +42,20 @@ std::string agents_of(const protocol::RunView& run) {
   return text.empty() ? "-" : text;
 }
 
+std::string ranks_of(const protocol::RunHostView& host) {
+  const std::string first = std::to_string(host.first_rank);
+  const std::string last = std::to_string(host.first_rank + host.ranks - 1);
+  const std::string text = host.ranks == 1 ? "rank " + first : "ranks " + first + " to " + last;
+  if (host.servers == 0) return text;
+  return text + " and " + std::to_string(host.servers) +
+         (host.servers == 1 ? " server" : " servers");
+}
+
 void print_hosts(Context& context, const protocol::RunView& run) {
   if (run.hosts.size() < 2) return;
   context.out << "  over " << run.network << ":\n";
   for (const auto& host : run.hosts) {
-    context.out << "    " << host.agent << ": ranks " << host.first_rank << " to "
-                << host.first_rank + host.ranks - 1;
+    context.out << "    " << host.agent << ": " << ranks_of(host);
     if (host.ended) context.out << ", " << words(json::enum_name(*host.ended));
     if (!host.detail.empty()) context.out << ": " << printable(host.detail);
     context.out << '\n';

@@ -62,7 +62,9 @@ struct ParameterServerSpec {
 struct ResourcesSpec {
   Device device = Device::kCpu;
   std::int64_t agents = 1;
-  std::optional<std::int64_t> workers_per_agent;   // resolved: NUMA domains, or GPUs
+  std::optional<std::int64_t> workers;  // of all agents together; only where they do not have
+                                        // equally many, else it became workers_per_agent
+  std::optional<std::int64_t> workers_per_agent;   // resolved, unless workers: NUMA domains, GPUs
   std::optional<std::int64_t> threads_per_worker;  // resolved: physical cores / workers
   std::optional<std::int64_t> gpus_per_worker;     // gpu only
   std::map<std::string, std::string>

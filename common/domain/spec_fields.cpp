@@ -172,6 +172,11 @@ void add_placement_rows(std::vector<Row>& rows) {
                      .range(1, 100000)
                      .help("Hosts of one run, of one device class and on one network; more than 1 "
                            "in training only."));
+  rows.push_back(training(Row("resources.workers", AT(resources.workers)))
+                     .range(1, 1e6)
+                     .defaults_to_text("agents x workers_per_agent")
+                     .help("Worker processes on all hosts together, spread evenly: when they do "
+                           "not divide, the first hosts have one more."));
   rows.push_back(Row("resources.workers_per_agent", AT(resources.workers_per_agent))
                      .range(1, 4096)
                      .defaults_to_text("NUMA domains, or GPUs")

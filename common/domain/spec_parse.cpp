@@ -9,6 +9,7 @@ namespace {
 
 using Json = nlohmann::json;
 constexpr std::size_t kMaxProblems = 100;
+constexpr std::int64_t kMaxWorkersPerAgent = 4096;
 
 struct Given {
   const SpecRow* row;
@@ -30,7 +31,7 @@ class Parser {
     check_required();
     check_contradictions();
     check_available();
-    if (problems_.empty()) return std::move(spec_);
+    if (problems_.empty()) return settled();
     problems_.resize(std::min(problems_.size(), kMaxProblems));
     std::string message = problems_.front().detail + ", allowed: " + problems_.front().allowed;
     if (problems_.size() > 1) {
@@ -40,6 +41,16 @@ class Parser {
   }
 
  private:
+  // Workers that are equally many on every agent are said in one way only.
+  JobSpec settled() {
+    ResourcesSpec& resources = spec_.resources;
+    if (resources.workers && *resources.workers % resources.agents == 0) {
+      resources.workers_per_agent = *resources.workers / resources.agents;
+      resources.workers.reset();
+    }
+    return std::move(spec_);
+  }
+
   // Leaves of the submitted object that are rows of the table; everything else is a problem.
   void collect(const Json& object, const std::string& prefix) {
     for (const auto& [name, value] : object.items()) {
@@ -155,6 +166,7 @@ class Parser {
     }
     check_schedule();
     check_instances();
+    check_workers();
     check_precision();
     check_path();
   }
@@ -210,6 +222,27 @@ class Parser {
             ": an instance is a worker");
   }
 
+  void check_workers() {
+    const ResourcesSpec& resources = spec_.resources;
+    if (!resources.workers || !trains(spec_)) return;
+    if (is_bad("resources.workers") || is_bad("resources.agents")) return;
+    const std::int64_t workers = *resources.workers, agents = resources.agents;
+    if (workers < agents) {
+      add("resources.workers", workers, std::to_string(agents) + " or more",
+          "leaves an agent without a worker (resources.agents is " + std::to_string(agents) + ")");
+    }
+    if (workers > agents * kMaxWorkersPerAgent) {
+      add("resources.workers", workers, "at most " + std::to_string(agents * kMaxWorkersPerAgent),
+          "is more than 4096 on an agent (resources.agents is " + std::to_string(agents) + ")");
+    }
+    const auto each = resources.workers_per_agent;
+    if (!each || is_bad("resources.workers_per_agent") || *each * agents == workers) return;
+    add("resources.workers", workers,
+        std::to_string(*each * agents) + ", or leave resources.workers_per_agent out",
+        "contradicts resources.agents " + std::to_string(agents) +
+            " x resources.workers_per_agent " + std::to_string(*each));
+  }
+
   void check_precision() {
     if (is_bad("precision") || is_bad("mode") || is_bad("resources.device")) return;
     const std::string name = json::enum_name(spec_.precision);
@@ -252,13 +285,6 @@ class Parser {
     }
     if (agents_given && spec_.batch_max && !is_bad("batch_size")) {
       add("batch_size", "max", "a number",
-          "is available on one agent only in this version (resources.agents is 1)");
-    }
-    const ParameterServerSpec& server = spec_.parameter_server;
-    if (agents_given && trains(spec_) &&
-        spec_.variable_update == VariableUpdate::kParameterServer &&
-        server.placement == ServerPlacement::kDedicated && !is_bad("parameter_server.placement")) {
-      add("parameter_server.placement", "dedicated", "colocated with several agents",
           "is available on one agent only in this version (resources.agents is 1)");
     }
   }

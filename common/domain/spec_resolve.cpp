@@ -13,33 +13,57 @@ std::int64_t default_workers(const JobSpec& spec, const HostShape& host) {
                                   std::max<std::int64_t>(1, host.physical_cores));
 }
 
+// A dedicated server gets a core of its own where there is one. Of the hosts, the one with most
+// workers and the one that is first dealt a server decide: all threads are alike.
+std::int64_t default_threads(const RankCounts& counts, std::int64_t cores) {
+  std::int64_t threads = cores;
+  for (const std::int64_t host : {std::int64_t{0}, counts.workers % counts.hosts}) {
+    threads =
+        std::min(threads, (cores - servers_on_host(counts, host)) / workers_on_host(counts, host));
+  }
+  return std::max<std::int64_t>(1, threads);
+}
+
+// How many workers were asked for, and by which field.
+struct AskedWorkers {
+  const char* field;
+  std::int64_t value, most;  // most: that a host with so many cores allows
+};
+AskedWorkers asked_workers(const JobSpec& spec, bool by_instances, std::int64_t cores) {
+  const ResourcesSpec& resources = spec.resources;
+  if (resources.workers) return {"resources.workers", *resources.workers, resources.agents * cores};
+  return {by_instances ? "inference.instances" : "resources.workers_per_agent",
+          *resources.workers_per_agent, cores};
+}
+
 }  // namespace
 
 Result<JobSpec> resolve_for_host(JobSpec spec, const HostShape& host) {
   ResourcesSpec& resources = spec.resources;
   const bool infers = spec.mode == Mode::kInference;
-  const char* const workers_field =
-      infers && spec.inference_instances ? "inference.instances" : "resources.workers_per_agent";
+  const bool by_instances = infers && spec.inference_instances.has_value();
   if (resources.device == Device::kGpu && host.gpus == 0) {
     return invalid("resources.device", "gpu", "cpu", "this host has no GPU");
   }
   if (!resources.workers_per_agent && infers) {
     resources.workers_per_agent = spec.inference_instances;
   }
-  if (!resources.workers_per_agent) resources.workers_per_agent = default_workers(spec, host);
-  const std::int64_t workers = *resources.workers_per_agent;
+  if (!resources.workers_per_agent && !resources.workers) {
+    resources.workers_per_agent = default_workers(spec, host);
+  }
+  const RankCounts counts = rank_counts(spec);
+  const std::int64_t workers = workers_on_host(counts, 0);  // no host has more
   if (infers) spec.inference_instances = workers;
   const std::string cores = std::to_string(host.physical_cores);
   if (workers > host.physical_cores) {
+    const AskedWorkers asked = asked_workers(spec, by_instances, host.physical_cores);
     return invalid(
-        workers_field, workers, "1 to " + cores,
+        asked.field, asked.value, "1 to " + std::to_string(asked.most),
         std::to_string(workers) + " workers do not fit the host's " + cores + " physical cores");
   }
   const std::int64_t fitting = host.physical_cores / workers;
   if (!resources.threads_per_worker) {
-    // A dedicated server gets a core of its own where there is one.
-    const std::int64_t free = host.physical_cores - servers_on_host(spec, 0);
-    resources.threads_per_worker = std::max<std::int64_t>(1, free / workers);
+    resources.threads_per_worker = default_threads(counts, host.physical_cores);
   }
   if (*resources.threads_per_worker > fitting) {
     return invalid("resources.threads_per_worker", *resources.threads_per_worker,

@@ -91,11 +91,12 @@ BOOST_DESCRIBE_STRUCT(ResultView, (),
 struct RunHostView {  // one agent of a run and what is on it
   std::int64_t agent_id = 0;
   std::string agent;
-  std::int64_t first_rank = 0, ranks = 0;
-  std::optional<RunState> ended;  // how the run ended on this agent; null: it has not said
+  std::int64_t first_rank = 0, ranks = 0;  // the workers here
+  std::int64_t servers = 0;                // processes here that only serve variables
+  std::optional<RunState> ended;           // how the run ended on this agent; null: it has not said
   std::string detail;
 };
-BOOST_DESCRIBE_STRUCT(RunHostView, (), (agent_id, agent, first_rank, ranks, ended, detail))
+BOOST_DESCRIBE_STRUCT(RunHostView, (), (agent_id, agent, first_rank, ranks, servers, ended, detail))
 
 struct RunView {
   std::int64_t id = 0, job_id = 0, repetition = 1, attempt = 1;

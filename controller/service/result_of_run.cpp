@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "common/domain/ranks.hpp"
 #include "common/measure/statistics.hpp"
 #include "common/protocol/worker_event.hpp"
 #include "controller/service/queue.hpp"
@@ -110,8 +111,7 @@ std::string host_of(const Evidence& e, std::int64_t rank,
                     const std::map<std::int64_t, HelloEvent>& hellos) {
   const auto count = static_cast<std::int64_t>(e.agents.size());
   if (count > 1) {
-    const std::int64_t each = std::max<std::int64_t>(1, e.run.ranks / count);
-    return e.agents[static_cast<std::size_t>(std::min(rank / each, count - 1))];
+    return e.agents[static_cast<std::size_t>(host_of_rank({count, e.run.ranks, 0}, rank))];
   }
   const auto hello = hellos.find(rank);
   return hello == hellos.end() ? "" : hello->second.host;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/clock.hpp"
+#include "common/domain/ranks.hpp"
 #include "controller/service/queue.hpp"
 #include "controller/store/journal.hpp"
 #include "controller/store/results.hpp"
@@ -25,17 +26,23 @@ nlohmann::json without(nlohmann::json view, std::initializer_list<const char*> m
   return view;
 }
 
-// mpirun fills host after host, in their order.
+std::int64_t dedicated_servers_of(const store::RunRow& run) {
+  if (run.spec_resolved.find("\"dedicated\"") == std::string::npos) return 0;  // spares parsing
+  return dedicated_server_count(stored_spec(run.spec_resolved));
+}
+
 std::vector<protocol::RunHostView> host_views(store::Database& db, const store::RunRow& run) {
   const auto hosts = store::list_hosts(db, run.id);
-  const auto count = std::max<std::int64_t>(1, static_cast<std::int64_t>(hosts.size()));
+  const RankCounts counts{std::max<std::int64_t>(1, static_cast<std::int64_t>(hosts.size())),
+                          run.ranks, dedicated_servers_of(run)};
   std::vector<protocol::RunHostView> views;
   for (const store::HostRow& host : hosts) {
     protocol::RunHostView& view = views.emplace_back();
     view.agent_id = host.agent_id;
     view.agent = store::find_agent_name(db, host.agent_id).value_or("");
-    view.ranks = run.ranks / count;
-    view.first_rank = host.position * view.ranks;
+    view.first_rank = first_worker_on_host(counts, host.position);
+    view.ranks = workers_on_host(counts, host.position);
+    view.servers = servers_on_host(counts, host.position);
     view.ended = host.end_state;
     view.detail = host.end_detail;
   }

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "agent/launch/rank_shape.hpp"
+
 namespace rackmark::agent {
 namespace {
 
@@ -104,8 +106,7 @@ GangInput three_hosts() {
   GangInput in;
   in.run_id = 42;
   in.agent_mark = "0badcafe";
-  in.hosts = 3;
-  in.ranks = 2;
+  in.counts = {.hosts = 3, .workers = 5, .servers = 0};
   in.threads = 1;
   in.physical_cores = 2;
   in.root = true;
@@ -133,7 +134,7 @@ TEST(GangLaunch, OpenMpi4AsItWasTried) {
             "--mca btl_tcp_port_min_v4 21000 --mca btl_tcp_port_range_v4 1000 "
             "--mca oob_tcp_dynamic_ipv4_ports 22000-22015 --tag-output "
             "--map-by slot:PE=1 --bind-to core "
-            "--host rackmarkhost0:2,rackmarkhost1:2,rackmarkhost2:2 -n 6 rackmark-worker run");
+            "--host rackmarkhost0:2,rackmarkhost1:2,rackmarkhost2:1 -n 5 rackmark-worker run");
   // Nothing of this host that the ranks of others could get, and no secret on the command line.
   EXPECT_THAT(launch->environment,
               ElementsAre("HOME=/root", "LC_ALL=C.UTF-8", "OMPI_ALLOW_RUN_AS_ROOT=1",
@@ -156,7 +157,7 @@ TEST(GangLaunch, OpenMpi5ByItsOwnNames) {
             "--mca pml ob1 --mca btl self,sm,tcp --mca btl_tcp_if_include 10.77.0.0/24 "
             "--mca btl_tcp_port_min_v4 21000 --mca btl_tcp_port_range_v4 1000 --output tag "
             "--map-by slot:PE=1 --bind-to core "
-            "--host rackmarkhost0:2,rackmarkhost1:2,rackmarkhost2:2 -n 6 rackmark-worker run");
+            "--host rackmarkhost0:2,rackmarkhost1:2,rackmarkhost2:1 -n 5 rackmark-worker run");
   EXPECT_TRUE(uses_prrte("5.0.7"));
   EXPECT_FALSE(uses_prrte("4.1.4"));
   EXPECT_FALSE(uses_prrte(""));
@@ -170,8 +171,18 @@ TEST(GangLaunch, RefusesWhatWouldNotSurviveMpirun) {
   in.network.clear();
   EXPECT_EQ(plan_gang_launch(in).error().fields.at(0).field, "network");
   in = three_hosts();
-  in.hosts = 1;
+  in.counts.hosts = 1;
   EXPECT_EQ(plan_gang_launch_prrte(in).error().fields.at(0).field, "hosts");
+}
+
+TEST(GangLaunch, DedicatedServersGoOnWhereTheWorkersEnd) {
+  GangInput in = three_hosts();
+  in.counts.servers = 2;
+  EXPECT_THAT(joined(plan_gang_launch(in)->argv),
+              testing::HasSubstr("--bind-to none --oversubscribe --host "
+                                 "rackmarkhost0:3,rackmarkhost1:2,rackmarkhost2:2 -n 7 "));
+  in.counts.workers = 2;
+  EXPECT_EQ(plan_gang_launch(in).error().fields.at(0).field, "workers");
 }
 
 TEST(GangLaunch, NamesOfHostsGoBothWays) {
@@ -210,13 +221,25 @@ TEST(RankShape, ReadsTheResolvedSpecAndNamesWhatIsMissing) {
   const auto shape = rank_shape(
       nlohmann::json::parse(R"({"resources": {"workers_per_agent": 2, "threads_per_worker": 3}})"));
   ASSERT_TRUE(shape.has_value());
-  EXPECT_EQ(shape->ranks, 2);
+  EXPECT_EQ(ranks_on_host(shape->counts, 0), 2);
   EXPECT_EQ(shape->threads, 3);
   const auto served = rank_shape(nlohmann::json::parse(
       R"({"resources": {"workers_per_agent": 2, "threads_per_worker": 3},
           "variable_update": "parameter_server",
           "parameter_server": {"placement": "dedicated", "servers": 2}})"));
-  EXPECT_EQ(served->ranks, 4) << "dedicated servers are processes, too";
+  EXPECT_EQ(ranks_on_host(served->counts, 0), 4) << "dedicated servers are processes, too";
+  const auto uneven = rank_shape(
+      nlohmann::json::parse(R"({"resources": {"workers": 5, "threads_per_worker": 1}})"), 3);
+  ASSERT_TRUE(uneven.has_value());
+  EXPECT_EQ(ranks_on_host(uneven->counts, 0), 2);
+  EXPECT_EQ(ranks_on_host(uneven->counts, 2), 1);
+  EXPECT_EQ(
+      rank_shape(nlohmann::json::parse(R"({"resources": {"workers": 2, "threads_per_worker": 1}})"),
+                 3)
+          .error()
+          .fields.at(0)
+          .allowed,
+      "3 to 12288");
   for (const char* bad : {"null", "{}", R"({"resources": {"workers_per_agent": 1}})",
                           R"({"resources": {"workers_per_agent": 0, "threads_per_worker": 1}})",
                           R"({"resources": {"workers_per_agent": "2", "threads_per_worker": 1}})",

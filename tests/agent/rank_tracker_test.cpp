@@ -31,6 +31,28 @@ TEST(RankTracker, TheSlowestRankDecidesTheState) {
   EXPECT_TRUE(ranks.all_summaries());
 }
 
+// Three hosts with 2 + 2 + 1 workers and two dedicated servers, on the last and on the first.
+TEST(RankTracker, KnowsItsOwnRanksOfSeveralHosts) {
+  const RankPlace last{{3, 5, 2}, 2, {"a", "b", "c"}};
+  ASSERT_EQ(last.count(), 2);
+  EXPECT_EQ(last.rank(0), 4);
+  EXPECT_EQ(last.rank(1), 6);
+  RankTracker ranks(last, std::nullopt, 0);
+  for (const int elsewhere : {0, 3, 5, 7}) {
+    EXPECT_FALSE(ranks.take(event("phase", elsewhere, {{"phase", "warmup"}}), 1)) << elsewhere;
+  }
+  EXPECT_TRUE(ranks.take(event("phase", 4, {{"phase", "warmup"}}), 1));
+  EXPECT_EQ(ranks.state(), RunState::kStarting);
+  EXPECT_TRUE(ranks.take(event("phase", 6, {{"phase", "warmup"}}), 1));
+  EXPECT_EQ(ranks.state(), RunState::kWarmup);
+  EXPECT_EQ(ranks.silences(2).at(1).rank, 6);
+  EXPECT_EQ(name_rank(ranks, 4), "rank 4 (warmup)");
+  EXPECT_EQ(name_rank(ranks, 6), "server rank 6 (warmup)");
+  EXPECT_EQ(name_rank(ranks, 3), "rank 3 on agent b");
+  EXPECT_EQ(name_rank(ranks, 5), "server rank 5 on agent a");
+  EXPECT_EQ(name_rank(ranks, 7), "rank 7");
+}
+
 TEST(RankTracker, RefusesWhatIsNoEventOfThisRun) {
   RankTracker ranks(2, std::nullopt, 0);
   for (const Json& bad : {Json(3), Json::array(), Json::object(), event("steps", 2),

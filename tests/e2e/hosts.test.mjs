@@ -1,7 +1,7 @@
 // Runs over several hosts: real mpirun, real daemons, a network and a host name of its own for each.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { Bed, faults, gangJob } from "../faults/cases.mjs";
+import { Bed, faults, gangJob, unevenJob } from "../faults/cases.mjs";
 import { startFleet, until } from "../support/fleet.mjs";
 import { scratchFolders, whyNoHosts } from "../support/hosts.mjs";
 import { environmentOf, processes } from "../support/processes.mjs";
@@ -33,6 +33,25 @@ describe("hosts with a network each", { skip: whyNoHosts() || false }, () => {
     assert.deepEqual(bed.left(), []);
   });
 
+  const server = (overrides) => ({ variable_update: "parameter_server", parameter_server: overrides });
+  for (const [name, overrides, servers, label] of [
+    ["all-reduce", {}, [0, 0, 0], /^all_reduce/],
+    ["a colocated parameter server", server({ servers: 2 }), [0, 0, 0], /5 workers, 2 colocated servers\)/],
+    ["two dedicated parameter servers", server({ servers: 2, placement: "dedicated", consistency: "bounded", staleness: 2 }), [1, 0, 1], /5 workers, 2 dedicated servers, bounded 2/],
+  ]) {
+    test(`5 ranks over 3 hosts: ${name}`, async () => {
+      const job = await bed.fleet.waitForJob((await bed.fleet.submit(unevenJob({ ...overrides, steps: { measured: 20 } }))).id);
+      assert.equal(job.state, "succeeded", JSON.stringify(job.runs));
+      const [{ hosts, result }] = job.runs;
+      assert.deepEqual(hosts.map((h) => [h.first_rank, h.ranks]), [[0, 2], [2, 2], [4, 1]]);
+      assert.deepEqual(hosts.map((h) => h.servers), servers);
+      assert.match(result.variable_update, label);
+      assert.deepEqual([result.ranks, result.images], [5, 5 * 20 * 8], "servers make no images");
+      assert.deepEqual(result.rank_times.map((t) => t.host), ["node1", "node1", "node2", "node2", "node3"]);
+      assert.deepEqual(bed.left(), []);
+    });
+  }
+
   test("a job that wants more hosts than there are says so; one that must wait names what it waits for", async () => {
     const many = await bed.fleet.submit(gangJob({ resources: { agents: 4 } }));
     assert.match((await bed.fleet.job(many.id)).waiting.detail, /needs 4 agents, 3 match: node1, node2, node3/);
@@ -56,7 +75,7 @@ describe("hosts with a network each", { skip: whyNoHosts() || false }, () => {
 
 // Without root: agents of one machine that pretend to be hosts.
 describe("agents of one machine", () => {
-  test("a job over 2 agents, and kill -9 of a daemon", async () => {
+  test("a job of 3 workers and a server over 2 agents; kill -9 of a daemon", async () => {
     const fleet = await startFleet({
       agents: 2,
       agentArgs: ["--network", "127.0.0.0/8", "--launch-ports", "any", "--rank-ports", "any"],
@@ -65,11 +84,15 @@ describe("agents of one machine", () => {
     const ofFleet = (program) =>
       processes().filter((p) => p.program === program && environmentOf(p.pid, "RACKMARK_SPEC").startsWith(fleet.dir));
     try {
-      const spec = { resources: { agents: 2, workers_per_agent: 2 } };
-      const job = await fleet.waitForJob((await fleet.submit(gangJob({ ...spec, steps: { measured: 10 } }))).id);
+      const served = { variable_update: "parameter_server", parameter_server: { placement: "dedicated" }, resources: { agents: 2, workers: 3 } };
+      const job = await fleet.waitForJob((await fleet.submit(gangJob({ ...served, steps: { measured: 10 } }))).id);
       assert.equal(job.state, "succeeded", JSON.stringify(job.runs));
-      assert.equal(job.runs[0].result.ranks, 4);
-      assert.deepEqual(job.runs[0].hosts.map((h) => [h.agent, h.first_rank, h.ranks]), [["host-1", 0, 2], ["host-2", 2, 2]]);
+      assert.deepEqual([job.runs[0].result.ranks, job.runs[0].result.images], [3, 3 * 10 * 8]);
+      assert.deepEqual(job.runs[0].hosts.map((h) => [h.agent, h.first_rank, h.ranks, h.servers]), [["host-1", 0, 2, 0], ["host-2", 2, 1, 1]]);
+      const refused = await fleet.api("POST", "/api/v1/jobs", gangJob({ resources: { agents: 2, workers: 1 } }));
+      assert.equal(refused.status, 422);
+      assert.match(refused.body.detail, /resources.workers.*2 or more/);
+      const spec = { resources: { agents: 2, workers_per_agent: 2 } };
 
       const { id } = await fleet.submit(gangJob(spec));
       await until(async () => (await fleet.job(id)).runs.find((r) => r.state === "measuring"), { timeoutMs: 120_000, what: "the run to measure" });

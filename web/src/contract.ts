@@ -184,7 +184,8 @@ export interface RunHostView {
   agent_id: number;
   agent: string;
   first_rank: number;
-  ranks: number;
+  ranks: number; // workers
+  servers: number; // processes that only serve variables
   ended: RunState | null;
   detail: string;
 }

@@ -133,7 +133,7 @@ test("phases last until the next one; the current one counts on", () => {
 });
 
 test("every rank is on the host that has it", () => {
-  const host = (agent: string, first_rank: number) => ({ agent_id: 1, agent, first_rank, ranks: 2, ended: null, detail: "" });
+  const host = (agent: string, first_rank: number) => ({ agent_id: 1, agent, first_rank, ranks: 2, servers: 0, ended: null, detail: "" });
   const run = { agent: "a", hosts: [host("a", 0), host("b", 2)] };
   assert.deepEqual([0, 1, 2, 3, 4].map((rank) => hostOfRank(run, rank)), ["a", "a", "b", "b", "a"]);
 });

@@ -69,12 +69,21 @@ std::vector<int> share_of(const std::vector<std::vector<int>>& cores, std::int64
   return cpus;
 }
 
-void settle(const UsableCpus& cpus, const LaunchedRanks& ranks) {
-  if (cpus.restricted || ranks.local_size <= 1) return;
+std::vector<int> share_of(const std::vector<std::vector<int>>& cores, const HostRanks& ranks) {
+  const auto count = static_cast<std::int64_t>(cores.size());
+  const bool apart = count - ranks.servers >= ranks.workers * ranks.threads;
+  const bool server = ranks.rank >= ranks.workers;
+  if (!apart) return server ? share_of(cores, 0, 1) : share_of(cores, ranks.rank, ranks.workers);
+  const auto of_workers = cores.end() - ranks.servers;
+  if (server) return share_of({of_workers, cores.end()}, ranks.rank - ranks.workers, ranks.servers);
+  return share_of({cores.begin(), of_workers}, ranks.rank, ranks.workers);
+}
+
+void settle(const UsableCpus& cpus, const HostRanks& ranks) {
+  if (cpus.restricted || ranks.workers + ranks.servers <= 1) return;
   cpu_set_t mask;
   CPU_ZERO(&mask);
-  for (const int cpu : share_of(cpus.cores, ranks.local_rank, ranks.local_size))
-    CPU_SET(cpu, &mask);
+  for (const int cpu : share_of(cpus.cores, ranks)) CPU_SET(cpu, &mask);
   if (sched_setaffinity(0, sizeof mask, &mask) != 0) {
     std::perror("rackmark-worker: sched_setaffinity (going on unbound)");
   }

@@ -23,9 +23,18 @@ std::int64_t shared_cores(const UsableCpus& cpus, const LaunchedRanks& ranks);
 std::vector<int> share_of(const std::vector<std::vector<int>>& cores, std::int64_t rank,
                           std::int64_t ranks);
 
+// The ranks of one host: its workers, then its dedicated parameter servers.
+struct HostRanks {
+  std::int64_t workers = 1, servers = 0, threads = 1;  // threads: of each worker
+  std::int64_t rank = 0;                               // this one of them
+};
+// Each server has one of the last cores and the workers share the others, if those are enough for
+// their threads; else the workers share all cores and the servers are anywhere.
+std::vector<int> share_of(const std::vector<std::vector<int>>& cores, const HostRanks& ranks);
+
 // Several unbound ranks of one host would wander over each other's cores: gives each its own part.
 // Nothing happens when the launcher has bound them or there is only one. Call before any thread.
-void settle(const UsableCpus& cpus, const LaunchedRanks& ranks);
+void settle(const UsableCpus& cpus, const HostRanks& ranks);
 
 // Denormals count as zero, in this thread and those it starts: they cost a hundred times a normal
 // number and mean nothing here.

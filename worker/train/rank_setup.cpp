@@ -58,7 +58,7 @@ std::unique_ptr<Communicator> find_ranks(const JobSpec& spec) try {
   use_local_pmix();
   CommunicatorOptions options;
   options.all_reduce_algorithm = json::enum_name(spec.all_reduce.algorithm);
-  options.rank = rank_of_launched(spec, launched_ranks().rank);
+  options.rank = rank_of_launched(rank_counts(spec), launched_ranks().rank);
   return connect_ranks(options);
 } catch (const std::exception& error) {
   throw Failure(Reason::kLaunchFailed, error.what());

@@ -86,6 +86,20 @@ int refuse(const Error& error) {
   return kExitBadSpec;
 }
 
+// As the spec deals them to hosts, if the launcher did; else all that it started here are alike.
+HostRanks host_ranks(const JobSpec& spec, const LaunchedRanks& launched) {
+  const std::int64_t threads = spec.resources.threads_per_worker.value_or(1);
+  const RankCounts counts = rank_counts(spec);
+  if (launched.size == counts.workers + counts.servers) {
+    const auto host = host_of_rank(counts, rank_of_launched(counts, launched.rank));
+    if (ranks_on_host(counts, host) == launched.local_size) {
+      return {workers_on_host(counts, host), servers_on_host(counts, host), threads,
+              launched.local_rank};
+    }
+  }
+  return {launched.local_size, 0, threads, launched.local_rank};
+}
+
 // What the OpenMP runtime reads when a backend loads it.
 void set_threads(const JobSpec& spec) {
   const std::string threads = std::to_string(spec.resources.threads_per_worker.value_or(1));
@@ -165,7 +179,10 @@ Result<JobSpec> load_spec(const RunOptions& options) {
   // Unless the spec says otherwise, the workers are those that the launcher started.
   const LaunchedRanks ranks = launched_ranks();
   HostShape host;
-  host.numa_domains = std::max<std::int64_t>(1, ranks.local_size - dedicated_server_count(*parsed));
+  const std::int64_t agents = parsed->resources.agents;
+  const std::int64_t started = agents > 1 ? ranks.size : ranks.local_size;
+  host.numa_domains =
+      std::max<std::int64_t>(1, (started - dedicated_server_count(*parsed)) / agents);
   host.physical_cores = shared_cores(usable_cpus(), ranks);
   return resolve_for_host(*std::move(parsed), host);
 }
@@ -186,7 +203,7 @@ int run_worker(const RunOptions& options, const MakeSession& make_session) {
                           "--output tf, --micro-batches and --dump-parameters are about training: "
                           "inference has no loss and changes no parameter"));
   }
-  settle(usable_cpus(), launched);
+  settle(usable_cpus(), host_ranks(*spec, launched));
   set_threads(*spec);
   flush_denormals();
   const MemoryLimit memory = limit_at_start(launched);
@@ -200,7 +217,7 @@ int run_worker(const RunOptions& options, const MakeSession& make_session) {
     say(error.what());
     return kExitEventsLost;
   }
-  Events events(sink.get(), rank_of_launched(*spec, launched.rank), clock);
+  Events events(sink.get(), rank_of_launched(rank_counts(*spec), launched.rank), clock);
   const auto session = make_session({*spec, options.backend, options.micro_batches,
                                      options.dump_path, options.tf_output, options.profile, memory},
                                     events, clock, watch.stop());

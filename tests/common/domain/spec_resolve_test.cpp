@@ -42,6 +42,29 @@ TEST(SpecResolve, ADedicatedServerGetsACoreWhereThereIsOne) {
   EXPECT_EQ(small->resources.threads_per_worker, 1);
 }
 
+TEST(SpecResolve, WorkersOfAllAgentsTogether) {
+  const HostShape host{.numa_domains = 2, .physical_cores = 8};
+  const auto even = spec(R"("resources": {"agents": 3, "workers": 6})");
+  EXPECT_EQ(even.resources.workers_per_agent, 2);
+  EXPECT_FALSE(even.resources.workers) << "one run, one spec";
+  const auto uneven = spec(R"("resources": {"agents": 3, "workers": 5})");
+  EXPECT_EQ(uneven.resources.workers, 5);
+  const auto resolved = resolve_for_host(uneven, host);
+  ASSERT_TRUE(resolved);
+  EXPECT_EQ(resolved->resources.threads_per_worker, 4) << "all as on the fullest host";
+  EXPECT_FALSE(resolved->resources.workers_per_agent);
+  // 3 + 2 workers on two hosts; the server goes to the second.
+  const auto served = resolve_for_host(
+      spec(R"("resources": {"agents": 2, "workers": 5}, "variable_update": "parameter_server",
+              "parameter_server": {"placement": "dedicated"})"),
+      host);
+  EXPECT_EQ(served->resources.threads_per_worker, 2);
+  const auto refused = resolve_for_host(uneven, {.numa_domains = 1, .physical_cores = 1});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().fields.at(0).field, "resources.workers");
+  EXPECT_EQ(refused.error().fields.at(0).allowed, "1 to 3");
+}
+
 TEST(SpecResolve, AnInstanceIsAWorker) {
   const HostShape host{.numa_domains = 2, .physical_cores = 32};
   const auto asked = resolve_for_host(

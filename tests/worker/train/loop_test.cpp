@@ -99,6 +99,11 @@ TEST(ShareOf, SplitsCoresWithoutOverlap) {
   EXPECT_THAT(share_of(cores, 1, 2), ElementsAre(2, 6, 3, 7));
   EXPECT_THAT(share_of(cores, 1, 3), ElementsAre(1, 5));
   EXPECT_THAT(share_of(cores, 3, 5), ElementsAre(0, 4, 1, 5, 2, 6, 3, 7));
+  // A worker with three threads and a server; two of each with too many threads.
+  EXPECT_THAT(share_of(cores, HostRanks{1, 1, 3, 0}), ElementsAre(0, 4, 1, 5, 2, 6));
+  EXPECT_THAT(share_of(cores, HostRanks{1, 1, 3, 1}), ElementsAre(3, 7));
+  EXPECT_THAT(share_of(cores, HostRanks{2, 2, 2, 1}), ElementsAre(2, 6, 3, 7));
+  EXPECT_THAT(share_of(cores, HostRanks{2, 2, 2, 2}), ElementsAre(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
 TEST(SharedCores, ABoundRankCountsTheWholeHost) {

@@ -175,11 +175,12 @@ export const reasonText = (reason: string, detail: string): string => [reason &&
 function Places({ run }: { run: RunView }) {
   if (run.hosts.length < 2) return <>{run.agent || <Missing why="none" />}</>;
   const ranks = (first: number, count: number) => (count === 1 ? `rank ${first}` : `ranks ${first} to ${first + count - 1}`);
+  const servers = (count: number) => (count === 0 ? "" : count === 1 ? " and a parameter server" : ` and ${count} parameter servers`);
   return (
     <ul class="places" aria-label={`Hosts of run ${run.id}, over ${run.network}`}>
       {run.hosts.map((h) => (
         <li title={h.detail}>
-          {h.agent} <span class="muted">{ranks(h.first_rank, h.ranks)}</span>
+          {h.agent} <span class="muted">{ranks(h.first_rank, h.ranks) + servers(h.servers)}</span>
           {h.ended && h.ended !== run.state && <span class="muted"> ({words(h.ended)})</span>}
         </li>
       ))}
