@@ -51,7 +51,7 @@ UsableCpus usable_cpus() {
 
 std::int64_t shared_cores(const UsableCpus& cpus, const LaunchedRanks& ranks) {
   const auto own = static_cast<std::int64_t>(cpus.cores.size());
-  if (cpus.restricted && ranks.local_size > 1) return std::max(own, cpus.online_cores);
+  if (cpus.restricted && ranks.size > 1) return std::max(own, cpus.online_cores);
   return std::max<std::int64_t>(1, own);
 }
 

@@ -112,6 +112,7 @@ TEST(SharedCores, ABoundRankCountsTheWholeHost) {
   cpus.online_cores = 8;
   cpus.restricted = true;
   EXPECT_EQ(shared_cores(cpus, {.size = 4, .local_size = 4}), 8);
+  EXPECT_EQ(shared_cores(cpus, {.size = 5, .local_size = 1}), 8) << "two ranks on other hosts";
   EXPECT_EQ(shared_cores(cpus, {.size = 1, .local_size = 1}), 1) << "a cpuset is a limit";
 }
 
