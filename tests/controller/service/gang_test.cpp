@@ -1,6 +1,8 @@
 // Runs over several agents: placement on one network, the relay, and how their ends come together.
 #include <gmock/gmock.h>
 
+#include <array>
+
 #include "controller/service/networks.hpp"
 #include "controller/service/run_end.hpp"
 #include "tests/controller/service/fleet.hpp"
@@ -152,6 +154,20 @@ TEST_F(GangTest, IsPlacedOnOneNetworkAndSucceedsWithAllItsHosts) {
   EXPECT_EQ(done.result->rank_times.at(1).host, "b");
   EXPECT_NEAR(done.result->images_per_second, 2 * 64 / 0.4, 1e-6);
   EXPECT_EQ(job(id).state, JobState::kSucceeded);
+}
+
+TEST_F(GangTest, SaysWhoHasHowManyWorkersAndServers) {
+  auto a = host("a", {"10.0.0.1/24"}), b = host("b", {"10.0.0.2/24"});
+  auto spec = gang_spec(2);
+  spec["resources"] = {{"agents", 2}, {"workers", 3}};
+  spec["variable_update"] = "parameter_server";
+  spec["parameter_server"] = {{"placement", "dedicated"}};
+  submit(spec);
+  const auto hosts = run(sync(a).down.wanted.at(0).run_id).hosts;
+  ASSERT_EQ(hosts.size(), 2U);
+  const auto counts = [](const auto& h) { return std::array{h.first_rank, h.ranks, h.servers}; };
+  EXPECT_THAT(counts(hosts[0]), ElementsAre(0, 2, 0));
+  EXPECT_THAT(counts(hosts[1]), ElementsAre(2, 1, 1));
 }
 
 TEST_F(GangTest, OneFailureEndsAllAndTheHostsAreFreeWhenTheyAreEmpty) {
