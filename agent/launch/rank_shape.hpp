@@ -3,10 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 
 #include "common/domain/ranks.hpp"
 #include "common/error.hpp"
+#include "common/json/json.hpp"
 
 namespace rackmark::agent {
 
