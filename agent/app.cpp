@@ -61,7 +61,8 @@ class App {
                        .affinity_restricted = affinity_is_restricted(),
                        .rank_ports = config_.rank_ports,
                        .launch_ports = config_.launch_ports,
-                       .openmpi_version = openmpi_version()};
+                       .openmpi_version = openmpi_version(),
+                       .slurm_job = inventory_.slurm ? inventory_.slurm->job_id : 0};
     Runner runner(host, clock_, spool_, lease_, [this](Runner::News news) { notify(news); });
     session_.runner = &runner;
     runner.start();
@@ -143,6 +144,9 @@ class App {
     client_.set_header("Authorization", "Bearer " + session_.identity.agent_token);
     log::info("agent {} of {}, containment {}", session_.identity.name, config_.controller.text(),
               inventory_.containment);
+    if (inventory_.slurm)
+      log::info("node {} of Slurm's job {}: runs over several of its nodes are started by srun",
+                inventory_.slurm->node, inventory_.slurm->job_id);
     tasks_.spawn("sync", guarded("sync", sync_loop(session_)));
     tasks_.spawn("news", guarded("news", news_loop(session_)));
     tasks_.spawn("upload", guarded("upload", upload_loop(session_)));

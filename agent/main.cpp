@@ -12,10 +12,12 @@
 #include <string>
 
 #include "agent/app.hpp"
+#include "agent/launch/slurm.hpp"
 #include "agent/probe/inventory.hpp"
 #include "agent/process/files.hpp"
 #include "agent/process/guard.hpp"
 #include "agent/process/remote_shell.hpp"
+#include "agent/process/seat.hpp"
 #include "common/json/described.hpp"
 #include "common/net/log.hpp"
 
@@ -225,9 +227,11 @@ int print_inventory(const AgentConfig& config) {
 
 int main(int argc, char** argv) {
   // This program in other roles, which must not depend on any option of the agent: mpirun's remote
-  // shell, by its name, and the guard.
+  // shell, by its name, the guard, and what stands around the ranks that Slurm starts.
   if (fs::path(argv[0]).filename() == kRemoteShellName) return remote_shell_main(argc, argv);
   if (argc == 3 && std::string_view(argv[1]) == "guard") return guard_main(argv[2]);
+  if (argc == 2 && std::string_view(argv[1]) == kTakeSeat) return take_seat_main();
+  if (argc == 3 && std::string_view(argv[1]) == kWatchSeats) return watch_seats_main(argv[2]);
 
   CLI::App app{
       "Runs Rackmark's benchmarks on this host for a controller, to which alone it talks."};

@@ -3,18 +3,11 @@
 #include <algorithm>
 #include <charconv>
 
+#include "agent/launch/environment.hpp"
+
 namespace rackmark::agent {
 
 namespace {
-
-// What a rank and Open MPI may need of the agent's own environment: where programs and libraries
-// are (a packed agent carries Open MPI with it), whether ranks that wait should yield (where
-// several agents share the cores of one machine), and the sanitizers' options in tests. Everything
-// else is left out, above all SLURM_* and other OMPI_MCA_*, which would change what mpirun does.
-constexpr const char* kInherited[] = {
-    "PATH",         "LD_LIBRARY_PATH",     "OPAL_PREFIX",
-    "HOME",         "PMIX_INSTALL_PREFIX", "OMPI_MCA_mpi_yield_when_idle",
-    "ASAN_OPTIONS", "UBSAN_OPTIONS"};
 
 void add_binding(const LaunchInput& in, std::vector<std::string>& argv) {
   const bool fits = in.ranks * in.threads <= in.physical_cores;
@@ -27,34 +20,6 @@ void add_binding(const LaunchInput& in, std::vector<std::string>& argv) {
                 {"--map-by", "slot:PE=" + std::to_string(in.threads), "--bind-to", "core"});
   }
   if (in.ranks > in.physical_cores) argv.emplace_back("--oversubscribe");
-}
-
-using Environment = std::map<std::string, std::string>;
-
-Environment base_environment(const Environment& inherited) {
-  Environment environment{{"LC_ALL", "C.UTF-8"}, {"PATH", "/usr/bin:/bin"}};
-  for (const char* name : kInherited) {
-    if (const auto it = inherited.find(name); it != inherited.end()) environment[name] = it->second;
-  }
-  return environment;
-}
-
-void add_marks(Environment& environment, std::int64_t run_id, const std::string& agent_mark) {
-  environment["RACKMARK_RUN"] = std::to_string(run_id);
-  environment["RACKMARK_AGENT"] = agent_mark;
-}
-
-std::vector<std::string> texts(const Environment& environment) {
-  std::vector<std::string> out;
-  for (const auto& [name, value] : environment) out.push_back(name + "=" + value);
-  return out;
-}
-
-std::optional<Error> socket_problem(const char* what, const std::filesystem::path& path) {
-  const std::string socket = path.string();
-  if (socket.size() <= kMaxSocketPath) return std::nullopt;
-  return invalid(what, socket, "at most 107 bytes",
-                 "the path of a socket is too long; use a shorter --state folder");
 }
 
 // mpirun takes the remote-shell agent as words.
@@ -177,11 +142,9 @@ Result<Launch> plan_gang_launch(const GangInput& in) {
   mca("oob_tcp_keepalive_time", "5");
   mca("oob_tcp_keepalive_intvl", "1");
   mca("oob_tcp_keepalive_probes", "3");
-  if (const auto dash = in.rank_ports.find('-'); dash != std::string::npos) {
-    const int first = std::stoi(in.rank_ports.substr(0, dash));
-    const int last = std::stoi(in.rank_ports.substr(dash + 1));
-    mca("btl_tcp_port_min_v4", std::to_string(first));
-    mca("btl_tcp_port_range_v4", std::to_string(last - first + 1));
+  if (const auto ports = port_range(in.rank_ports)) {
+    mca("btl_tcp_port_min_v4", std::to_string(ports->first));
+    mca("btl_tcp_port_range_v4", std::to_string(ports->count));
   }
   if (!in.launch_ports.empty()) mca("oob_tcp_dynamic_ipv4_ports", in.launch_ports);
   add(launch.argv, {"--tag-output"});
@@ -214,11 +177,9 @@ Result<Launch> plan_gang_launch_prrte(const GangInput& in) {
   mca("pml", "ob1");
   mca("btl", "self,sm,tcp");
   mca("btl_tcp_if_include", in.network);
-  if (const auto dash = in.rank_ports.find('-'); dash != std::string::npos) {
-    const int first = std::stoi(in.rank_ports.substr(0, dash));
-    const int last = std::stoi(in.rank_ports.substr(dash + 1));
-    mca("btl_tcp_port_min_v4", std::to_string(first));
-    mca("btl_tcp_port_range_v4", std::to_string(last - first + 1));
+  if (const auto ports = port_range(in.rank_ports)) {
+    mca("btl_tcp_port_min_v4", std::to_string(ports->first));
+    mca("btl_tcp_port_range_v4", std::to_string(ports->count));
   }
   add(launch.argv, {"--output", "tag"});
   add_binding(binding_of(in), launch.argv);

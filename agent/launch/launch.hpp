@@ -28,9 +28,13 @@ struct LaunchInput {
   std::map<std::string, std::string> inherited;  // the agent's own environment
 };
 
+// How a launcher says which rank wrote a line.
+enum class LineTags { kMpirun, kSrun };
+
 struct Launch {
-  std::vector<std::string> argv;         // argv[0] is plain "mpirun": see launch.cpp
+  std::vector<std::string> argv;         // argv[0] is plain "mpirun" or "srun": see launch.cpp
   std::vector<std::string> environment;  // "NAME=value", sorted, the whole of it
+  LineTags tags = LineTags::kMpirun;
 };
 
 // kInvalid when ranks or threads are below 1, or the socket's path is too long for the kernel.

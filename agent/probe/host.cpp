@@ -167,6 +167,7 @@ protocol::Inventory probe(const ProbeInput& input) {
   inventory.data_roots = input.data_roots;
   inventory.containment = to_string(input.containment);
   inventory.free_disk_bytes = free_disk_bytes(input.state);
+  inventory.slurm = usable_slurm_allocation();
   return inventory;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -40,6 +41,14 @@ std::int64_t free_disk_bytes(const std::filesystem::path& path);
 // GPUs through NVML, loaded at run time; empty without a driver. `cuda_driver` is set to its
 // version.
 std::vector<protocol::GpuInventory> gpus(std::optional<std::string>& cuda_driver);
+
+// The allocation of Slurm that the variables of a task of it name; nullopt: there is none. Pure.
+std::optional<protocol::SlurmAllocation> slurm_allocation(
+    const std::map<std::string, std::string>& environment);
+// Whether srun is here and can start ranks of Open MPI, from what `srun --mpi=list` says.
+bool srun_knows_pmix(std::string_view mpi_types);
+// The allocation around this process, when srun can start ranks in it.
+std::optional<protocol::SlurmAllocation> usable_slurm_allocation();
 
 // rackmark, and what the worker and mpirun say of themselves.
 std::map<std::string, std::string> versions(const std::filesystem::path& worker);

@@ -67,19 +67,9 @@ std::optional<std::string> receive_line(int fd) {
 }
 
 int become(const RelayStart& start) {
-  std::vector<char*> argv, environment;
-  std::string path;
-  for (const auto& word : start.argv) argv.push_back(const_cast<char*>(word.c_str()));
-  for (const auto& entry : start.environment) {
-    environment.push_back(const_cast<char*>(entry.c_str()));
-    if (entry.starts_with("PATH=")) path = entry.substr(5);
-  }
-  argv.push_back(nullptr);
-  environment.push_back(nullptr);
-  const auto program = find_program(start.argv.empty() ? "" : start.argv.front(), path);
-  if (program) ::execve(program->c_str(), argv.data(), environment.data());
-  return give_up(kNotStarted, "cannot start the daemon of this host: " +
-                                  std::string(program ? std::strerror(errno) : "not in PATH"));
+  const int error = replace_process(start.argv, start.environment);
+  return give_up(kNotStarted,
+                 std::string("cannot start the daemon of this host: ") + std::strerror(error));
 }
 
 }  // namespace

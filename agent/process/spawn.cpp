@@ -168,6 +168,15 @@ pid_t spawn(const SpawnRequest& request) {
   throw std::system_error(code, std::generic_category(), "cannot start " + request.argv[0]);
 }
 
+int replace_process(const std::vector<std::string>& argv,
+                    const std::vector<std::string>& environment) {
+  if (argv.empty()) return EINVAL;
+  const auto program = find_program(argv.front(), value_of(environment, "PATH"));
+  if (!program) return ENOENT;
+  ::execve(program->c_str(), pointers(argv).data(), pointers(environment).data());
+  return errno;
+}
+
 ExitStatus exit_status_of(int wait_status) {
   if (WIFSIGNALED(wait_status)) return {0, WTERMSIG(wait_status)};
   return {WEXITSTATUS(wait_status), 0};

@@ -31,6 +31,11 @@ struct SpawnRequest {
 // Returns once the program runs (exec succeeded). Throws std::system_error naming what failed.
 pid_t spawn(const SpawnRequest& request);
 
+// Becomes this program, under the same pid. Returns only when that failed: errno. argv[0] without a
+// slash is looked up in PATH of `environment`.
+int replace_process(const std::vector<std::string>& argv,
+                    const std::vector<std::string>& environment);
+
 struct ExitStatus {
   int code = 0;    // 0 to 255, when signal is 0
   int signal = 0;  // the signal that ended it

@@ -1,6 +1,5 @@
 #include "agent/runs/host_facts.hpp"
 
-#include <fmt/format.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -8,6 +7,7 @@
 #include <sstream>
 
 #include "agent/process/files.hpp"
+#include "agent/process/short_hash.hpp"
 
 namespace rackmark::agent {
 
@@ -38,17 +38,10 @@ bool affinity_is_restricted() {
   return CPU_COUNT(&allowed) < ::sysconf(_SC_NPROCESSORS_ONLN);
 }
 
-// FNV-1a over the folder's real path: stable over restarts and builds, unlike std::hash.
 std::string mark_of(const std::string& state_folder) {
   std::error_code error;
   const auto real = std::filesystem::weakly_canonical(state_folder, error);
-  const std::string path = error ? state_folder : real.string();
-  std::uint64_t hash = 1469598103934665603ULL;
-  for (const char c : path) {
-    hash ^= static_cast<unsigned char>(c);
-    hash *= 1099511628211ULL;
-  }
-  return fmt::format("{:08x}", static_cast<std::uint32_t>(hash ^ (hash >> 32)));
+  return short_hash(error ? state_folder : real.string());
 }
 
 }  // namespace rackmark::agent

@@ -7,6 +7,7 @@
 
 #include "agent/process/spawn.hpp"
 #include "agent/runs/mpirun_output.hpp"
+#include "agent/runs/srun_output.hpp"
 #include "common/json/described.hpp"
 
 namespace rackmark::agent {
@@ -102,6 +103,7 @@ std::int64_t signal_in_status(std::int64_t status) {
 RunEnd crashed(const EndFacts& facts, const RankTracker& ranks, const nlohmann::json& spec) {
   RunEnd end{RunState::kFailed, Reason::kWorkerCrashed, {}, std::nullopt, nullptr};
   auto report = parse_abort_report(facts.last_stderr);
+  if (!report) report = parse_srun_report(facts.last_stderr);
   if (report) report->rank = rank_of_launched(ranks.place().counts, report->rank);
   std::int64_t signal = facts.guard->signal;
   if (report && report->signal != 0) {

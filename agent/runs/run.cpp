@@ -14,6 +14,7 @@
 #include "agent/process/spawn.hpp"
 #include "agent/runs/host_facts.hpp"
 #include "agent/runs/mpirun_output.hpp"
+#include "agent/runs/srun_output.hpp"
 #include "common/json/described.hpp"
 
 namespace rackmark::agent {
@@ -97,11 +98,13 @@ void Run::start_processes() {
   if (spec.is_null()) return;
   folder_.write_spec(spec);
 
-  const fs::path scratch = make_scratch(host_->mark, id(), folder_.path());
+  const fs::path scratch = make_run_scratch();
   RankPlace place{shape->counts, 0, {}};
   if (gang()) place = {shape->counts, wanted_.position, wanted_.hosts};
   events_socket_ = EventSocket(scratch / "events", static_cast<std::size_t>(place.count()) + 8);
-  const Containment containment = Containment::create(host_->containment, {id(), host_->mark});
+  // Slurm's tasks stay where Slurm accounts for them, outside of any cgroup or namespace of ours.
+  const Containment containment = Containment::create(
+      in_step() ? ContainmentKind::kProcSweep : host_->containment, {id(), host_->mark});
   order_ = GuardOrder{.run_id = id(),
                       .agent_mark = host_->mark,
                       .containment = to_string(containment.kind),
@@ -117,6 +120,7 @@ void Run::start_processes() {
                        largest_batch ? 3600 : 300);
   memory_kills_before_ = memory_killer_count();
   if (!gang()) return start_alone(*shape, scratch);
+  if (in_step()) return start_in_step(*shape, scratch);
   head() ? start_head(*shape, scratch) : be_ready(*shape, scratch);
 }
 
@@ -344,7 +348,8 @@ void Run::take_event(std::string_view line) {
 }
 
 void Run::take_output(std::string_view line, const char* stream) {
-  TaggedLine tagged = parse_tagged_line(line, stream);
+  TaggedLine tagged = tags_ == LineTags::kSrun ? parse_labelled_line(line, stream)
+                                               : parse_tagged_line(line, stream);
   if (tagged.rank >= 0) tagged.rank = rank_of_launched(ranks_.place().counts, tagged.rank);
   if (tagged.stream == "stderr") {
     last_stderr_.push_back(tagged.text);
@@ -482,7 +487,7 @@ void Run::clear() {
     }
     end(std::move(how));
   } else {
-    if (gang() && !head()) facts_.program = "the daemon of this host";
+    if (gang() && !head() && !in_step()) facts_.program = "the daemon of this host";
     facts_.last_stderr.assign(last_stderr_.begin(), last_stderr_.end());
     facts_.memory_killer = memory_killer_count() > memory_kills_before_;
     end(decide_end(facts_, ranks_, wanted_.spec));

@@ -6,7 +6,8 @@
 //   (found on disk after a restart: running without pipes, or ended)
 //
 // Of a run over several agents, the head runs mpirun; the others are ready for the daemon that the
-// head's mpirun calls for. Each agent sees and tells of the ranks on its own host.
+// head's mpirun calls for; inside one allocation of Slurm the head runs srun, and the others watch
+// what slurmd starts. Each agent sees and tells of the ranks on its own host.
 #pragma once
 
 #include <poll.h>
@@ -47,6 +48,7 @@ struct RunHost {
   std::int64_t grace_ms = 1000;          // between SIGTERM and SIGKILL
   std::string rank_ports, launch_ports;  // "first-last" of runs over several agents; "" = any
   std::string openmpi_version;           // as mpirun says
+  std::int64_t slurm_job = 0;            // the allocation around this agent; 0: none
 };
 
 class Run {
@@ -81,6 +83,7 @@ class Run {
 
   bool gang() const { return wanted_.hosts.size() > 1; }
   bool head() const { return wanted_.position == 0; }
+  bool in_step() const { return gang() && !wanted_.slurm_nodes.empty(); }
   void start_processes();
   void start_alone(const RankShape& shape, const std::filesystem::path& scratch);
   void start_head(const RankShape& shape, const std::filesystem::path& scratch);
@@ -90,6 +93,10 @@ class Run {
   void write_order(std::vector<std::string> argv, std::vector<std::string> environment);
   void answer_remote_shell(std::int64_t id, const RelayRequest& request);
   void start_daemon();
+  std::filesystem::path make_run_scratch() const;
+  void start_in_step(const RankShape& shape, const std::filesystem::path& scratch);
+  void start_step(const RankShape& shape);
+  void watch_seats(const std::filesystem::path& scratch);
   void begin_stall();
   void end_stall();
   void note_daemon_end();
@@ -130,6 +137,7 @@ class Run {
   StackTrace stack_;
   std::optional<std::int64_t> stall_since_ns_;
   LineReader out_lines_{8192}, err_lines_{8192};
+  LineTags tags_ = LineTags::kMpirun;
   RankTracker ranks_{0, std::nullopt, 0};
   std::deque<std::string> last_stderr_;
   EndFacts facts_;

@@ -20,6 +20,7 @@ std::size_t likely_culprit(const std::vector<StallReport>& reports) {
 
 RACKMARK_JSON_HERE(rackmark::protocol::CpuInventory)
 RACKMARK_JSON_HERE(rackmark::protocol::GpuInventory)
+RACKMARK_JSON_HERE(rackmark::protocol::SlurmAllocation)
 RACKMARK_JSON_HERE(rackmark::protocol::Inventory)
 RACKMARK_JSON_HERE(rackmark::protocol::EnrolmentTokenRequest)
 RACKMARK_JSON_HERE(rackmark::protocol::EnrolmentToken)

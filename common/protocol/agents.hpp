@@ -31,6 +31,11 @@ struct GpuInventory {
   std::int64_t memory_bytes = 0;
 };
 BOOST_DESCRIBE_STRUCT(GpuInventory, (), (name, uuid, driver, memory_bytes))
+struct SlurmAllocation {
+  std::string cluster, node;  // Slurm's names
+  std::int64_t job_id = 0;
+};
+BOOST_DESCRIBE_STRUCT(SlurmAllocation, (), (cluster, node, job_id))
 struct Inventory {
   std::string hostname, os, kernel, virtualization;
   CpuInventory cpu;
@@ -44,10 +49,12 @@ struct Inventory {
   std::vector<std::string> data_roots;
   std::string containment;  // cgroup_v2, pid_namespace or proc_sweep
   std::int64_t free_disk_bytes = 0;
+  std::optional<SlurmAllocation> slurm;  // in which the agent runs and srun can start ranks
 };
 BOOST_DESCRIBE_STRUCT(Inventory, (),
                       (hostname, os, kernel, virtualization, cpu, memory_bytes, governor, gpus,
-                       addresses, network, versions, data_roots, containment, free_disk_bytes))
+                       addresses, network, versions, data_roots, containment, free_disk_bytes,
+                       slurm))
 
 // --- enrolment
 // -------------------------------------------------------------------------------------
@@ -146,10 +153,13 @@ struct WantedRun {
   std::vector<std::string> hosts;  // agents of the gang, head first
   std::int64_t position = 0;       // of this agent in `hosts`
   std::string network;             // CIDR on which the gang talks; "" with one host
+  // Slurm's names of `hosts`, when all are nodes of one allocation: then the head's srun starts the
+  // ranks, else mpirun.
+  std::vector<std::string> slurm_nodes;
 };
 BOOST_DESCRIBE_STRUCT(WantedRun, (),
                       (run_id, job_id, repetition, attempt, spec, timeout_s, run_token, hosts,
-                       position, network))
+                       position, network, slurm_nodes))
 struct SyncDown {
   int protocol = kProtocol;
   double lease_s = 60;
@@ -236,6 +246,7 @@ inline constexpr Endpoint<Nothing, AgentView> kShowAgent{Verb::kGet, "/api/v1/ag
 
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::CpuInventory)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::GpuInventory)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::SlurmAllocation)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Inventory)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EnrolmentTokenRequest)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EnrolmentToken)

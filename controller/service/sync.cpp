@@ -4,6 +4,7 @@
 #include <set>
 
 #include "common/domain/spec.hpp"
+#include "controller/service/allocation.hpp"
 #include "controller/service/device_class.hpp"
 #include "controller/service/enrolment.hpp"
 #include "controller/service/life.hpp"
@@ -170,6 +171,18 @@ std::vector<std::int64_t> gone_there(const SyncUp& up) {
   return ids;
 }
 
+std::vector<std::string> slurm_nodes(store::Database& db,
+                                     const std::vector<store::HostRow>& hosts) {
+  if (hosts.size() < 2) return {};
+  std::vector<protocol::Inventory> inventories;
+  for (const store::HostRow& host : hosts) {
+    auto agent = store::find_agent(db, host.agent_id);
+    if (!agent) return {};
+    inventories.push_back(std::move(agent->inventory));
+  }
+  return nodes_of_one_allocation(inventories);
+}
+
 // What the agent shall have, from the store as it is now. Marks its runs as told.
 SyncDown state_for(Change& change, const store::AgentRow& agent) {
   SyncDown down;
@@ -197,6 +210,7 @@ SyncDown state_for(Change& change, const store::AgentRow& agent) {
         store::update_host(change.tx, host);
       }
     }
+    wanted.slurm_nodes = slurm_nodes(change.db(), hosts);
     add_relay(change.core, run, hosts, agent.id, down);
     down.wanted.push_back(std::move(wanted));
   }

@@ -59,6 +59,23 @@ TEST(Outcome, ASignalInMpirunsStatusNamesTheRanksThatDidNotFinish) {
   EXPECT_EQ(decide_end(facts, none, kSpec).state, RunState::kOutOfMemory);
 }
 
+TEST(Outcome, SrunNamesTheRankAsMpirunDoes) {
+  const auto ranks = ranks_that_said(2, {kHello0, kHello1});
+  EndFacts facts = ended(128 + 9);
+  facts.program = "srun";
+  facts.last_stderr = {"srun: error: node2: task 1: Killed",
+                       "srun: launch/slurm: _step_signal: Terminating StepId=7.3"};
+  EXPECT_EQ(decide_end(facts, ranks, kSpec).detail,
+            "rank 1 on alpha (launch) ended on signal 9 (Killed)");
+  facts.last_stderr = {"slurmstepd-node1: error: execve(): /x: No such file or directory"};
+  facts.guard->exit_code = 2;
+  const RunEnd end = decide_end(facts, ranks_that_said(2, {}), kSpec);
+  EXPECT_EQ(end.reason, Reason::kLaunchFailed);
+  EXPECT_EQ(end.detail,
+            "no rank said hello; srun ended with exit status 2: slurmstepd-node1: error: execve(): "
+            "/x: No such file or directory");
+}
+
 TEST(Outcome, EveryStopHasItsOwnEnd) {
   const struct {
     StopCause stop;

@@ -358,6 +358,7 @@ export interface Inventory {
   data_roots: string[];
   containment: string;
   free_disk_bytes: number;
+  slurm: { cluster: string; node: string; job_id: number } | null; // the allocation around the agent
 }
 export interface AgentView {
   id: number;

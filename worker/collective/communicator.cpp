@@ -9,7 +9,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <sstream>
 #include <stdexcept>
+#include <string_view>
 
 #include "common/json/json.hpp"
 #include "worker/failure.hpp"
@@ -58,6 +60,40 @@ std::int64_t from_environment(const char* name, std::int64_t otherwise) {
   return value;
 }
 
+// "2(x3),1", tasks of each node, the first 2 three times: those of the node at `index`; 1 when the
+// list does not say.
+std::int64_t tasks_of_node(const std::string& list, std::int64_t index) {
+  std::istringstream items(list);
+  for (std::string item; std::getline(items, item, ',');) {
+    const char* end = item.data() + item.size();
+    std::int64_t tasks = 1, nodes = 1;
+    const auto counted = std::from_chars(item.data(), end, tasks);
+    if (counted.ec != std::errc()) break;
+    if (std::string_view(counted.ptr).starts_with("(x"))
+      std::from_chars(counted.ptr + 2, end, nodes);
+    if (index < nodes) return tasks;
+    index -= nodes;
+  }
+  return 1;
+}
+
+// Of a task that Slurm started with PMIx. Without PMIx its variables say nothing of ranks: every
+// program of a batch script has them.
+bool is_task_of_slurm() {
+  return std::getenv("PMIX_RANK") != nullptr && std::getenv("SLURM_PROCID") != nullptr;
+}
+
+LaunchedRanks slurm_tasks() {
+  LaunchedRanks ranks;
+  ranks.rank = from_environment("SLURM_PROCID", 0);
+  ranks.size = std::max<std::int64_t>(1, from_environment("SLURM_STEP_NUM_TASKS", 1));
+  ranks.local_rank = from_environment("SLURM_LOCALID", 0);
+  const char* tasks = std::getenv("SLURM_STEP_TASKS_PER_NODE");
+  ranks.local_size = std::max<std::int64_t>(
+      1, tasks_of_node(tasks == nullptr ? "" : tasks, from_environment("SLURM_NODEID", 0)));
+  return ranks;
+}
+
 fs::path plugin_folder() {
   if (const char* set = std::getenv("RACKMARK_PLUGIN_DIR"); set != nullptr && *set != '\0') {
     return set;
@@ -78,6 +114,7 @@ std::unique_ptr<Communicator> make_single_communicator() {
 }
 
 LaunchedRanks launched_ranks() {
+  if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr && is_task_of_slurm()) return slurm_tasks();
   LaunchedRanks ranks;
   ranks.rank = from_environment("OMPI_COMM_WORLD_RANK", 0);
   ranks.size = std::max<std::int64_t>(1, from_environment("OMPI_COMM_WORLD_SIZE", 1));

@@ -61,7 +61,8 @@ struct CommunicatorOptions {
 // The only rank there is; needs no start-up.
 std::unique_ptr<Communicator> make_single_communicator();
 
-// How many ranks the launcher started, from its environment; 1 when there is none.
+// How many ranks the launcher (mpirun, srun --mpi=pmix) started, from its environment; 1 when there
+// is none.
 struct LaunchedRanks {
   std::int64_t rank = 0, size = 1;
   std::int64_t local_rank = 0, local_size = 1;  // on this host

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "controller/service/allocation.hpp"
 #include "controller/service/networks.hpp"
 #include "controller/service/run_end.hpp"
 #include "tests/controller/service/fleet.hpp"
@@ -39,6 +40,24 @@ TEST(Networks, SharedOnesWithoutPrivateBridges) {
   // Agents on one machine: stated, so that equal addresses are meant.
   const Networked local{{}, "127.0.0.0/8"};
   EXPECT_THAT(common_networks({local, local}), ElementsAre("127.0.0.0/8"));
+}
+
+// --- Slurm
+
+TEST(Allocation, AllHostsOfOneOrNone) {
+  const auto host = [](const std::string& cluster, std::int64_t job, const std::string& node) {
+    protocol::Inventory inventory;
+    if (job != 0) inventory.slurm = protocol::SlurmAllocation{cluster, node, job};
+    return inventory;
+  };
+  const auto a = host("lab", 7, "n2"), b = host("lab", 7, "n1");
+  EXPECT_THAT(nodes_of_one_allocation({a, b}), ElementsAre("n2", "n1"));
+  EXPECT_THAT(nodes_of_one_allocation({a}), IsEmpty());  // one host needs no step
+  EXPECT_THAT(nodes_of_one_allocation({}), IsEmpty());
+  for (const auto& other : {host("lab", 8, "n1"), host("far", 7, "n1"), host("", 0, ""), a}) {
+    EXPECT_THAT(nodes_of_one_allocation({a, other}), IsEmpty());
+    EXPECT_THAT(nodes_of_one_allocation({other, a, b}), IsEmpty());
+  }
 }
 
 // --- how ends come together

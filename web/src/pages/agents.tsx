@@ -71,6 +71,7 @@ function Details({ agent }: { agent: AgentView }) {
     ["Data roots", i.data_roots.join(", ") || <Missing why="none: jobs with pictures are refused here" />],
     ["Free disk", bytes(i.free_disk_bytes)],
     ["Run containment", words(i.containment)],
+    ...(i.slurm ? [["Slurm", `node ${i.slurm.node} of job ${i.slurm.job_id}`] as [string, string]] : []),
     ["Labels", Object.entries(agent.labels).map(([k, v]) => `${k}=${v}`).join(", ") || <Missing why="none" />],
     ["Enrolled", <Time at={agent.enrolled_at} />],
     ...Object.entries(i.versions).map(([name, version]): [string, string] => [`Version: ${words(name)}`, version]),

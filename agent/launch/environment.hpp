@@ -1,0 +1,34 @@
+// The environments of what is started for a run: made from nothing but a short list of names.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/error.hpp"
+
+namespace rackmark::agent {
+
+using Environment = std::map<std::string, std::string>;
+
+// What every launcher and every rank gets of the agent's own.
+Environment base_environment(const Environment& inherited);
+
+// By which the processes of a run are found and ended; see RunMark.
+void add_marks(Environment& environment, std::int64_t run_id, const std::string& agent_mark);
+
+std::vector<std::string> texts(const Environment& environment);  // "NAME=value", sorted
+
+// "21000-21999" -> the first port and how many there are; nullopt: any will do.
+struct PortRange {
+  int first = 0, count = 0;
+};
+std::optional<PortRange> port_range(const std::string& ports);
+
+// kInvalid when the kernel would cut the path of this socket; nullopt when it fits.
+std::optional<Error> socket_problem(const char* what, const std::filesystem::path& path);
+
+}  // namespace rackmark::agent
