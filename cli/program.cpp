@@ -24,6 +24,7 @@ int run_app(std::vector<std::string> arguments, Context& context) {
       "Exit status: 0 ok, 1 failed, 2 bad usage or refused, 3 out of memory, 4 cancelled,\n"
       "5 timeout or stalled, 6 lost, 7 the controller cannot be reached.");
   add_submit(app, context);
+  add_scale(app, context);
   add_jobs(app, context);
   add_show(app, context);
   add_logs(app, context);

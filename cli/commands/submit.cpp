@@ -1,78 +1,18 @@
 #include <CLI/CLI.hpp>
-#include <fstream>
-#include <iterator>
-#include <random>
 
 #include "cli/commands/commands.hpp"
 #include "cli/follow.hpp"
 #include "cli/format.hpp"
-#include "cli/spec_options.hpp"
-#include "common/domain/spec.hpp"
+#include "cli/spec_input.hpp"
 
 namespace rackmark::cli {
 namespace {
 
-using Json = nlohmann::json;
-constexpr std::size_t kMaxSpecBytes = 1 << 20;
-
 struct SubmitOptions {
-  std::string file, tf, idempotency_key;
+  std::string idempotency_key;
   bool watch = false, dry_run = false;
-  SpecOptions spec;
+  SpecInput spec;
 };
-
-Json read_spec(Context& context, const std::string& file) {
-  std::ifstream stream;
-  if (file != "-") {
-    stream.open(file, std::ios::binary);
-    if (!stream) throw BadUsage(file + ": cannot be read");
-  }
-  std::istream& in = file == "-" ? context.in : stream;
-  std::string text(kMaxSpecBytes + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(in.gcount()));
-  if (text.size() > kMaxSpecBytes) throw BadUsage(file + ": more than 1 MiB is no job spec");
-  auto parsed = json::parse(text);
-  if (!parsed) throw BadUsage(file + ": " + parsed.error().message);
-  if (!parsed->is_object()) throw BadUsage(file + ": a job spec is a JSON object");
-  return std::move(*parsed);
-}
-
-// Whether an agent has a GPU decides the device of a tf line that names none.
-std::optional<bool> any_gpu(Context& context) {
-  const auto agents = context.take(context.client().call(protocol::kListAgents));
-  if (!agents) return std::nullopt;
-  return std::any_of(agents->items.begin(), agents->items.end(),
-                     [](const auto& agent) { return !agent.inventory.gpus.empty(); });
-}
-
-std::optional<Json> make_spec(Context& context, const SubmitOptions& options) {
-  Json spec = Json::object();
-  if (!options.file.empty()) spec = read_spec(context, options.file);
-  if (!options.tf.empty()) {
-    // Read once without asking, so that a wrong flag is told also without a controller.
-    auto translated = spec_from_tf_flags(options.tf, false);
-    if (translated && options.tf.find("-device") == std::string::npos) {
-      const auto gpu = any_gpu(context);
-      if (!gpu) return std::nullopt;
-      translated = spec_from_tf_flags(options.tf, *gpu);
-    }
-    if (!translated) {
-      context.fail(translated.error());
-      return std::nullopt;
-    }
-    spec = std::move(*translated);
-  }
-  apply_spec_options(options.spec, spec);
-  return spec;
-}
-
-std::string random_key() {
-  std::random_device device;
-  std::string key;
-  for (int i = 0; i < 32; ++i) key += "0123456789abcdef"[device() & 15];
-  return key;
-}
 
 void print_dry_run(Context& context, const protocol::DryRun& dry) {
   if (context.json) return context.print_json(dry);
@@ -87,7 +27,7 @@ void print_dry_run(Context& context, const protocol::DryRun& dry) {
 }
 
 void submit(Context& context, const SubmitOptions& options) {
-  const auto spec = make_spec(context, options);
+  const auto spec = make_spec(context, options.spec);
   if (!spec) return;
   if (options.dry_run) {
     const auto dry = context.take(context.client().call_as<protocol::DryRun>(
@@ -115,18 +55,12 @@ void submit(Context& context, const SubmitOptions& options) {
 void add_submit(CLI::App& app, Context& context) {
   auto* command = app.add_subcommand("submit", "Submit a job");
   auto options = std::make_shared<SubmitOptions>();
-  auto* file =
-      command->add_option("-f,--file", options->file, "Job spec as JSON; - reads standard input")
-          ->type_name("FILE");
-  command->add_option("--tf", options->tf, "tf_cnn_benchmarks' flag line")
-      ->type_name("FLAGS")
-      ->excludes(file);
+  add_spec_input(*command, options->spec);
   command->add_flag("--watch", options->watch, "Wait for the end; the exit status is the job's");
   command->add_flag("--dry-run", options->dry_run, "Check and resolve, store nothing")
       ->excludes("--watch");
   command->add_option("--idempotency-key", options->idempotency_key,
                       "The same key and spec within 24 h is the same job");
-  add_spec_options(*command, options->spec);
   command->callback([&context, options] { submit(context, *options); });
 }
 

@@ -109,6 +109,7 @@ struct JobSpec {
   std::optional<std::int64_t> inference_instances;  // resolved: workers_per_agent
   RepetitionsSpec repetitions;
   bool profile = false;
+  bool measure_collectives = false;         // time all-reduces before the warm-up; several ranks
   FusionLevel fusion = FusionLevel::kBest;  // the backend's best, or one kernel a layer
   std::int64_t priority = 0, retries = 1;
   std::optional<double> timeout_s;  // derived when absent

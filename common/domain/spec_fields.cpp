@@ -270,6 +270,10 @@ void add_service_rows(std::vector<Row>& rows) {
   rows.push_back(Row("profile", AT(profile))
                      .not_measured()
                      .help("A separate labelled pass that times every layer."));
+  rows.push_back(training(Row("measure_collectives", AT(measure_collectives)))
+                     .not_measured()
+                     .help("Before the warm-up also time all-reduces of a few sizes between the "
+                           "ranks, from which the network's latency and bandwidth follow."));
   rows.push_back(Row("fusion", AT(fusion))
                      .help("How many layers one kernel covers: as many as the backend can, or "
                            "none, to see what that brings."));

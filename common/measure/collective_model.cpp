@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <vector>
 
 namespace rackmark::measure {
 namespace {
@@ -91,6 +92,29 @@ std::optional<LinkModel> fit_link(std::span<const CollectivePoint> points) {
   if (alpha < 0) return LinkModel{0, n.b / n.bb};
   if (beta < 0) return LinkModel{n.a / n.aa, 0};
   return LinkModel{alpha, beta};
+}
+
+std::optional<LinkModel> fit_all_reduces(std::span<const AllReducePoint> points,
+                                         std::string_view algorithm) {
+  const bool automatic = algorithm == "auto";
+  const auto cost_of = [&](const AllReducePoint& p, const LinkModel& link) {
+    return automatic ? std::optional(cheapest_all_reduce(p.ranks, p.bytes, link))
+                     : all_reduce_cost(algorithm, p.ranks, p.bytes);
+  };
+  // Which algorithm is the cheapest depends on the link: from few messages of all bytes to what
+  // agrees with itself, in a bounded number of turns.
+  constexpr int kTurns = 8;
+  std::optional<LinkModel> link = LinkModel{1, 0};
+  for (int turn = 0; link && turn < (automatic ? kTurns : 1); ++turn) {
+    std::vector<CollectivePoint> costs;
+    for (const AllReducePoint& point : points) {
+      const auto cost = cost_of(point, *link);
+      if (!cost) return std::nullopt;
+      costs.push_back({*cost, point.seconds});
+    }
+    link = fit_link(costs);
+  }
+  return link;
 }
 
 }  // namespace rackmark::measure

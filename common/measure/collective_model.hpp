@@ -62,4 +62,14 @@ struct CollectivePoint {
 // points, or from points that cannot tell the two apart.
 std::optional<LinkModel> fit_link(std::span<const CollectivePoint> points);
 
+struct AllReducePoint {
+  std::int64_t ranks = 2;
+  double bytes = 0, seconds = 0;
+};
+// The link on which all-reduces by this algorithm took so long; as fit_link(), null also for
+// another name. "auto" takes each as the cheapest on the link that comes out (two ranks have
+// nothing to choose).
+std::optional<LinkModel> fit_all_reduces(std::span<const AllReducePoint> points,
+                                         std::string_view algorithm);
+
 }  // namespace rackmark::measure

@@ -266,6 +266,24 @@ const std::map<std::string, std::string>& definitions() {
       {"compute_ms", "Mean time per step that is none of the waits."},
       {"exposed_communication_ms",
        "Mean time per step spent exchanging gradients that no computing hid."},
+      {"scaling_efficiency",
+       "Images per second on N agents divided by N times those of the base point, the fewest "
+       "agents "
+       "of the group (per agent)."},
+      {"speed_up", "Images per second divided by those of the group's base point."},
+      {"exposed_communication_share",
+       "Exposed communication divided by the step time, both means over ranks and steps."},
+      {"share_of_ceiling",
+       "Images per second divided by those of the same agents without any exchange (independent)."},
+      {"predicted_images_per_second",
+       "Base point's step less its exposed communication, plus the predicted one: all-reduces of "
+       "all buckets by the alpha-beta model of the measured network, less what backward (2/3 of "
+       "computing) hides; the last bucket is never hidden. Not in it: ranks that wait for slower "
+       "ones, cores that sending takes from computing, ranks that share a host's link."},
+      {"prediction_error", "Predicted images per second divided by the measured ones, minus 1."},
+      {"alpha_beta",
+       "Time of a message = alpha + bytes x beta, fitted by least squares of the relative error to "
+       "all-reduces of several sizes that the ranks timed before their warm-up."},
       {"server_wait_ms",
        "Mean time per step in which computing waited for variables that a parameter server held "
        "back: waiting for other workers' gradients, and the update itself."},

@@ -75,7 +75,8 @@ struct ResultView {  // only of a run that succeeded
   std::int64_t pictures_broken = 0;
   std::vector<std::string> broken_pictures;
   std::vector<RankTime> rank_times;
-  std::optional<InferenceView> inference;  // null in other modes
+  std::vector<AllReduceTime> all_reduce_times;  // of the network; empty unless the spec asks for it
+  std::optional<InferenceView> inference;       // null in other modes
   nlohmann::json environment;  // hello of rank 0, agent inventory, versions, engine revision
 };
 BOOST_DESCRIBE_STRUCT(ResultView, (),
@@ -86,7 +87,7 @@ BOOST_DESCRIBE_STRUCT(ResultView, (),
                        first_loss, final_loss, mfu, setup_s, matrix_peak_gflops,
                        convolution_bound_share, batch_search, peak_rss_bytes, power_w,
                        joules_per_image, images_per_second_per_watt, pictures_broken,
-                       broken_pictures, rank_times, inference, environment))
+                       broken_pictures, rank_times, all_reduce_times, inference, environment))
 
 struct RunHostView {  // one agent of a run and what is on it
   std::int64_t agent_id = 0;

@@ -122,6 +122,12 @@ BOOST_DESCRIBE_STRUCT(ProfileEvent, (),
                       (passes, sum_ms, step_ms, sum_over_step, window_step_ms, convolution_bound_ms,
                        convolution_bound_share, rows, rows_left_out, warnings))
 
+struct AllReduceTime {  // all-reduces of one size, as long as the slowest rank each
+  std::int64_t ranks = 0, bytes = 0, turns = 0;
+  double median_s = 0;
+};
+BOOST_DESCRIBE_STRUCT(AllReduceTime, (), (ranks, bytes, turns, median_s))
+
 struct SummaryEvent {                  // type "summary", last line of a rank that did all its steps
   std::int64_t images = 0, steps = 0;  // measured ones
   std::int64_t start_ns = 0, end_ns = 0;
@@ -137,11 +143,14 @@ struct SummaryEvent {                  // type "summary", last line of a rank th
   // Parameter server: how often the variables of a shard came so many steps (the index) behind this
   // worker. Of all steps, warm-up included; the last entry counts all that were further behind.
   std::vector<std::int64_t> staleness;
+  // Of this network, from before the warm-up: only where the spec has `measure_collectives`, rank
+  // 0.
+  std::vector<AllReduceTime> all_reduce_times;
 };
 BOOST_DESCRIBE_STRUCT(SummaryEvent, (),
                       (images, steps, start_ns, end_ns, first_loss, final_loss, peak_rss_bytes,
                        setup_s, matrix_peak_gflops, pictures_read, pictures_broken, broken_pictures,
-                       agreement, staleness))
+                       agreement, staleness, all_reduce_times))
 
 }  // namespace rackmark::protocol
 
@@ -155,4 +164,5 @@ RACKMARK_JSON_ELSEWHERE(rackmark::protocol::TelemetryEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::FailureEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::OutOfMemoryEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Agreement)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::AllReduceTime)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::SummaryEvent)

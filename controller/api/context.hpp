@@ -38,6 +38,7 @@ struct Context {
 };
 
 void add_job_routes(http::Router& router, Context& context);
+void add_group_routes(http::Router& router, Context& context);
 void add_run_routes(http::Router& router, Context& context);
 void add_result_routes(http::Router& router, Context& context);
 void add_agent_routes(http::Router& router, Context& context);

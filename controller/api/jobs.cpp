@@ -6,6 +6,7 @@
 #include "common/domain/spec.hpp"
 #include "common/net/offload.hpp"
 #include "controller/api/context.hpp"
+#include "controller/api/idempotency.hpp"
 #include "controller/http/typed_route.hpp"
 #include "controller/service/reader.hpp"
 #include "controller/service/writer.hpp"
@@ -23,20 +24,6 @@ using protocol::Nothing;
 Answer<JobView> created(JobView job) {
   std::string location = "/api/v1/jobs/" + std::to_string(job.id);
   return {std::move(job), 0, {{"Location", std::move(location)}}};
-}
-
-// Of a request that carries an Idempotency-Key; kMalformed for a key that is none.
-Result<std::optional<service::Idempotency>> idempotency_of(const Request& request) {
-  if (!request.has_header("Idempotency-Key")) return std::optional<service::Idempotency>();
-  const std::string_view key = request.header("Idempotency-Key");
-  bool printable = !key.empty() && key.size() <= 255;
-  for (const char c : key) printable = printable && c > 0x20 && c < 0x7f;
-  if (!printable) {
-    return Error{
-        ErrorCode::kMalformed, "Idempotency-Key must be 1 to 255 visible ASCII characters", {}};
-  }
-  const std::string identity = request.method + " " + request.path + "\n" + request.body;
-  return std::optional(service::Idempotency{std::string(key), sha256_hex(identity)});
 }
 
 Result<Answer<JobView>> submit(service::Writer& writer,

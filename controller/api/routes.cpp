@@ -8,6 +8,7 @@ namespace rackmark::api {
 void add_all_routes(http::Router& router, Context& context) {
   add_system_routes(router, context);
   add_job_routes(router, context);
+  add_group_routes(router, context);
   add_run_routes(router, context);
   add_result_routes(router, context);
   add_agent_routes(router, context);

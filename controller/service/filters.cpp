@@ -129,6 +129,14 @@ Result<store::ResultFilter> result_filter(const protocol::ResultQuery& q) {
   return f;
 }
 
+Result<std::optional<std::int64_t>> group_cursor(const protocol::GroupQuery& q) {
+  Checker check;
+  check.limit(q.limit, 500);
+  const auto before_id = check.cursor(q.cursor);
+  if (auto error = check.error()) return *error;
+  return before_id;
+}
+
 Result<void> check(const protocol::LogQuery& q) {
   Checker check;
   check.limit(q.limit, 10'000);

@@ -2,7 +2,9 @@
 
 #include "common/domain/spec.hpp"
 #include "controller/service/filters.hpp"
+#include "controller/service/groups.hpp"
 #include "controller/service/queue.hpp"
+#include "controller/service/scaling.hpp"
 #include "controller/service/secrets.hpp"
 #include "controller/service/submission.hpp"
 #include "controller/service/views.hpp"
@@ -132,6 +134,44 @@ Result<protocol::DryRun> Reader::dry_run(const nlohmann::json& submitted) {
   }
   out.spec_resolved = to_json(spec);
   return out;
+}
+
+Result<protocol::GroupPage> Reader::groups(const protocol::GroupQuery& query) {
+  const auto before_id = group_cursor(query);
+  if (!before_id) return before_id.error();
+  store::Snapshot snapshot(impl_->db);
+  auto rows = store::list_groups(impl_->db, *before_id, query.limit + 1);
+  protocol::GroupPage page;
+  if (static_cast<std::int64_t>(rows.size()) > query.limit) {
+    rows.pop_back();
+    page.next_cursor = std::to_string(rows.back().id);
+  }
+  for (const store::GroupRow& row : rows) {
+    page.items.push_back(group_view(row, store::list_jobs_of_group(impl_->db, row.id)));
+  }
+  return page;
+}
+
+Result<protocol::GroupView> Reader::group(std::int64_t id) {
+  store::Snapshot snapshot(impl_->db);
+  const auto row = store::find_group(impl_->db, id);
+  if (!row) return not_found("group", id);
+  return full_group_view(impl_->db, *row);
+}
+
+Result<protocol::ScalingView> Reader::scaling(std::int64_t group_id) {
+  store::Snapshot snapshot(impl_->db);
+  const auto row = store::find_group(impl_->db, group_id);
+  if (!row) return not_found("group", group_id);
+  const auto members = store::list_jobs_of_group(impl_->db, group_id);
+  std::map<std::int64_t, protocol::ResultView> results;
+  for (const store::JobRow& job : members) {
+    for (auto& result : store::list_results_of_job(impl_->db, job.id)) {  // oldest first
+      if (result.validity.verdict == measure::Verdict::kInvalid) continue;
+      results[job.id] = std::move(result);
+    }
+  }
+  return scaling_of(*row, members, results);
 }
 
 Result<protocol::RunView> Reader::run(std::int64_t id) {

@@ -15,6 +15,7 @@
 #include "common/clock.hpp"
 #include "common/error.hpp"
 #include "common/protocol/agents.hpp"
+#include "common/protocol/groups.hpp"
 #include "common/protocol/jobs.hpp"
 #include "common/protocol/runs.hpp"
 #include "controller/service/notices.hpp"
@@ -51,6 +52,10 @@ class Reader {
   Result<protocol::JobView> job(std::int64_t id);  // kNotFound
   // Checks and resolves like submit, stores nothing. kInvalid.
   Result<protocol::DryRun> dry_run(const nlohmann::json& spec);
+
+  Result<protocol::GroupPage> groups(const protocol::GroupQuery& query);  // kInvalid
+  Result<protocol::GroupView> group(std::int64_t id);                     // kNotFound
+  Result<protocol::ScalingView> scaling(std::int64_t group_id);           // kNotFound
 
   Result<protocol::RunView> run(std::int64_t id);          // kNotFound
   Result<protocol::StepsView> steps(std::int64_t id);      // kNotFound; of running runs too

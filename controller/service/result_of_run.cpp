@@ -313,6 +313,9 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
       forward_only ? hello.forward_gflop_per_image : hello.training_gflop_per_image;
   r.mfu = measure::mfu(gflop, r.images_per_second, r.matrix_peak_gflops);
   r.convolution_bound_share = bound_share(e);
+  for (const auto& [rank, summary] : summaries) {
+    if (!summary.all_reduce_times.empty()) r.all_reduce_times = summary.all_reduce_times;
+  }
   take_pictures(r, summaries);
   take_inference(r, e, hello, summaries);
   const Means means = telemetry_means(e.telemetry, summaries);

@@ -1,6 +1,7 @@
 #include "controller/service/submission.hpp"
 
 #include "common/domain/spec.hpp"
+#include "controller/service/idempotency.hpp"
 #include "controller/service/life.hpp"
 #include "controller/service/views.hpp"
 #include "controller/store/journal.hpp"
@@ -15,64 +16,42 @@ Error not_found(std::int64_t job_id) {
 
 std::string subject(std::int64_t job_id) { return "job " + std::to_string(job_id); }
 
-// The reply that an earlier request under this key had; nullopt: this is the first.
-Result<std::optional<protocol::JobView>> earlier_reply(
-    Change& change, const std::optional<Idempotency>& idempotency) {
-  if (!idempotency) return std::nullopt;
-  if (idempotency->key.empty() || idempotency->key.size() > 255) {
-    return Error{ErrorCode::kMalformed, "Idempotency-Key must have 1 to 255 characters", {}};
-  }
-  const auto day_us = static_cast<std::int64_t>(change.core.settings.idempotency_hours * 3600e6);
-  const auto found = store::find_reply(change.db(), idempotency->key, change.now_us() - day_us);
-  if (!found) return std::nullopt;
-  if (found->request_sha256 != idempotency->request_sha256) {
-    return Error{
-        ErrorCode::kConflict,
-        "Idempotency-Key '" + idempotency->key + "' was used for another request; use a new key",
-        {}};
-  }
-  auto view = json::decode<protocol::JobView>(found->reply, json::Unknown::kIgnore);
-  if (!view) return view.error();
-  return std::optional<protocol::JobView>(std::move(*view));
+// Stores the job and commits. The reply shows it as it was accepted, before it is placed.
+protocol::JobView accept(Change& change, store::JobRow row,
+                         const std::optional<Idempotency>& idempotency, const std::string& who,
+                         const std::string& action) {
+  const std::int64_t id = add_job(change, std::move(row), who, action);
+  const auto stored = store::find_job(change.db(), id);
+  protocol::JobView view = full_job_view(change.db(), *stored, change.now_us());
+  remember_reply(change, idempotency, json::encode(view));
+  change.finish();
+  return view;
 }
 
-void remember(Change& change, const std::optional<Idempotency>& idempotency,
-              const protocol::JobView& view) {
-  if (!idempotency) return;
-  store::remember_reply(change.tx, idempotency->key,
-                        {idempotency->request_sha256, json::encode(view)});
-}
+}  // namespace
 
-Result<void> within_limit(Change& change) {
+Result<void> within_limit(Change& change, std::size_t more) {
   const auto counts = store::count_jobs(change.db());
   std::int64_t active = 0;
   for (const auto& [state, count] : counts) active += is_terminal(state) ? 0 : count;
   const std::int64_t limit = change.core.settings.maximum_active_jobs;
-  if (active < limit) return {};
+  if (active + static_cast<std::int64_t>(more) <= limit) return {};
   return Error{ErrorCode::kTooMany,
                std::to_string(active) + " jobs are queued or running, the limit is " +
                    std::to_string(limit) + "; cancel some or wait",
                {}};
 }
 
-// Stores the job and commits. The reply shows it as it was accepted, before it is placed.
-protocol::JobView accept(Change& change, store::JobRow row,
-                         const std::optional<Idempotency>& idempotency, const std::string& who,
-                         const std::string& action) {
+std::int64_t add_job(Change& change, store::JobRow row, const std::string& who,
+                     const std::string& action) {
   row.id = store::insert_job(change.tx, row);
   store::add_transition(change.tx, {row.id, std::nullopt, json::enum_name(row.state), Actor::kUser,
                                     Reason::kNone, "", 0, std::nullopt});
   store::audit(change.tx, who, action, subject(row.id), row.name);
   change.touch_job(row.id);
   change.place_later();
-  const auto stored = store::find_job(change.db(), row.id);
-  protocol::JobView view = full_job_view(change.db(), *stored, change.now_us());
-  remember(change, idempotency, view);
-  change.finish();
-  return view;
+  return row.id;
 }
-
-}  // namespace
 
 Result<store::JobRow> job_row(const nlohmann::json& submitted, std::string spec_text) {
   auto parsed = parse_spec(submitted);
@@ -101,7 +80,7 @@ Result<store::JobRow> job_row(const nlohmann::json& submitted, std::string spec_
 
 Result<protocol::JobView> submit(Core& core, const Submission& submission) {
   Change change(core);
-  auto earlier = earlier_reply(change, submission.idempotency);
+  auto earlier = earlier_view<protocol::JobView>(change, submission.idempotency);
   if (!earlier) return earlier.error();
   if (*earlier) return std::move(**earlier);
   auto row = job_row(submission.spec, submission.spec_text);
@@ -114,7 +93,7 @@ Result<protocol::JobView> rerun(Core& core, std::int64_t job_id,
                                 const std::optional<Idempotency>& idempotency,
                                 const std::string& who) {
   Change change(core);
-  auto earlier = earlier_reply(change, idempotency);
+  auto earlier = earlier_view<protocol::JobView>(change, idempotency);
   if (!earlier) return earlier.error();
   if (*earlier) return std::move(**earlier);
   const auto old = store::find_job(change.db(), job_id);
@@ -124,6 +103,7 @@ Result<protocol::JobView> rerun(Core& core, std::int64_t job_id,
   if (!row) return row.error();
   if (auto limit = within_limit(change); !limit) return limit.error();
   row->rerun_of = job_id;
+  row->group_id = old->group_id;  // it may fill the place of one that failed
   return accept(change, std::move(*row), idempotency, who, "rerun");
 }
 

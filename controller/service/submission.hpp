@@ -10,6 +10,12 @@ namespace rackmark::service {
 // The row of a submitted spec; kInvalid. Used by dry runs too.
 Result<store::JobRow> job_row(const nlohmann::json& spec, std::string spec_text);
 
+// kTooMany when so many further jobs would be more than may be active.
+Result<void> within_limit(Change& change, std::size_t more = 1);
+// Stores a job that was asked for, to be placed when the change is finished. Gives its id.
+std::int64_t add_job(Change& change, store::JobRow row, const std::string& who,
+                     const std::string& action);
+
 Result<protocol::JobView> submit(Core& core, const Submission& submission);
 Result<protocol::JobView> rerun(Core& core, std::int64_t job_id,
                                 const std::optional<Idempotency>& idempotency,

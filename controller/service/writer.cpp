@@ -9,6 +9,7 @@
 #include "controller/service/core.hpp"
 #include "controller/service/enrolment.hpp"
 #include "controller/service/event_intake.hpp"
+#include "controller/service/groups.hpp"
 #include "controller/service/placement.hpp"
 #include "controller/service/secrets.hpp"
 #include "controller/service/submission.hpp"
@@ -119,6 +120,12 @@ Result<protocol::JobView> Writer::rerun(std::int64_t job_id,
                                         const std::optional<Idempotency>& idempotency,
                                         const std::string& who) {
   return service::rerun(impl_->core, job_id, idempotency, who);
+}
+
+Result<protocol::GroupView> Writer::create_group(const protocol::NewGroup& group,
+                                                 const std::optional<Idempotency>& idempotency,
+                                                 const std::string& who) {
+  return service::create_group(impl_->core, group, idempotency, who);
 }
 
 Result<protocol::EnrolmentToken> Writer::create_enrolment_token(std::int64_t valid_s,

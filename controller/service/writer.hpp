@@ -14,6 +14,7 @@
 #include "common/clock.hpp"
 #include "common/error.hpp"
 #include "common/protocol/agents.hpp"
+#include "common/protocol/groups.hpp"
 #include "common/protocol/jobs.hpp"
 #include "controller/service/notices.hpp"
 #include "controller/service/settings.hpp"
@@ -60,9 +61,15 @@ class Writer {
   // Ends a queued job at once; of a running one the agent is told, and the view shows
   // cancel_requested until its workers are gone. kNotFound; kConflict when the job is over.
   Result<protocol::JobView> cancel(std::int64_t job_id, const std::string& who = "local");
-  // A new job from the same submitted text, rerun_of set. kNotFound.
+  // A new job from the same submitted text, rerun_of set, in the same group. kNotFound.
   Result<protocol::JobView> rerun(std::int64_t job_id, const std::optional<Idempotency>& = {},
                                   const std::string& who = "local");
+
+  // All jobs of the group or none. kInvalid with every wrong member; kConflict (idempotency);
+  // kTooMany.
+  Result<protocol::GroupView> create_group(const protocol::NewGroup& group,
+                                           const std::optional<Idempotency>& = {},
+                                           const std::string& who = "local");
 
   // --- agents
   // valid_s 60 to 604800, else kInvalid. The token is in no log and at rest only as a hash.

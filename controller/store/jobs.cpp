@@ -93,6 +93,16 @@ std::vector<JobRow> list_jobs(Database& db, const JobFilter& f, std::int64_t lim
   return rows;
 }
 
+const std::string kListOfGroup =
+    "SELECT " + kJobColumns + " FROM jobs WHERE group_id = ? ORDER BY id";
+
+std::vector<JobRow> list_jobs_of_group(Database& db, std::int64_t group_id) {
+  Query q(db, kListOfGroup, group_id);
+  std::vector<JobRow> rows;
+  while (q.step()) rows.push_back(read_job(q));
+  return rows;
+}
+
 constexpr const char* kUpdateJob = R"sql(
   UPDATE jobs SET spec_resolved = ?, state = ?, outcome = ?, reason = ?, detail = ?,
     next_repetition = ?, next_attempt = ?, device_class = ?, images_per_second = ?, spread = ?,

@@ -56,7 +56,8 @@ struct JobFilter {
 std::int64_t insert_job(Transaction& tx, const JobRow& row);  // `id` of row is ignored
 std::optional<JobRow> find_job(Database& db, std::int64_t id);
 std::vector<JobRow> list_jobs(Database& db, const JobFilter& filter,
-                              std::int64_t limit);  // newest first
+                              std::int64_t limit);                            // newest first
+std::vector<JobRow> list_jobs_of_group(Database& db, std::int64_t group_id);  // oldest first
 // The observed columns: everything from spec_resolved and state on, but not `wanted`.
 void update_job(Transaction& tx, const JobRow& row);
 void want_cancelled(Transaction& tx, std::int64_t job_id);  // the wanted column, of its runs too

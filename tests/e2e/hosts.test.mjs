@@ -1,8 +1,11 @@
 // Runs over several hosts: real mpirun, real daemons, a network and a host name of its own for each.
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import path from "node:path";
 import { after, before, describe, test } from "node:test";
+import { promisify } from "node:util";
 import { Bed, faults, gangJob, unevenJob } from "../faults/cases.mjs";
-import { startFleet, until } from "../support/fleet.mjs";
+import { binDir, startFleet, until } from "../support/fleet.mjs";
 import { scratchFolders, whyNoHosts } from "../support/hosts.mjs";
 import { environmentOf, processes } from "../support/processes.mjs";
 
@@ -73,9 +76,32 @@ describe("hosts with a network each", { skip: whyNoHosts() || false }, () => {
   test("after all that every host takes work", () => bed.works());
 });
 
+const execFileAsync = promisify(execFile);
+
+// `rackmark scale` on 1 and 2 agents: what it prints is what was measured, timed and predicted.
+async function scales(fleet) {
+  const { stdout } = await execFileAsync(path.join(binDir, "rackmark"), [
+    "scale", "--controller", fleet.url, "--agents", "1,2", "--model", "cifar10", "--batch_size", "8", "--optimizer.learning_rate", "0.001", "--retries", "0",
+    "--steps.warmup", "2", "--steps.measured", "10", "--resources.workers_per_agent", "1", "--resources.threads_per_worker", "1", "--watch", "--json",
+  ]);
+  const { points, link, median_error } = JSON.parse(stdout);
+  assert.deepEqual(points.map((p) => [p.agents, p.ranks, p.job_id !== null]), [[1, 1, true], [2, 2, true], [4, 4, false], [8, 8, false], [16, 16, false]]);
+  for (const p of points.slice(0, 2)) {
+    assert.ok(p.images_per_second > 0 && p.ceiling_images_per_second > 0, `${p.agents}: ${p.why} ${p.ceiling_why}`);
+    assert.equal(p.rank_times.length, p.agents);
+  }
+  const two = points[1];
+  assert.ok(Math.abs(two.efficiency - two.images_per_second / points[0].images_per_second / 2) < 1e-9);
+  assert.ok(two.exposed_communication_ms > 0, "gradients of one bucket are never hidden");
+  assert.ok(Math.abs(two.prediction_error - (two.predicted_images_per_second / two.images_per_second - 1)) < 1e-9);
+  assert.equal(median_error, Math.abs(two.prediction_error));
+  assert.equal(link.job_id, two.job_id);
+  assert.ok(link.all_reduce_times.length >= 2 && link.all_reduce_times.every((t) => t.ranks === 2 && t.median_s > 0), JSON.stringify(link));
+  assert.ok(points[4].predicted_efficiency > 0 && points[4].predicted_efficiency < 1, JSON.stringify(points[4]));
+}
 // Without root: agents of one machine that pretend to be hosts.
 describe("agents of one machine", () => {
-  test("a job of 3 workers and a server over 2 agents; kill -9 of a daemon", async () => {
+  test("a job of 3 workers and a server over 2 agents; kill -9 of a daemon; a scaling group", async () => {
     const fleet = await startFleet({
       agents: 2,
       agentArgs: ["--network", "127.0.0.0/8", "--launch-ports", "any", "--rank-ports", "any"],
@@ -104,6 +130,7 @@ describe("agents of one machine", () => {
       await until(() => [...ofFleet("orted"), ...ofFleet("rackmark-worker")].length === 0, { timeoutMs: 5000, what: "all processes to be gone" });
       const { items } = (await fleet.api("GET", "/api/v1/agents")).body;
       assert.deepEqual(items.map((a) => a.state), ["idle", "idle"]);
+      await scales(fleet);
     } finally {
       await fleet.stop();
     }

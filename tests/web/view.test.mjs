@@ -13,9 +13,14 @@ const isDone = (page, what = "succeeded") => state(page).locator(`[data-state=${
 const accepted = (page) => page.getByRole("status", { name: "Dry run" }).getByText("accepted").waitFor();
 
 describe("the web view", { timeout: 900_000 }, () => {
-  let fleet, browser, first;
+  let fleet, browser, first, group;
   before(async () => {
-    fleet = await startFleet({ agents: 1, leaseS: 30 });
+    fleet = await startFleet({
+      agents: 1,
+      leaseS: 30,
+      agentArgs: ["--network", "127.0.0.0/8", "--launch-ports", "any", "--rank-ports", "any"],
+      env: { OMPI_MCA_mpi_yield_when_idle: "1" },
+    });
     browser = await startBrowser();
   });
   after(async () => {
@@ -232,6 +237,36 @@ describe("the web view", { timeout: 900_000 }, () => {
     await closePage(page);
   });
 
+  test("a scaling group shows its curve, what every point is made of, and what is missing while it runs", async () => {
+    const other = await fleet.startAgent({ name: "host-3" });
+    const reply = await fleet.api("POST", "/api/v1/groups", {
+      kind: "scale",
+      name: "evening",
+      agents: [1, 2],
+      spec: smallJob({ model: "cifar10", image_size: 24, batch_size: 8, optimizer: { learning_rate: 0.001 }, steps: { measured: 10 }, resources: { workers_per_agent: 1 } }),
+    });
+    assert.equal(reply.status, 201, JSON.stringify(reply.body));
+    const [member] = reply.body.members;
+    group = reply.body.id;
+    const page = await open();
+    await page.goto(`/jobs/${member.id}`);
+    await page.getByRole("link", { name: `scaling group ${group}` }).click();
+    await page.waitForURL(new RegExp(`/groups/${group}$`));
+    await isDone(page);
+    const row = (agents) => page.locator(`[data-testid=points] tr[data-agents='${agents}']`);
+    await row(2).getByText("img/s").first().waitFor();
+    assert.match(await row(1).innerText(), /img\/s.*100\.0\s%.*the prediction starts here/s);
+    assert.match(await row(2).innerText(), /img\/s.*×.*%.*ms.*img\/s/s);
+    assert.match(await row(16).innerText(), /predicted only.*img\/s/s);
+    await page.getByText(/2\sagents reach \d+\s% of 2 × one: .* img\/s/).waitFor();
+    await page.getByRole("img", { name: /^Efficiency over agents: Network: .* µs a message/ }).waitFor();
+    const split = page.getByRole("region", { name: "Time split per rank", exact: true });
+    await split.getByRole("button", { name: "Table" }).click();
+    assert.equal(await split.locator("tbody tr").count(), 3);
+    await other.stop();
+    await closePage(page);
+  });
+
   test("a failed job shows its reason and no number", async () => {
     for (const name of ["cat", "dog"]) {
       const folder = path.join(fleet.dir, "data", "broken", name);
@@ -315,6 +350,7 @@ describe("the web view", { timeout: 900_000 }, () => {
           "new-job": ["/jobs/new", "[data-state=clean]"],
           job: [`/jobs/${first}`, ".chart svg"],
           "job-without-number": [`/jobs/${failed.id}`, "[data-testid=reason]"],
+          scaling: [`/groups/${group}`, ".chart svg"],
           compare: ["/compare", ".chart svg"],
           "compare-jobs": [`/compare?jobs=${first},${failed.id}&view=ratio`, ".chart svg"],
           agents: ["/agents", "table.agents"],

@@ -81,6 +81,12 @@ export interface RankTime {
   share_last: number;
   staleness: number[];
 }
+export interface AllReduceTime {
+  ranks: number;
+  bytes: number;
+  turns: number;
+  median_s: number;
+}
 export interface LatencyStatistics {
   count: number;
   mean_ms: number | null;
@@ -177,6 +183,7 @@ export interface ResultView {
   pictures_broken: number;
   broken_pictures: string[];
   rank_times: RankTime[];
+  all_reduce_times: AllReduceTime[]; // of the network; empty unless the spec asks for it
   inference: InferenceView | null; // null in other modes
   environment: Json;
 }
@@ -240,6 +247,57 @@ export interface JobView {
   spec_resolved: JsonObject;
   waiting: Waiting | null;
   runs: RunView[];
+}
+export interface GroupView {
+  id: number;
+  kind: string;
+  name: string;
+  created_at: string;
+  state: JobState;
+  agents: number[];
+  spec: JsonObject;
+  members: JobView[]; // empty in lists
+}
+export interface ScalingPoint {
+  agents: number;
+  job_id: number | null; // null: more agents than were asked for, predicted only
+  state: JobState | null;
+  ranks: number | null;
+  images_per_second: number | null;
+  spread: number | null;
+  why: string;
+  speed_up: number | null;
+  efficiency: number | null;
+  step_ms: number | null;
+  exposed_communication_ms: number | null;
+  exposed_communication_share: number | null;
+  rank_times: RankTime[];
+  ceiling_job_id: number | null;
+  ceiling_images_per_second: number | null;
+  share_of_ceiling: number | null;
+  ceiling_efficiency: number | null;
+  ceiling_why: string;
+  predicted_images_per_second: number | null;
+  predicted_efficiency: number | null;
+  predicted_exposed_ms: number | null;
+  prediction_error: number | null;
+  prediction_why: string;
+}
+export interface ScalingLink {
+  job_id: number;
+  agents: number;
+  alpha_s: number;
+  bytes_per_second: number | null;
+  all_reduce_times: AllReduceTime[];
+}
+export interface ScalingView {
+  group_id: number;
+  base_agents: number;
+  points: ScalingPoint[];
+  link: ScalingLink | null;
+  link_why: string;
+  median_error: number | null;
+  largest_error: number | null;
 }
 export interface Page<T> {
   items: T[];

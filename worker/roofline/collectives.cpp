@@ -1,7 +1,6 @@
 #include "worker/roofline/collectives.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <functional>
 #include <optional>
@@ -9,10 +8,10 @@
 
 #include "common/json/json.hpp"
 #include "common/measure/collective_model.hpp"
-#include "common/measure/statistics.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/collective/communicator.hpp"
 #include "worker/collective/parameter_server.hpp"
+#include "worker/collective/turns.hpp"
 #include "worker/failure.hpp"
 
 namespace rackmark::worker {
@@ -20,8 +19,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kWarmUps = 3, kFewestTurns = 5, kMostTurns = 25;
-constexpr double kSecondsEach = 3;
 constexpr std::int64_t kGrowth = 4;
 constexpr std::int64_t kShardBytes = 4194304, kLeastShardBytes = 4096;
 
@@ -32,24 +29,10 @@ struct Timing {
   double algorithm_bandwidth() const { return static_cast<double>(bytes) / median_s; }
 };
 
-// One turn is as long as its slowest rank; all ranks make equally many.
-Timing time_turns(Communicator& ranks, const std::string& operation, std::int64_t bytes,
-                  const std::function<void()>& turn) {
-  std::vector<double> seconds;
-  double sum_s = 0;
-  for (int i = -kWarmUps; i < kMostTurns && (i < kFewestTurns || sum_s < kSecondsEach); ++i) {
-    ranks.barrier();
-    const auto start = std::chrono::steady_clock::now();
-    turn();
-    const double own =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const double slowest = ranks.all_reduce_max(own);
-    if (i < 0) continue;
-    seconds.push_back(slowest);
-    sum_s += slowest;
-  }
-  return {operation, bytes, static_cast<std::int64_t>(seconds.size()), *measure::median(seconds),
-          *std::min_element(seconds.begin(), seconds.end())};
+Timing time_operation(Communicator& ranks, const std::string& operation, std::int64_t bytes,
+                      const std::function<void()>& turn) {
+  const Turns turns = time_turns(ranks, {}, turn);
+  return {operation, bytes, turns.count, turns.median_s, turns.least_s};
 }
 
 // A plan of about so many bytes of parameters, of which only the blocks are used.
@@ -71,7 +54,7 @@ Timing time_push_pull(Communicator& ranks, std::int64_t bytes) {
   const auto exchange = make_parameter_server(*plan, ranks, setup);
   const auto parameters = static_cast<int>(plan->net().parameters().size());
   const auto real_bytes = static_cast<std::int64_t>(plan->parameter_block().size_bytes());
-  const Timing timing = time_turns(ranks, "push_pull", real_bytes, [&] {
+  const Timing timing = time_operation(ranks, "push_pull", real_bytes, [&] {
     exchange->begin_step({});
     for (int p = 0; p < parameters; ++p) exchange->ready(p);
     exchange->finish_step();
@@ -86,8 +69,9 @@ std::vector<Timing> measure_all(Communicator& ranks, const CollectivesOptions& o
   std::vector<Timing> all;
   for (std::int64_t bytes = options.min_bytes; bytes <= options.max_bytes; bytes *= kGrowth) {
     std::vector<float> values(static_cast<std::size_t>(bytes / 4), 1e-3F);
-    all.push_back(time_turns(ranks, "all_reduce", bytes, [&] { ranks.all_reduce_sum(values); }));
-    all.push_back(time_turns(ranks, "broadcast", bytes, [&] { ranks.broadcast(values, 0); }));
+    all.push_back(
+        time_operation(ranks, "all_reduce", bytes, [&] { ranks.all_reduce_sum(values); }));
+    all.push_back(time_operation(ranks, "broadcast", bytes, [&] { ranks.broadcast(values, 0); }));
     all.push_back(time_push_pull(ranks, bytes));
   }
   return all;

@@ -6,6 +6,7 @@
 #include "common/domain/ranks.hpp"
 #include "common/json/described.hpp"
 #include "common/measure/statistics.hpp"
+#include "worker/collective/network_probe.hpp"
 #include "worker/failure.hpp"
 #include "worker/measure/telemetry.hpp"
 #include "worker/models/registry.hpp"
@@ -157,6 +158,7 @@ void Session::run() {
   hooks.check = [this] { check(); };
   hooks.settle = [this] { return exchange_->settle(); };
   matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, spec);
+  if (spec.measure_collectives) all_reduce_times_ = time_all_reduces(*ranks_);
   finish(run_loop(loop, step, *ranks_, clock_, hooks));
 }
 
@@ -192,6 +194,7 @@ void Session::finish(const Window& window) {
   summary.peak_rss_bytes = peak_rss_bytes();
   summary.setup_s = setup_s_;
   summary.matrix_peak_gflops = matrix_peak_gflops_;
+  if (ranks_->rank() == 0) summary.all_reduce_times = all_reduce_times_;
   for (const auto& input : inputs_) add_report(summary, input->report());
   if (options_.tf_output) {
     // Independent ranks may have made different numbers of steps.

@@ -76,6 +76,7 @@ TEST(SpecFields, TheDesignsFieldsAreThere) {
                            "inference.calibration",
                            "repetitions",
                            "profile",
+                           "measure_collectives",
                            "fusion",
                            "priority",
                            "timeout_s",

@@ -160,6 +160,7 @@ const Bad kBad[] = {
     {R"("repetitions": {"min": 5, "max": 2})", "repetitions", "min <= max"},
     {R"("repetitions": {"max": 5, "often": true})", "repetitions.often", "target_rse"},
     {R"("profile": 1)", "profile", "true or false"},
+    {R"("mode": "inference", "measure_collectives": true)", "measure_collectives", "training"},
     {R"("fusion": "winograd")", "fusion", "best, none"},
     {R"("priority": 5)", "priority", "0"},
 };

@@ -83,5 +83,26 @@ TEST(CollectiveModel, AFitIsNeverNegativeAndNeedsTwoPoints) {
   EXPECT_FALSE(fit_link(std::vector<CollectivePoint>{{{1, 100}, 0}, {{2, 300}, 2}}));
 }
 
+TEST(CollectiveModel, AFitOfAllReducesFindsTheLinkByEveryAlgorithm) {
+  const LinkModel link{40e-6, 8e-9};
+  for (const char* algorithm : {"ring", "recursive_doubling", "rabenseifner", "auto"}) {
+    for (const std::int64_t ranks : {2, 3, 4, 6}) {
+      std::vector<AllReducePoint> points;
+      for (const double bytes : {4096.0, 65536.0, 524288.0, 4194304.0}) {
+        const CollectiveCost cost = std::string_view(algorithm) == "auto"
+                                        ? cheapest_all_reduce(ranks, bytes, link)
+                                        : *all_reduce_cost(algorithm, ranks, bytes);
+        points.push_back({ranks, bytes, seconds_of(cost, link)});
+      }
+      const auto found = fit_all_reduces(points, algorithm);
+      ASSERT_TRUE(found) << algorithm << " on " << ranks;
+      EXPECT_NEAR(found->alpha_s, link.alpha_s, 1e-9) << algorithm << " on " << ranks;
+      EXPECT_NEAR(found->beta_s_per_byte, link.beta_s_per_byte, 1e-13) << algorithm << ranks;
+    }
+  }
+  EXPECT_FALSE(fit_all_reduces(std::vector<AllReducePoint>{{2, 4096, 1e-3}}, "ring"));
+  EXPECT_FALSE(fit_all_reduces(std::vector<AllReducePoint>{{2, 1, 1}, {2, 2, 2}}, "tree"));
+}
+
 }  // namespace
 }  // namespace rackmark::measure

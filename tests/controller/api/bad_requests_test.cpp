@@ -15,6 +15,7 @@
 #include <regex>
 #include <set>
 
+#include "common/protocol/groups.hpp"
 #include "tests/controller/api/controller_fixture.hpp"
 #include "tests/support/raw_connection.hpp"
 
@@ -80,6 +81,7 @@ class BadRequestsTest : public ControllerTest {
     for (const auto& agent : agents->items) {
       out["agents"].push_back({agent.id, agent.name});  // that a clone called is kept: its state
     }
+    out["groups"] = client_.call(protocol::kListGroups)->items.size();
     out["results"] = client_.call(protocol::kListResults)->items.size();
     return out;
   }

@@ -1,7 +1,7 @@
 // Options of the charts, as functions of data and theme. Pure; tooltips are drawn, not HTML.
 import { rate, number } from "../format";
 import { type Bin, type Interval, ratioTicks } from "../intervals";
-import type { RankTime } from "../contract";
+import type { RankTime, ScalingPoint } from "../contract";
 import type { SeriesPoint } from "../steps";
 import type { Theme } from "../theme";
 import type { Drawing } from "./chart_engine";
@@ -130,8 +130,9 @@ export function histogramOption(bins: Bin[], marks: { name: string; value: numbe
 }
 
 export const splitNames = ["input wait", "compute", "exposed communication", "server wait"] as const;
-export function splitOption(ranks: RankTime[], t: Theme): Drawing {
-  const names = ranks.map((r) => `rank ${r.rank}`);
+// `rows`: what the bars are called; without it by their ranks.
+export function splitOption(ranks: RankTime[], t: Theme, rows?: string[]): Drawing {
+  const names = rows ?? ranks.map((r) => `rank ${r.rank}`);
   const parts = [
     (r: RankTime) => r.input_wait_ms,
     (r: RankTime) => r.compute_ms,
@@ -140,7 +141,7 @@ export function splitOption(ranks: RankTime[], t: Theme): Drawing {
   ];
   return {
     ...base(t),
-    grid: { left: 62, right: 20, top: 34, bottom: 40 },
+    grid: rows ? { left: 12, right: 20, top: 34, bottom: 40, containLabel: true } : { left: 62, right: 20, top: 34, bottom: 40 },
     legend: { top: 0, left: 0, itemWidth: 12, itemHeight: 10, selectedMode: false, textStyle: { color: t.muted, fontSize: 11 } },
     xAxis: { type: "value", name: "mean per step, ms", nameLocation: "middle", nameGap: 24, ...axis(t) },
     yAxis: { type: "category", inverse: true, data: names, ...axis(t) },
@@ -154,6 +155,54 @@ export function splitOption(ranks: RankTime[], t: Theme): Drawing {
       emphasis: { disabled: true },
       data: ranks.map(part),
     })),
+  };
+}
+
+// Efficiency over agents, doublings equally far apart: measured points on a line, the ideal, the ceiling
+// without exchange, the prediction dashed. What was not run lies on a shaded ground.
+export function efficiencyOption(points: ScalingPoint[], t: Theme): Drawing {
+  const at = (p: ScalingPoint) => Math.log2(p.agents);
+  const ticks = points.map(at);
+  const curve = (of: (p: ScalingPoint) => number | null) => points.flatMap((p) => (of(p) === null ? [] : [[at(p), of(p)! * 100]]));
+  const ran = points.filter((p) => p.job_id !== null);
+  const start = ran[0] && ran[0].efficiency !== null ? [[at(ran[0]), ran[0].efficiency * 100]] : [];
+  const last = ran[ran.length - 1];
+  const all = [...points.flatMap((p) => [p.efficiency, p.ceiling_efficiency, p.predicted_efficiency]).filter((v): v is number => v !== null), 1];
+  const line = { type: "line", symbolSize: 8, emphasis: { disabled: true } };
+  const first = ticks[0] ?? 0;
+  const end = ticks[ticks.length - 1] ?? 1;
+  return {
+    ...base(t),
+    grid: { left: 56, right: 24, top: 34, bottom: 42 },
+    legend: { top: 0, left: 0, itemWidth: 26, itemHeight: 10, selectedMode: false, textStyle: { color: t.muted, fontSize: 11 }, data: ["measured", "ideal", "without exchange", "predicted"] },
+    xAxis: {
+      type: "value",
+      name: "agents (log scale)",
+      nameLocation: "middle",
+      nameGap: 24,
+      min: first,
+      max: end,
+      ...axis(t),
+      axisLabel: { ...axis(t).axisLabel, customValues: ticks, formatter: (v: number) => String(Math.round(2 ** v)), hideOverlap: true },
+      axisTick: { customValues: ticks },
+      splitLine: { show: false },
+    },
+    yAxis: { type: "value", name: "efficiency, %", min: 0, max: Math.max(105, Math.ceil(Math.max(...all) * 100)), ...axis(t), axisLabel: { ...axis(t).axisLabel, showMaxLabel: false }, nameTextStyle: { color: t.muted, fontSize: 11, align: "right" } },
+    tooltip: { ...base(t).tooltip, axisPointer: { snap: true, lineStyle: { color: t.muted }, label: { formatter: (p: { value: number }) => String(Math.round(2 ** p.value)) } }, valueFormatter: (v: number) => `${number(v, 3)} %` },
+    series: [
+      { ...line, name: "ideal", symbol: "none", silent: true, lineStyle: { color: t.grey, width: 1.2 }, itemStyle: { color: t.grey }, data: [[first, 100], [end, 100]] },
+      { ...line, name: "without exchange", symbol: "diamond", lineStyle: { color: t.good, width: 1.2 }, itemStyle: { color: t.good }, data: curve((p) => p.ceiling_efficiency) },
+      {
+        ...line,
+        name: "predicted",
+        symbol: "emptyCircle",
+        lineStyle: { color: t.bad, type: "dashed", width: 1.6 },
+        itemStyle: { color: t.bad },
+        data: [...start, ...curve((p) => p.predicted_efficiency)],
+        markArea: last ? { silent: true, itemStyle: { color: t.grey, opacity: 0.12 }, label: { color: t.muted, fontSize: 11, position: "insideBottom" }, data: [[{ name: "predicted only", xAxis: at(last) }, { xAxis: end }]] } : undefined,
+      },
+      { ...line, name: "measured", symbol: "circle", z: 4, lineStyle: { color: t.accent, width: 2 }, itemStyle: { color: t.accent }, data: curve((p) => p.efficiency) },
+    ],
   };
 }
 

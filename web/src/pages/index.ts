@@ -5,6 +5,7 @@ import { ComparePage } from "./compare";
 import { JobPage } from "./job";
 import { JobsPage } from "./jobs";
 import { NewJobPage } from "./new_job";
+import { ScalingPage } from "./scaling";
 
 export interface PageProps {
   params: Record<string, string>;
@@ -20,6 +21,7 @@ export const pages: PageEntry[] = [
   { pattern: "/jobs", title: "Jobs", nav: true, page: JobsPage },
   { pattern: "/jobs/new", title: "New job", nav: true, page: NewJobPage },
   { pattern: "/jobs/:id", title: "Job", nav: false, page: JobPage },
+  { pattern: "/groups/:id", title: "Scaling", nav: false, page: ScalingPage },
   { pattern: "/compare", title: "Compare", nav: true, page: ComparePage },
   { pattern: "/agents", title: "Agents", nav: true, page: AgentsPage },
 ];

@@ -237,6 +237,12 @@ export function JobPage({ params }: PageProps) {
                 · rerun of <a href={`/jobs/${job.rerun_of}`}>job {job.rerun_of}</a>
               </>
             )}
+            {job.group_id !== null && (
+              <>
+                {" "}
+                · part of <a href={`/groups/${job.group_id}`}>scaling group {job.group_id}</a>
+              </>
+            )}
             {Object.entries(job.labels).map(([k, v]) => (
               <a class="chip" href={`/jobs?label=${encodeURIComponent(`${k}=${v}`)}`}>
                 {k}={v}
