@@ -187,7 +187,7 @@ export function efficiencyOption(points: ScalingPoint[], t: Theme): Drawing {
       axisTick: { customValues: ticks },
       splitLine: { show: false },
     },
-    yAxis: { type: "value", name: "efficiency, %", min: 0, max: Math.max(105, Math.ceil(Math.max(...all) * 100)), ...axis(t), axisLabel: { ...axis(t).axisLabel, showMaxLabel: false }, nameTextStyle: { color: t.muted, fontSize: 11, align: "right" } },
+    yAxis: { type: "value", name: "efficiency, %", nameLocation: "middle", nameGap: 36, min: 0, max: Math.max(105, Math.ceil(Math.max(...all) * 100)), ...axis(t), axisLabel: { ...axis(t).axisLabel, showMaxLabel: false } },
     tooltip: { ...base(t).tooltip, axisPointer: { snap: true, lineStyle: { color: t.muted }, label: { formatter: (p: { value: number }) => String(Math.round(2 ** p.value)) } }, valueFormatter: (v: number) => `${number(v, 3)} %` },
     series: [
       { ...line, name: "ideal", symbol: "none", silent: true, lineStyle: { color: t.grey, width: 1.2 }, itemStyle: { color: t.grey }, data: [[first, 100], [end, 100]] },

@@ -40,7 +40,7 @@ function PointRow({ point }: { point: ScalingPoint }) {
   const beyond = point.job_id === null;
   const relative = (value: number | null, text: (v: number) => string) => (value === null ? <Missing why={beyond ? "not run" : point.why || "no result"} /> : text(value));
   return (
-    <tr data-agents={point.agents}>
+    <tr data-agents={point.agents} class={beyond ? "beyond" : ""}>
       <th scope="row" data-label="Agents">
         {point.agents}
       </th>
@@ -106,7 +106,7 @@ function PointsTable({ view }: { view: ScalingView }) {
   ];
   return (
     <section class="panel" aria-label="Points">
-      <table class="rows" data-testid="points">
+      <table class="rows scaling" data-testid="points">
         <thead>
           <tr>
             {columns.map(([title, term, right]) => (
@@ -163,7 +163,7 @@ function Charts({ view }: { view: ScalingView }) {
         title="Where a step's time goes"
         label="Time split per rank"
         name={`${name}-time-split`}
-        summary={`Bars are called agents: rank.${rows.length > barsShown ? ` The first ${barsShown} of ${rows.length} ranks; the table holds all.` : ""}`}
+        summary={`Bars are named by agents and rank.${rows.length > barsShown ? ` The first ${barsShown} of ${rows.length} ranks; the table holds all.` : ""}`}
         option={split}
         empty="No job has a result yet."
         table={() => ({
