@@ -140,6 +140,8 @@ const std::map<std::string, Shape, std::less<>>& known_parameters() {
       {"routed", Shape::kWords},
       {"routed_radix", Shape::kNumber},
       {"btl_tcp_if_include", Shape::kNetwork},
+      {"btl_tcp_flags", Shape::kNumber},
+      {"pml_ob1_send_pipeline_depth", Shape::kNumber},
       {"oob_tcp_if_include", Shape::kNetwork},
       {"prte_if_include", Shape::kNetwork},
       {"if_base_do_not_resolve", Shape::kNumber},

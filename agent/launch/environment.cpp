@@ -51,4 +51,10 @@ std::optional<Error> socket_problem(const char* what, const std::filesystem::pat
                  "the path of a socket is too long; use a shorter --state folder");
 }
 
+const std::map<std::string, std::string>& two_way_transport() {
+  static const std::map<std::string, std::string> parameters{{"btl_tcp_flags", "312"},
+                                                             {"pml_ob1_send_pipeline_depth", "8"}};
+  return parameters;
+}
+
 }  // namespace rackmark::agent

@@ -28,6 +28,12 @@ struct PortRange {
 };
 std::optional<PortRange> port_range(const std::string& ports);
 
+// Parameters of Open MPI 4.1 for ranks that send and receive large messages at the same time, as
+// every all-reduce does. By default (flags 314) the receiver asks for a message's data, and that
+// request waits behind all that the receiver itself is sending: both directions together then carry
+// half of what the link could. 312: no such requests; eight pieces on their way instead of three.
+const std::map<std::string, std::string>& two_way_transport();
+
 // kInvalid when the kernel would cut the path of this socket; nullopt when it fits.
 std::optional<Error> socket_problem(const char* what, const std::filesystem::path& path);
 

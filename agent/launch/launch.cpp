@@ -138,6 +138,7 @@ Result<Launch> plan_gang_launch(const GangInput& in) {
   mca("pml", "ob1");
   mca("btl", "self,vader,tcp");
   mca("btl_tcp_if_include", in.network);
+  for (const auto& [name, value] : two_way_transport()) mca(name, value);
   mca("oob_tcp_if_include", in.network);
   mca("oob_tcp_keepalive_time", "5");
   mca("oob_tcp_keepalive_intvl", "1");

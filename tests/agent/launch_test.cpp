@@ -129,6 +129,7 @@ TEST(GangLaunch, OpenMpi4AsItWasTried) {
             "--mca plm_rsh_agent /dev/shm/rackmark-0badcafe-42/bin/rackmark-rsh "
             "--mca plm_rsh_no_tree_spawn 1 --leave-session-attached --mca if_base_do_not_resolve 1 "
             "--mca pml ob1 --mca btl self,vader,tcp --mca btl_tcp_if_include 10.77.0.0/24 "
+            "--mca btl_tcp_flags 312 --mca pml_ob1_send_pipeline_depth 8 "
             "--mca oob_tcp_if_include 10.77.0.0/24 --mca oob_tcp_keepalive_time 5 "
             "--mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 3 "
             "--mca btl_tcp_port_min_v4 21000 --mca btl_tcp_port_range_v4 1000 "
