@@ -30,7 +30,7 @@ SlurmInput two_nodes() {
   return in;
 }
 
-std::string joined(const std::vector<std::string>& words) {
+std::string in_one_line(const std::vector<std::string>& words) {
   std::string text;
   for (const auto& word : words) text += (text.empty() ? "" : " ") + word;
   return text;
@@ -39,7 +39,7 @@ std::string joined(const std::vector<std::string>& words) {
 TEST(SlurmLaunch, OneStepWithTheHeadsRanksFirst) {
   const auto launch = plan_slurm_launch(two_nodes());
   ASSERT_TRUE(launch.has_value());
-  EXPECT_EQ(joined(launch->argv),
+  EXPECT_EQ(in_one_line(launch->argv),
             "srun --jobid=7 --job-name=rackmark-run-42 --overlap --overcommit --cpu-bind=none "
             "--mpi=pmix --distribution=arbitrary --nodelist=node2,node2,node1 --nodes=2 "
             "--ntasks=3 --kill-on-bad-exit=1 --export=LD_LIBRARY_PATH,OMPI_MCA_btl,"

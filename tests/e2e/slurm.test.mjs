@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { after, before, describe, test } from "node:test";
+import { after, afterEach, before, describe, test } from "node:test";
 import { gangJob } from "../faults/cases.mjs";
 import { Fleet, binDir, sourceDir, until } from "../support/fleet.mjs";
 import { startSlurm, whyNoSlurm } from "../support/slurm.mjs";
@@ -18,6 +18,7 @@ describe("Slurm", { skip: whyNoSlurm() || false }, () => {
     slurm = await startSlurm({ nodes: 2 });
     fleet = new Fleet(slurm.folder, {}); // only its way to speak to a controller
   });
+  afterEach(() => slurm.clear());
   after(() => slurm?.stop());
 
   // Gives Slurm's job with `output()`, what it has written so far.
@@ -67,7 +68,7 @@ describe("Slurm", { skip: whyNoSlurm() || false }, () => {
     const [first] = done.runs;
     assert.equal(first.result.images, 3 * 10 * 8);
     assert.deepEqual(first.hosts.map((h) => [h.first_rank, h.ranks, h.servers, h.ended]), [[0, 2, 0, "succeeded"], [2, 1, 1, "succeeded"]]);
-    const logs = (await fleet.api("GET", `/api/v1/runs/${first.id}/logs`)).body.items;
+    const logs = (await fleet.api("GET", `/api/v1/runs/${first.id}/logs`)).body.lines;
     assert.ok(logs.some((l) => l.text.includes(`one step of Slurm's job ${job}`)), JSON.stringify(logs));
     await nothingLeft();
 

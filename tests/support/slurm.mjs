@@ -126,10 +126,14 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
     return this.run("squeue", "--steps", "--noheader", "--format=%j").split("\n").filter(Boolean);
   }
 
+  // Ends all jobs.
+  async clear() {
+    this.run("scancel", "--quiet", "--user=root");
+    await until(() => this.run("squeue", "--noheader") === "", { timeoutMs: 30_000, what: "Slurm's queue to be empty" });
+  }
   async stop() {
     try {
-      this.run("scancel", "--quiet", "--user=root");
-      await until(() => this.run("squeue", "--noheader") === "", { timeoutMs: 30_000, what: "Slurm's queue to be empty" });
+      await this.clear();
     } catch (error) {
       console.error(error.message);
     }
