@@ -89,6 +89,7 @@ void InferenceSession::fit_memory(const Net& net, const InferOptions& options,
     return plans ? *plans + fixed_bytes + batch * batches * beside.bytes_per_image : 0;
   };
   if (spec.batch_max) {
+    spec.batch_size = 1;  // which is what is named if not even that fits
     batch_search_ = agree_on_largest_batch(bytes_wanted, options_.memory, 1, *ranks_);
     spec.batch_size = batch_search_->batch_size;
     return;

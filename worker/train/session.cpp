@@ -83,6 +83,7 @@ void Session::search_batch(const std::function<std::int64_t(std::int64_t batch)>
   } catch (const std::invalid_argument&) {  // a batch norm of one value a channel
     least = 2;
   }
+  options_.spec.batch_size = least;  // which is what is named if not even that fits
   batch_search_ = agree_on_largest_batch(bytes_wanted, options_.memory, least, *ranks_);
   options_.spec.batch_size = batch_search_->batch_size;
 }
