@@ -241,8 +241,9 @@ bool must_end(const std::vector<store::HostRow>& hosts, std::int64_t now_us) {
     if (!host.end_state) return false;
     const bool late = now_us - host.end_us.value_or(now_us) > kByThemselvesUs;
     if (*host.end_state == RunState::kSucceeded) return host.position == 0 && late;
-    const bool crashed =
-        host.end_reason == Reason::kMissingRank || host.end_reason == Reason::kWorkerCrashed;
+    const bool crashed = host.end_reason == Reason::kMissingRank ||
+                         host.end_reason == Reason::kWorkerCrashed ||
+                         host.end_reason == Reason::kLaunchFailed;
     return host.position == 0 || !crashed || late;
   });
 }
