@@ -496,6 +496,7 @@ void Run::clear() {
   observed_.all_gone = true;
   phase_ = Phase::kEnded;
 }
+
 void Run::flush_if_due(bool now) {
   const std::int64_t at = clock_->monotonic_ns();
   if (!now && at - flushed_ns_ < kFlushEveryNs && batch_bytes_ < kBatchBytes) return;

@@ -2,6 +2,7 @@
 // grouping of nodes, memory limits.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -10,6 +11,7 @@
 #include "worker/backend/onednn/arena.hpp"
 #include "worker/backend/onednn/graph.hpp"
 #include "worker/backend/onednn/kernels/kernels.hpp"
+#include "worker/backend/onednn/kernels/weight_gradient.hpp"
 
 namespace rackmark::worker::onednn {
 namespace {
@@ -328,6 +330,67 @@ TEST_F(MemoryLimitFiles, VersionOne) {
   const auto limit = memory_limit(root_);
   EXPECT_EQ(limit.free_bytes, 0) << "over the limit is nothing left, not a negative number";
   EXPECT_EQ(limit.set_by, "cgroup v1");
+}
+
+// Against sums one by one, on any host with AVX2: plans use it where pictures lie in blocks of 8.
+TEST(WeightGradient, SumsLikePlainLoops) {
+  if (!has_weight_gradient()) GTEST_SKIP() << "this host has no AVX2";
+  constexpr int kImages = 2, kHeight = 9, kWide = 13, kBlock = 8;
+  for (const auto& [kernel_h, kernel_w, stride, blocks] : std::vector<std::array<int, 4>>{
+           {3, 3, 1, 2}, {3, 3, 2, 1}, {1, 7, 1, 2}, {7, 1, 1, 2}, {5, 5, 2, 2}, {2, 2, 1, 1}}) {
+    SCOPED_TRACE(std::to_string(kernel_h) + "x" + std::to_string(kernel_w));
+    const int pad_h = kernel_h / 2, height = (kHeight + 2 * pad_h - kernel_h) / stride + 1;
+    const int width = (kWide - kernel_w) / stride + 1;
+    const auto values = [](int count) {
+      std::vector<float> v(static_cast<std::size_t>(count));
+      for (std::size_t i = 0; i < v.size(); ++i)
+        v[i] = static_cast<float>(static_cast<int>(i * 37 % 101) - 50) / 64;
+      return v;
+    };
+    const auto x = values(kImages * kHeight * kWide * kBlock);
+    const auto dy = values(kImages * blocks * height * width * kBlock);
+    const int taps = kernel_h * kernel_w * kBlock * kBlock, plane = height * width * kBlock;
+    std::vector<float> dw(static_cast<std::size_t>(blocks * taps), 1.0F);
+    add_weight_gradient({.x = x.data(),
+                         .x_image = kHeight * kWide * kBlock,
+                         .dy = dy.data(),
+                         .dy_image = blocks * plane,
+                         .dy_block = plane,
+                         .dw = dw.data(),
+                         .dw_block = taps,
+                         .output_blocks = blocks,
+                         .images = kImages,
+                         .x_height = kHeight,
+                         .x_width = kWide,
+                         .first_row = 1,
+                         .last_row = height,
+                         .dy_width = width,
+                         .kernel_h = kernel_h,
+                         .kernel_w = kernel_w,
+                         .stride = stride,
+                         .pad_h = pad_h});
+    const auto sum_of = [&, kw = kernel_w, s = stride, b = blocks](int block, int tap, int in,
+                                                                   int out) {
+      double sum = 1;  // what was there
+      for (int n = 0; n < kImages; ++n)
+        for (int h = 1; h < height; ++h)
+          for (int w = 0; w < width; ++w) {
+            const int row = h * s - pad_h + tap / kw, column = w * s + tap % kw;
+            if (row < 0 || row >= kHeight) continue;
+            sum += double{x[static_cast<std::size_t>(
+                       ((n * kHeight + row) * kWide + column) * kBlock + in)]} *
+                   dy[static_cast<std::size_t>((n * b + block) * plane + (h * width + w) * kBlock +
+                                               out)];
+          }
+      return sum;
+    };
+    for (int i = 0; i < blocks * taps; ++i)
+      ASSERT_NEAR(dw[static_cast<std::size_t>(i)],
+                  sum_of(i / taps, i % taps / (kBlock * kBlock), i % (kBlock * kBlock) / kBlock,
+                         i % kBlock),
+                  1e-3)
+          << i;
+  }
 }
 
 }  // namespace
