@@ -7,7 +7,6 @@
 namespace rackmark::cli {
 namespace {
 
-using Json = nlohmann::json;
 using protocol::ResultView;
 
 struct ExportColumn {

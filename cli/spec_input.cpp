@@ -10,7 +10,6 @@
 namespace rackmark::cli {
 namespace {
 
-using Json = nlohmann::json;
 constexpr std::size_t kMaxSpecBytes = 1 << 20;
 
 Json read_spec(Context& context, const std::string& file) {

@@ -8,8 +8,6 @@
 namespace rackmark::cli {
 namespace {
 
-using Json = nlohmann::json;
-
 std::string group_of(const std::string& path) {
   const auto dot = path.find('.');
   return "Spec: " + (dot == path.npos ? std::string("job") : path.substr(0, dot));

@@ -16,10 +16,9 @@
 #include <cstdlib>
 #include <system_error>
 
-#include "agent/process/files.hpp"
+#include "agent/process/described_file.hpp"
 #include "agent/process/spawn.hpp"
 #include "common/clock.hpp"
-#include "common/json/described.hpp"
 
 namespace rackmark::agent {
 
@@ -31,23 +30,6 @@ namespace {
 constexpr const char* kOrderFile = "launch.json";
 constexpr const char* kOutcomeFile = "guard.json";
 constexpr int kEmptyWithinMs = 15000;
-
-template <class T>
-std::optional<T> read_described(const fs::path& path) {
-  const auto text = read_file(path);
-  if (!text) return std::nullopt;
-  const auto parsed = json::parse(*text);
-  if (!parsed) return std::nullopt;
-  auto decoded = json::decode<T>(*parsed, json::Unknown::kIgnore);
-  if (!decoded) return std::nullopt;
-  return std::move(*decoded);
-}
-
-template <class T>
-void write_described(const fs::path& path, const T& value) {
-  write_file_atomically(
-      path, json::encode(value).dump(1, ' ', false, nlohmann::json::error_handler_t::replace));
-}
 
 // One run under guard: state of the poll loop.
 class Watch {

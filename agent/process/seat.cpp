@@ -16,11 +16,10 @@
 #include <system_error>
 #include <thread>
 
-#include "agent/process/files.hpp"
+#include "agent/process/described_file.hpp"
 #include "agent/process/short_hash.hpp"
 #include "agent/process/spawn.hpp"
 #include "agent/process/unique_fd.hpp"
-#include "common/json/described.hpp"
 
 namespace rackmark::agent {
 
@@ -48,13 +47,7 @@ bool is_ours(const fs::path& folder) {
 
 std::optional<Seat> find_seat(const fs::path& folder) {
   if (!is_ours(folder)) return std::nullopt;
-  const auto text = read_file(folder / kSeatFile);
-  if (!text) return std::nullopt;
-  const auto parsed = json::parse(*text);
-  if (!parsed) return std::nullopt;
-  auto seat = json::decode<Seat>(*parsed, json::Unknown::kIgnore);
-  if (!seat) return std::nullopt;
-  return std::move(*seat);
+  return read_described<Seat>(folder / kSeatFile);
 }
 
 // True once the write end is open (and stays so in the worker), or where nobody watches.
@@ -115,9 +108,7 @@ void make_seats(const fs::path& folder, const Seat& seat, bool watched) {
   if (watched && ::mkfifo(fifo.c_str(), 0600) != 0)
     throw std::system_error(errno, std::generic_category(), "mkfifo " + fifo.string());
   // Last: who finds it finds all.
-  write_file_atomically(
-      folder / kSeatFile,
-      json::encode(seat).dump(1, ' ', false, nlohmann::json::error_handler_t::replace));
+  write_described(folder / kSeatFile, seat);
 }
 
 int take_seat_main() {

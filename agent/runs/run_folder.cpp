@@ -8,29 +8,13 @@
 #include <charconv>
 #include <system_error>
 
-#include "agent/process/files.hpp"
-#include "common/json/described.hpp"
+#include "agent/process/described_file.hpp"
 
 namespace rackmark::agent {
 
 namespace fs = std::filesystem;
 
 namespace {
-
-template <class T>
-std::optional<T> read_as(const fs::path& path) {
-  const auto text = read_file(path);
-  if (!text) return std::nullopt;
-  const auto parsed = json::parse(*text);
-  if (!parsed) return std::nullopt;
-  auto value = json::decode<T>(*parsed, json::Unknown::kIgnore);
-  if (!value) return std::nullopt;
-  return std::move(*value);
-}
-
-std::string to_text(const nlohmann::json& value) {
-  return value.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-}
 
 bool make_private_folder(const fs::path& path) {
   std::error_code error;
@@ -49,23 +33,24 @@ void RunFolder::create() const { fs::create_directories(path_); }
 
 void RunFolder::write_record(RunRecord record) const {
   record.wanted.run_token.clear();
-  write_file_atomically(path_ / "run.json", to_text(json::encode(record)));
+  write_described(path_ / "run.json", record);
 }
 
 std::optional<RunRecord> RunFolder::read_record() const {
-  return read_as<RunRecord>(path_ / "run.json");
+  return read_described<RunRecord>(path_ / "run.json");
 }
 
 void RunFolder::write_spec(const nlohmann::json& spec) const {
-  write_file_atomically(spec_file(), to_text(spec));
+  write_file_atomically(spec_file(),
+                        spec.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 void RunFolder::write_end(const protocol::ObservedRun& end) const {
-  write_file_atomically(path_ / "end.json", to_text(json::encode(end)));
+  write_described(path_ / "end.json", end);
 }
 
 std::optional<protocol::ObservedRun> RunFolder::read_end() const {
-  return read_as<protocol::ObservedRun>(path_ / "end.json");
+  return read_described<protocol::ObservedRun>(path_ / "end.json");
 }
 
 void RunFolder::remove() const {

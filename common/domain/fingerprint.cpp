@@ -6,8 +6,6 @@
 namespace rackmark {
 namespace {
 
-using Json = nlohmann::json;
-
 // Raised when the rules below change: all series then begin anew.
 constexpr int kFingerprintVersion = 1;
 

@@ -4,8 +4,6 @@
 namespace rackmark {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr double kMaxExactInteger = 9007199254740991;  // 2^53 - 1: exact in every JSON reader
 
 #define AT(member) \

@@ -7,7 +7,6 @@
 namespace rackmark {
 namespace {
 
-using Json = nlohmann::json;
 constexpr std::size_t kMaxProblems = 100;
 constexpr std::int64_t kMaxWorkersPerAgent = 4096;
 

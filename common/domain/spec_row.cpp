@@ -5,8 +5,6 @@
 namespace rackmark {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr std::size_t kMaxText = 200, kMaxPath = 4096, kMaxEntries = 64, kMaxMapValue = 256,
                       kMaxMapKey = 63, kMaxEchoed = 200;
 

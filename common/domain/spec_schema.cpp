@@ -3,8 +3,6 @@
 namespace rackmark {
 namespace {
 
-using Json = nlohmann::json;
-
 Json number_schema(const SpecField& field, const char* type) {
   Json out = {{"type", type}};
   if (field.minimum) out["minimum"] = *field.minimum;

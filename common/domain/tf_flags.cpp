@@ -10,8 +10,6 @@
 namespace rackmark {
 namespace {
 
-using Json = nlohmann::json;
-
 struct Flag {
   std::string name, value;
   bool has_value = false;

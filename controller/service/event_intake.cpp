@@ -15,8 +15,6 @@ namespace rackmark::service {
 
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr std::int64_t kMaximumSteps = 20'000'000;  // of a phase; a bound for memory, not for use
 constexpr std::size_t kMaximumText = 8192;
 constexpr std::size_t kRecentKept = 64;

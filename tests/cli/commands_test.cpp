@@ -10,7 +10,6 @@
 namespace rackmark::cli {
 namespace {
 
-using Json = nlohmann::json;
 using testing::HasSubstr;
 
 FakeReply problem(int status, const std::string& detail) {

@@ -8,7 +8,6 @@
 namespace rackmark::cli {
 namespace {
 
-using Json = nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
 

@@ -12,7 +12,6 @@
 namespace rackmark::cli {
 namespace {
 
-using Json = nlohmann::json;
 using testing::HasSubstr;
 
 FakeReply job_reply(protocol::JobView job, int status = 201) { return {status, json::encode(job)}; }

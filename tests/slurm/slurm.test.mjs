@@ -12,9 +12,11 @@ import { environmentOf, processes } from "../support/processes.mjs";
 const script = path.join(sourceDir, "deploy/slurm/rackmark.sbatch");
 const spec = (overrides = {}) => gangJob({ ...overrides, resources: { agents: 2, ...overrides.resources } });
 
-describe("Slurm", { skip: whyNoSlurm() || false }, () => {
+// Run by hand, so what is missing is an error and not a skipped test.
+describe("Slurm", () => {
   let slurm, fleet;
   before(async () => {
+    assert.equal(whyNoSlurm(), "");
     slurm = await startSlurm({ nodes: 2 });
     fleet = new Fleet(slurm.folder, {}); // only its way to speak to a controller
   });

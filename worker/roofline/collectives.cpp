@@ -17,8 +17,6 @@
 namespace rackmark::worker {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr std::int64_t kGrowth = 4;
 constexpr std::int64_t kShardBytes = 4194304, kLeastShardBytes = 4096;
 

@@ -15,8 +15,6 @@
 namespace rackmark::worker {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr double kBoundSeconds = 6;
 constexpr int kFewestRounds = 5, kMostRounds = 25;
 

@@ -9,8 +9,6 @@
 namespace rackmark {
 namespace {
 
-using Json = nlohmann::json;
-
 // Puts `value` at a path with dots.
 void put(Json& spec, const std::string& path, const Json& value) {
   Json* at = &spec;

@@ -7,8 +7,6 @@
 namespace rackmark {
 namespace {
 
-using Json = nlohmann::json;
-
 // --- refused: the field that must be named, and a piece of what must be offered instead
 
 struct Bad {

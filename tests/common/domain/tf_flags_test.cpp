@@ -6,8 +6,6 @@
 namespace rackmark {
 namespace {
 
-using Json = nlohmann::json;
-
 Json spec_from(const std::string& line, bool gpu = false) {
   const auto result = spec_from_tf_flags(line, gpu);
   EXPECT_TRUE(result) << line << ": " << result.error().message;

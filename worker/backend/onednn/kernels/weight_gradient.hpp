@@ -17,8 +17,8 @@ struct WeightGradientTask {
   float* dw;                        // [kernel_h][kernel_w][8 in][8 out], of the first output block
   std::int64_t dw_block;            // floats to the second output block
   int output_blocks;                // 1 or 2
-  int images;                       //
-  int x_height, x_width;            // x_width with padding
+  int images;
+  int x_height, x_width;              // x_width with padding
   int first_row, last_row, dy_width;  // rows [first_row, last_row) of dy, and pixels of a row
   int kernel_h, kernel_w, stride, pad_h;
 };
