@@ -4,6 +4,7 @@
 #include <array>
 
 #include "controller/service/allocation.hpp"
+#include "controller/service/life.hpp"
 #include "controller/service/networks.hpp"
 #include "controller/service/run_end.hpp"
 #include "tests/controller/service/fleet.hpp"
@@ -103,6 +104,31 @@ TEST(RunEnd, TheStallOfTheCulpritCounts) {
   EXPECT_EQ(ending_of({waiting, stopped}, false).detail, "no progress of rank 3");
   stopped.stall->steps = 7;
   EXPECT_EQ(ending_of({waiting, stopped}, false).detail, "no progress of rank 0");
+}
+
+// mpirun on the head knows why a member's rank is gone, and says so a moment later.
+TEST(RunEnd, TheHeadIsHeardBeforeAMembersEndEndsTheRun) {
+  const std::int64_t now = 100'000'000, just_now = now - 4'000'000, long_ago = now - 6'000'000;
+  const auto ended = [](int position, RunState state, Reason reason, std::int64_t end_us) {
+    std::vector<store::HostRow> hosts(2);
+    hosts[0].position = 0;
+    hosts[1].position = 1;
+    hosts[position].end_state = state;
+    hosts[position].end_reason = reason;
+    hosts[position].end_us = end_us;
+    return hosts;
+  };
+  for (const Reason crash : {Reason::kLaunchFailed, Reason::kWorkerCrashed, Reason::kMissingRank}) {
+    EXPECT_FALSE(must_end(ended(1, RunState::kFailed, crash, just_now), now));
+    EXPECT_TRUE(must_end(ended(1, RunState::kFailed, crash, long_ago), now));
+    EXPECT_TRUE(must_end(ended(0, RunState::kFailed, crash, just_now), now));
+  }
+  EXPECT_TRUE(must_end(ended(1, RunState::kFailed, Reason::kNanLoss, just_now), now));
+  // The head's good end is followed by the others'; a member's good end says nothing of the head.
+  EXPECT_FALSE(must_end(ended(0, RunState::kSucceeded, Reason::kNone, just_now), now));
+  EXPECT_TRUE(must_end(ended(0, RunState::kSucceeded, Reason::kNone, long_ago), now));
+  EXPECT_FALSE(must_end(ended(1, RunState::kSucceeded, Reason::kNone, long_ago), now));
+  EXPECT_FALSE(must_end(std::vector<store::HostRow>(2), now));
 }
 
 // --- through the Writer
