@@ -6,16 +6,12 @@
 #include <memory>
 #include <string>
 
-#include "tests/worker/onednn/compare.hpp"
+#include "tests/worker/onednn/bf16_nets.hpp"
 #include "worker/backend/onednn/dnnl_bridge.hpp"
 #include "worker/models/registry.hpp"
 
 namespace rackmark::worker::test {
 namespace {
-
-std::unique_ptr<TrainPlan> plan_in(const std::string& precision, const Net& net, int batch) {
-  return onednn_plan(net, batch, "", 2, {}, precision);
-}
 
 double cosine(const std::vector<double>& a, const std::vector<double>& b) {
   double product = 0, squares_a = 0, squares_b = 0;
@@ -25,42 +21,6 @@ double cosine(const std::vector<double>& a, const std::vector<double>& b) {
     squares_b += b[i] * b[i];
   }
   return product / std::sqrt(squares_a * squares_b);
-}
-
-Net residual_blocks() {
-  return make_net(24, 10, [](Net& n) {
-    const auto norm = [&](Node x, const std::string& name, int stride = 1) {
-      const Conv2d layer{
-          .out = 32, .kernel_h = 3, .kernel_w = 3, .stride = stride, .pad_h = 1, .pad_w = 1};
-      return n.batch_norm(n.conv2d(x, name, layer), name + "_bn");
-    };
-    Node x = n.relu(norm(n.input(), "stem", 2));
-    for (const std::string name : {"a", "b", "c"})
-      x = n.relu(n.add(norm(n.relu(norm(x, name + "1")), name + "2"), x));
-    n.loss(n.linear(n.flatten(n.adaptive_average_pool(x, {1})), "fc", {10}));
-  });
-}
-
-// A fixed batch of noise, learnt by heart. Near its plateaus a curve says little about rounding and
-// much about chance, so the rate is one that leads straight down.
-TEST(OnednnBf16, LossFollowsFloat32For200Steps) {
-  constexpr int kBatch = 16, kSteps = 200;
-  const Net net = residual_blocks();
-  const auto wide = plan_in("fp32", net, kBatch), narrow = plan_in("bf16", net, kBatch);
-  const Data data = make_data(net, kBatch);
-  double first = 0, last = 0;
-  for (int step = 0; step < kSteps; ++step) {
-    const double wanted = wide->forward(data.batch()), got = narrow->forward(data.batch());
-    if (step == 0) first = wanted;
-    last = wanted;
-    if (step % 20 == 0) std::printf("step %3d: fp32 %.4f bf16 %.4f\n", step, wanted, got);
-    EXPECT_NEAR(got, wanted, 0.02 + 0.05 * wanted) << "step " << step;
-    for (auto* plan : {wide.get(), narrow.get()}) {
-      plan->backward();
-      plan->update({.learning_rate = 0.01, .momentum = 0.9, .weight_decay = 1e-4});
-    }
-  }
-  EXPECT_LT(last, 0.2 * first) << "nothing was learnt, so nothing was compared";
 }
 
 // As near as bf16 can be: the plain backend, rounded alike, is no nearer. Maxima of a pool that are

@@ -62,6 +62,18 @@ TEST(Inference, AddsIntoTheResidual) {
 }
 
 // Each of these would be wrong if the sum were written over a value that somebody still reads.
+// Wide enough for Winograd.
+TEST(Inference, WideConvolutionsWithAndWithoutResidual) {
+  expect_same_in_all_ways(
+      [](Net& net) {
+        const Node x = net.relu(conv(net, net.input(), "stem", 36, 1));
+        const Node y = conv(net, net.relu(conv(net, x, "a", 36)), "b", 36);
+        const Conv2d inside{.out = 44, .kernel_h = 3, .kernel_w = 3, .bias = true};
+        classify(net, net.conv2d(net.relu(net.add(y, x)), "c", inside));
+      },
+      19);
+}
+
 TEST(Inference, KeepsAResidualThatOthersRead) {
   expect_same_in_all_ways([](Net& net) {
     const Node x = net.relu(conv(net, net.input(), "a", 16));

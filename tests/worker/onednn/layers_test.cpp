@@ -44,6 +44,27 @@ TEST(OnednnLayers, WeightGradientsOfLargePictures) {
                        2);
 }
 
+// Wide enough for Winograd; tiles that fill the picture and that hang over its edge, an odd number
+// of channel blocks, more tiles than are worked on at a time.
+TEST(OnednnLayers, WideConvolutionsOfThreeByThree) {
+  const auto net = [](int size, int pad, int channels, bool bias) {
+    const Conv2d layer{
+        .out = channels, .kernel_h = 3, .kernel_w = 3, .pad_h = pad, .pad_w = pad, .bias = bias};
+    return make_net(size, 4, [=](Net& n) {
+      Node x = n.relu(n.conv2d(n.input(), "a", {.out = 33}));
+      x = n.conv2d(n.relu(n.conv2d(x, "b", layer)), "c", layer);
+      n.loss(classify(n, x));
+    });
+  };
+  for (const int batch : {2, 3}) {
+    expect_same_training(net(16, 1, 48, false), batch);
+    expect_same_training(net(14, 1, 33, true), batch);
+    expect_same_training(net(18, 0, 40, false), batch);
+  }
+  expect_same_training(net(16, 2, 32, true), 2);
+  expect_same_training(net(40, 1, 33, false), 3);
+}
+
 TEST(OnednnLayers, Pools) {
   const auto with = [](auto pool, int size) {
     return make_net(size, 5, [&](Net& net) {

@@ -1,7 +1,10 @@
+#include <algorithm>
 #include <cstring>
 
+#include "worker/backend/onednn/picture_loops.hpp"
 #include "worker/backend/onednn/weight_gradient.hpp"
 #include "worker/backend/onednn/weighted_layer.hpp"
+#include "worker/backend/onednn/winograd.hpp"
 
 namespace rackmark::worker::onednn {
 namespace {
@@ -16,13 +19,17 @@ class ConvolutionOp final : public Op {
     const auto& layer = std::get<Conv2d>(info.layer);
     name_ = info.name;
     input_ = info.inputs[0];
+    batch_ = assembly.batch;
+    out_ = info.shape;
     src_slot_ = assembly.use(input_);
     assembly.define(node_, assembly.picture(info.shape));
     dst_slot_ = assembly.values[node_].slot;
     shape_ = shape_of(assembly, layer);
     forward_shape_ = shape_;
     if (runs_in_reference_code(assembly)) pad_source(assembly);
-    layer_.plan_forward(assembly, node_, algorithms(assembly, forward_shape_));
+    layer_.plan_weights(assembly, node_, algorithms(assembly, forward_shape_));
+    if (plan_winograd(assembly)) return;
+    layer_.plan_forward(assembly, algorithms(assembly, forward_shape_));
     weight_gradient_ = WeightGradient::plan(assembly, forward_shape_, layer_.weights());
   }
 
@@ -36,7 +43,12 @@ class ConvolutionOp final : public Op {
       assembly.use(input_);
     }
     if (input.needs_gradient) {
-      layer_.plan_data(assembly, algorithms(assembly, shape_));
+      if (winograd_) {
+        data_winograd_ = winograd_->turned();
+        need_scratch(assembly, *data_winograd_);
+      } else {
+        layer_.plan_data(assembly, algorithms(assembly, shape_));
+      }
       src_gradient_slot_ = assembly.add_gradient(shape_.src);
       input.gradients.push_back(src_gradient_slot_);
     }
@@ -54,7 +66,10 @@ class ConvolutionOp final : public Op {
                         .gradient = where.at(gradient_slot_),
                         .src_in_backward = again_slot_ < 0 ? src : again_,
                         .src_gradient = where.at(src_gradient_slot_)});
-    if (weight_gradient_) bind_weight_gradient(where, again_slot_ < 0 ? src : again_);
+    const auto* src_in_backward =
+        static_cast<const float*>(again_slot_ < 0 ? src : static_cast<void*>(again_));
+    if (weight_gradient_) bind_weight_gradient(where, src_in_backward);
+    if (winograd_) bind_winograd(where, src_in_backward);
   }
 
   void forward(Pass& pass) override {
@@ -72,14 +87,65 @@ class ConvolutionOp final : public Op {
   }
 
  private:
-  void bind_weight_gradient(const Binding& where, const void* src) {
+  void bind_weight_gradient(const Binding& where, const float* x) {
     weight_gradient_->bind(where.scratch);
-    layer_.make_weights_with(
-        "rackmark:avx2",
-        [this, x = static_cast<const float*>(src), dy = where.floats(gradient_slot_),
-         dw = layer_.weight_gradient(where), db = layer_.bias_gradient(where)](Pass& pass) {
-          weight_gradient_->run(pass.kernels, x, dy, dw, db);
-        });
+    const auto at = layer_.parameters_at(where);
+    const float* dy = where.floats(gradient_slot_);
+    layer_.use_weights({"rackmark:avx2", [this, x, dy, at](Pass& pass) {
+                          weight_gradient_->run(x, dy, at.weight_gradient);
+                          add_up_bias(pass, dy, at.bias_gradient);
+                        }});
+  }
+
+  void add_up_bias(Pass& pass, const float* dy, float* db) const {
+    if (db != nullptr) bias_gradient(pass.kernels, {batch_, kOwnBlock, out_}, dy, db);
+  }
+
+  // Ours, where oneDNN has no Winograd; all three passes.
+  bool plan_winograd(Assembly& assembly) {
+    const bool wanted = assembly.winograd && assembly.block == kOwnBlock && padded_slot_ < 0;
+    if (!wanted || layer_.weights().weights != make_desc(dims_of(shape_.weights), Tag::OIhw8i8o))
+      return false;
+    winograd_ = Winograd::plan(shape_);
+    if (winograd_) need_scratch(assembly, *winograd_);
+    return winograd_.has_value();
+  }
+
+  static void need_scratch(Assembly& assembly, const Winograd& winograd) {
+    assembly.need_scratch((winograd.point_floats() + winograd.work_floats()) *
+                          std::int64_t{sizeof(float)});
+  }
+
+  void bind_winograd(const Binding& where, const float* x_in_backward) {
+    const std::string name = "rackmark:avx2_winograd";
+    const auto at = layer_.parameters_at(where);
+    auto* points = reinterpret_cast<float*>(where.scratch);
+    float* work = points + winograd_->point_floats();
+    const float* x = where.floats(src_slot_);
+    float* y = where.floats(dst_slot_);
+    const float* dy = where.floats(gradient_slot_);
+    if (at.bias != nullptr) {  // with zeros in the channels that fill the last block
+      padded_bias_.assign((out_.channels + kOwnBlock - 1) / kOwnBlock * kOwnBlock, 0.0F);
+    }
+    layer_.use_forward(
+        {name, [=, this](Pass&) {
+           if (at.bias != nullptr) std::copy_n(at.bias, out_.channels, padded_bias_.begin());
+           winograd_->transform(at.weights, points);
+           const WinogradEnd end{at.bias != nullptr ? padded_bias_.data() : nullptr, false, false};
+           winograd_->convolve(x, points, end, y, work);
+         }});
+    layer_.use_weights({name, [=, this](Pass& pass) {
+                          winograd_->weight_gradient(x_in_backward, dy, at.weight_gradient, points,
+                                                     work);
+                          add_up_bias(pass, dy, at.bias_gradient);
+                        }});
+    if (!data_winograd_) return;
+    float* dx = where.floats(src_gradient_slot_);
+    float* data_work = points + data_winograd_->point_floats();
+    layer_.use_data({name, [=, this](Pass&) {
+                       data_winograd_->transform(at.weights, points);
+                       data_winograd_->convolve(dy, points, {}, dx, data_work);
+                     }});
   }
 
   ConvolutionShape shape_of(const Assembly& assembly, const Conv2d& layer) const {
@@ -146,21 +212,26 @@ class ConvolutionOp final : public Op {
     const auto& layer = std::get<Conv2d>(assembly.node(node_).layer);
     const bool fits =
         layer.kernel_h == 3 && layer.kernel_w == 3 && layer.stride == 1 && input_ != 0;
-    if (!assembly.winograd || !fits) return {direct};
+    if (!assembly.winograd || !has_winograd() || !fits) return {direct};
     ConvolutionShape winograd = direct;
     winograd.kind = ConvolutionKind::kWinograd;
     return {winograd, direct};
   }
 
-  int node_, input_ = -1;
+  static constexpr int kOwnBlock = 8;  // channels, of our own kernels for AVX2
+
+  int node_, input_ = -1, batch_ = 0;
   std::string name_;
   ConvolutionShape shape_;
   ConvolutionShape forward_shape_;  // of the forward pass and the weights' gradient
   WeightedLayer<ConvolutionShape> layer_{&make_convolution_forward, &make_convolution_data,
                                          &make_convolution_weights};
   std::optional<WeightGradient> weight_gradient_;  // ours, where it is faster than oneDNN's
+  std::optional<Winograd> winograd_, data_winograd_;
+  std::vector<float> padded_bias_;
   int padded_slot_ = -1;  // the input with zeros around it, if they read that
   Shape in_;              // of the input, then
+  Shape out_;
   std::int64_t planes_ = 0, pixel_ = 1;
   Cells src_, padded_;
   Recipe* recipe_ = nullptr;  // of the input, if it is made again in backward

@@ -29,7 +29,8 @@ class LinearOp final : public Op {
     src_slot_ = assembly.use(input_);
     assembly.define(node_, shape_.dst);
     dst_slot_ = assembly.values[node_].slot;
-    layer_.plan_forward(assembly, node_, {shape_});
+    layer_.plan_weights(assembly, node_, {shape_});
+    layer_.plan_forward(assembly, {shape_});
   }
 
   std::vector<int> plan_backward(Assembly& assembly) override {

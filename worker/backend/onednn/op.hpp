@@ -60,8 +60,8 @@ struct Assembly {
   int batch;
   int block = 16;
   DataType stored = DataType::f32;  // f32 or bf16: how values and their gradients are kept
-  bool winograd = false;
-  bool recompute = false;  // make large values again in backward instead of keeping them
+  bool winograd = false;            // wanted, and the host has it
+  bool recompute = false;           // make large values again in backward instead of keeping them
   int event = 0;
   std::vector<Value> values;          // by node id
   std::vector<Placement> placements;  // by node id

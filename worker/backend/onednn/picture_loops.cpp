@@ -1,5 +1,6 @@
 #include "worker/backend/onednn/picture_loops.hpp"
 
+#include <algorithm>
 #include <vector>
 
 namespace rackmark::worker::onednn {
@@ -70,6 +71,24 @@ void max_pool(const Kernels& kernels, const MaxPool& layer, const PictureBatch& 
 void max_pool_gradient(const Kernels& kernels, const MaxPool& layer, const PictureBatch& from,
                        const Shape& to, Cells dy, Cells dx, std::uint8_t* taps) {
   each_pool_plane(kernels.max_pool_gradient, layer, from, to, {{}, {}, dy, dx, taps});
+}
+
+void bias_gradient(const Kernels& kernels, const PictureBatch& pictures, const float* dy,
+                   float* db) {
+  const std::int64_t plane = pictures.plane(), blocks = pictures.blocks();
+#pragma omp parallel for schedule(static)
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    const std::vector<float> zero(pictures.block, 0.0F);
+    std::vector<double> total(pictures.block, 0.0), sums(2 * zero.size());
+    for (int image = 0; image < pictures.batch; ++image) {
+      kernels.moments(dy + (image * blocks + block) * plane, plane / pictures.block, zero.data(),
+                      sums.data());
+      for (int c = 0; c < pictures.block; ++c) total[c] += sums[c];
+    }
+    const std::int64_t first = block * pictures.block;
+    const auto last = std::min<std::int64_t>(first + pictures.block, pictures.shape.channels);
+    for (std::int64_t c = first; c < last; ++c) db[c] = static_cast<float>(total[c - first]);
+  }
 }
 
 }  // namespace rackmark::worker::onednn

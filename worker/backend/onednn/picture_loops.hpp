@@ -28,4 +28,8 @@ void max_pool(const Kernels& kernels, const MaxPool& layer, const PictureBatch& 
 void max_pool_gradient(const Kernels& kernels, const MaxPool& layer, const PictureBatch& from,
                        const Shape& to, Cells dy, Cells dx, std::uint8_t* taps);
 
+// Of a float32 dy; db is overwritten, channels that fill the last block are left out.
+void bias_gradient(const Kernels& kernels, const PictureBatch& pictures, const float* dy,
+                   float* db);
+
 }  // namespace rackmark::worker::onednn

@@ -8,6 +8,7 @@
 #include "worker/backend/memory_limit.hpp"
 #include "worker/backend/onednn/graph.hpp"
 #include "worker/backend/onednn/threads.hpp"
+#include "worker/backend/onednn/winograd.hpp"
 
 namespace rackmark::worker::onednn {
 namespace {
@@ -76,7 +77,7 @@ Plan::Plan(const Net& net, const PlanOptions& options, Purpose purpose)
   const ComputeScope scope(threads_);
   assembly_.block = prefers_blocks_of_16() ? 16 : 8;
   assembly_.stored = storage_ == Storage::kBfloat ? DataType::bf16 : DataType::f32;
-  assembly_.winograd = fusion_.winograd && has_winograd() && storage_ == Storage::kFloat;
+  assembly_.winograd = fusion_.winograd && offers_winograd() && storage_ == Storage::kFloat;
   assembly_.recompute = fusion_.recompute;
   assembly_.values.resize(net_.nodes().size());
   assembly_.placements.resize(net_.nodes().size());

@@ -37,7 +37,6 @@ std::optional<WeightGradient> WeightGradient::plan(Assembly& assembly,
   plan.pad_h_ = small(shape.pad_before[0]), plan.pad_w_ = small(shape.pad_before[1]);
   plan.in_blocks_ = (src[1] + kBlock - 1) / kBlock;
   plan.out_blocks_ = (dst[1] + kBlock - 1) / kBlock;
-  plan.out_channels_ = dst[1];
   const std::int64_t padded_width = plan.in_width_ + 2 * plan.pad_w_;
   const std::int64_t row = (2 * plan.out_width_ + plan.stride_ * padded_width) * kBlock;
   const std::int64_t rows = std::max<std::int64_t>(1, kCacheFloats / row);
@@ -53,8 +52,7 @@ std::optional<WeightGradient> WeightGradient::plan(Assembly& assembly,
 
 // Every task owns its weights, so the order of sums, and with it every bit, is the same each time
 // with any number of threads.
-void WeightGradient::run(const Kernels& kernels, const float* x, const float* dy, float* dw,
-                         float* db) const {
+void WeightGradient::run(const float* x, const float* dy, float* dw) const {
   const std::int64_t pairs = (out_blocks_ + 1) / 2;
   const std::int64_t parts =
       std::min(pairs, (kPartsPerThread * threads_ + in_blocks_ - 1) / in_blocks_);
@@ -65,19 +63,6 @@ void WeightGradient::run(const Kernels& kernels, const float* x, const float* dy
     const std::int64_t part = task % parts;
     run_part(x, dy, dw, scratch_ + omp_get_thread_num() * padded_plane, task / parts,
              2 * (pairs * part / parts), std::min(out_blocks_, 2 * (pairs * (part + 1) / parts)));
-  }
-  if (db == nullptr) return;
-  const std::int64_t plane = std::int64_t{out_height_} * out_width_ * kBlock;
-#pragma omp parallel for schedule(static)
-  for (std::int64_t block = 0; block < out_blocks_; ++block) {
-    const float zero[kBlock] = {};
-    double total[kBlock] = {}, sums[2 * kBlock];
-    for (int image = 0; image < batch_; ++image) {
-      kernels.moments(dy + (image * out_blocks_ + block) * plane, plane / kBlock, zero, sums);
-      for (int c = 0; c < kBlock; ++c) total[c] += sums[c];
-    }
-    for (std::int64_t c = 0; c < std::min(kBlock, out_channels_ - block * kBlock); ++c)
-      db[block * kBlock + c] = static_cast<float>(total[c]);
   }
 }
 

@@ -16,8 +16,8 @@ class WeightGradient {
   static std::optional<WeightGradient> plan(Assembly& assembly, const ConvolutionShape& shape,
                                             const Made& made);
 
-  // dw and, unless null, db are overwritten; all in the layouts that plan() was given.
-  void run(const Kernels& kernels, const float* x, const float* dy, float* dw, float* db) const;
+  // dw is overwritten; all in the layouts that plan() was given.
+  void run(const float* x, const float* dy, float* dw) const;
   void bind(std::byte* scratch) { scratch_ = reinterpret_cast<float*>(scratch); }
 
  private:
@@ -28,7 +28,7 @@ class WeightGradient {
 
   int batch_ = 0, in_height_ = 0, in_width_ = 0, out_height_ = 0, out_width_ = 0;
   int kernel_h_ = 0, kernel_w_ = 0, stride_ = 1, pad_h_ = 0, pad_w_ = 0;
-  std::int64_t in_blocks_ = 0, out_blocks_ = 0, out_channels_ = 0;
+  std::int64_t in_blocks_ = 0, out_blocks_ = 0;
   int images_ = 1, rows_ = 0;  // worked on at a time: what fits into a core's cache
   int threads_ = 1;
   float* scratch_ = nullptr;  // one padded copy of `images_` planes for each thread

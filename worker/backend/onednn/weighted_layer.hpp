@@ -26,8 +26,8 @@ class WeightedLayer {
 
   // `shapes` are equal but for the algorithm, best first; the last one is always there. src and dst
   // as stored. The layout of the weights' gradient, which all algorithms share, is the layout in
-  // which the plan keeps the weights.
-  void plan_forward(Assembly& assembly, int node, const std::vector<LayerShape>& shapes) {
+  // which the plan keeps the weights. First of the three.
+  void plan_weights(Assembly& assembly, int node, const std::vector<LayerShape>& shapes) {
     name_ = assembly.node(node).name;
     weight_ = assembly.parameter(node, "weight");
     stored_ = shapes.back();
@@ -44,7 +44,6 @@ class WeightedLayer {
     const std::vector<StoredOperand> operands{{DNNL_ARG_SRC, made.src, stored_.src},
                                               {DNNL_ARG_DIFF_DST, made.dst, backward.dst}};
     weights_.plan(assembly, std::move(made), operands);
-    plan_reader(assembly, forward_, shapes, make_forward_, {DNNL_ARG_SRC, DNNL_ARG_DST});
     const auto& parameter = assembly.net.parameters()[weight_];
     const Shape& out = assembly.node(node).shape;
     flop_ =
@@ -54,16 +53,31 @@ class WeightedLayer {
              static_cast<double>(padded_bytes(master));
   }
 
-  // Another way to the gradients of weights and bias than oneDNN's, which weights() describes; into
-  // the same places.
-  void make_weights_with(std::string implementation, std::function<void(Pass&)> work) {
-    own_implementation_ = std::move(implementation);
-    own_weights_ = std::move(work);
+  // The pass that makes the output.
+  void plan_forward(Assembly& assembly, const std::vector<LayerShape>& shapes) {
+    plan_reader(assembly, forward_, shapes, make_forward_, {DNNL_ARG_SRC, DNNL_ARG_DST});
+    has_forward_ = true;
   }
+
+  // Work that takes the place of oneDNN's in one pass, from and into the same places. Forward and
+  // data need no plan then.
+  struct OwnPass {
+    std::string implementation;
+    std::function<void(Pass&)> work;
+  };
+  void use_forward(OwnPass own) { own_forward_ = std::move(own); }
+  void use_data(OwnPass own) { own_data_ = std::move(own); }
+  void use_weights(OwnPass own) { own_weights_ = std::move(own); }
+
   const Made& weights() const { return weights_.made(); }
-  float* weight_gradient(const Binding& where) const { return where.gradients[weight_]; }
-  float* bias_gradient(const Binding& where) const {
-    return bias_ < 0 ? nullptr : where.gradients[bias_];
+  struct Parameters {
+    float *weights, *weight_gradient;
+    float *bias = nullptr, *bias_gradient = nullptr;  // null: none
+  };
+  Parameters parameters_at(const Binding& where) const {
+    Parameters at{where.parameters[weight_], where.gradients[weight_]};
+    if (bias_ >= 0) at.bias = where.parameters[bias_], at.bias_gradient = where.gradients[bias_];
+    return at;
   }
 
   // The pass that makes the gradient of the input.
@@ -94,7 +108,7 @@ class WeightedLayer {
       forward.insert({DNNL_ARG_BIAS, where.memory(stored_.bias, where.parameters[bias_])});
       weights.insert({DNNL_ARG_DIFF_BIAS, where.memory(stored_.bias, where.gradients[bias_])});
     }
-    forward_.bind(where, where.parameters[weight_], std::move(forward));
+    if (has_forward_) forward_.bind(where, where.parameters[weight_], std::move(forward));
     weights_.bind(where, std::move(weights));
     if (!has_data_) return;
     data_.bind(where, where.parameters[weight_],
@@ -102,14 +116,21 @@ class WeightedLayer {
                 {DNNL_ARG_DIFF_SRC, where.memory(data_stored_.src, at.src_gradient)}});
   }
 
-  void forward(Pass& pass) { forward_.run(pass, name_, "forward", flop_, bytes_); }
+  void forward(Pass& pass) {
+    if (has_forward_) return forward_.run(pass, name_, "forward", flop_, bytes_);
+    run(pass, "forward", own_forward_);
+  }
 
   void backward(Pass& pass) {
-    pass.run(name_, "backward_weights",
-             own_weights_ ? own_implementation_ : weights_.made().implementation, flop_, bytes_,
-             [&] { own_weights_ ? own_weights_(pass) : weights_(pass); });
+    if (own_weights_.work) {
+      run(pass, "backward_weights", own_weights_);
+    } else {
+      run(pass, "backward_weights",
+          {weights_.made().implementation, [this](Pass& p) { weights_(p); }});
+    }
     for (const int parameter : parameters()) pass.ready(parameter);
-    if (has_data_) data_.run(pass, name_, "backward_data", flop_, bytes_);
+    if (has_data_) return data_.run(pass, name_, "backward_data", flop_, bytes_);
+    if (own_data_.work) run(pass, "backward_data", own_data_);
   }
 
   // In the order in which backward finishes their gradients.
@@ -150,6 +171,10 @@ class WeightedLayer {
     });
   }
 
+  void run(Pass& pass, const char* name, const OwnPass& own) {
+    pass.run(name_, name, own.implementation, flop_, bytes_, [&] { own.work(pass); });
+  }
+
   struct Arguments {
     int src, dst;
   };
@@ -174,11 +199,10 @@ class WeightedLayer {
   std::string name_;
   int weight_ = -1, bias_ = -1;
   LayerShape stored_, data_stored_;
-  bool has_data_ = false;
+  bool has_forward_ = false, has_data_ = false;
   WeightReader forward_, data_;
   Call weights_;
-  std::string own_implementation_;
-  std::function<void(Pass&)> own_weights_;
+  OwnPass own_forward_, own_data_, own_weights_;
   double flop_ = 0, bytes_ = 0;
 };
 

@@ -80,6 +80,7 @@ void Builder::add_unit(const Unit& unit) {
 }
 
 void Builder::add_convolution(const Unit& unit) {
+  if (add_own_winograd(unit)) return;
   const bool integer = choice_.computes(unit);
   Value in = integer ? integers(unit.inputs[0]) : real(unit.inputs[0]);
   Value out;
@@ -174,31 +175,37 @@ Step Builder::weighted_step(const Unit& unit, InferenceMade made, const Value& i
                    weights(unit, made.weights),
                    bias(unit, epilogue)};
   step.bytes = traffic(in, out) + static_cast<double>(padded_bytes(made.weights));
+  step.gflop = gflop(unit);
+  step.made = std::move(made);
+  return step;
+}
+
+double Builder::gflop(const Unit& unit) const {
   double products = static_cast<double>(info(unit.node).shape.elements()) * settings_.batch;
   for (const Parameter& parameter : net_.parameters()) {
     if (parameter.node != unit.node || parameter.dims.size() < 2) continue;
     products *= static_cast<double>(parameter.elements() / parameter.dims[0]);
   }
-  step.gflop = 2e-9 * products;
-  step.made = std::move(made);
-  return step;
+  return 2e-9 * products;
+}
+
+void Builder::fill_weights(const Unit& unit, const Desc& desc, std::byte* to) const {
+  Folded folded = fold(net_, unit, trained_);
+  const auto rank = folded.dims.size();
+  const Tag tag = rank == 5 ? Tag::goihw : rank == 4 ? Tag::oihw : Tag::ab;
+  if (choice_.computes(unit)) {
+    const IntegerWeights integers = quantize(folded, settings_.largest_weight);
+    return reorder_now(engine_, make_desc(folded.dims, DataType::s8, tag), integers.integers.data(),
+                       desc, to);
+  }
+  float* first = folded.weights.data();
+  const Kernels& table = kernels(prefers_blocks_of_16() ? 16 : 8, Storage::kBfloat);
+  if (settings_.rounds) table.round(first, first, std::ssize(folded.weights));
+  reorder_now(engine_, make_desc(folded.dims, DataType::f32, tag), first, desc, to);
 }
 
 Operand Builder::weights(const Unit& unit, const Desc& desc) {
-  const auto fill = [this, unit, desc](std::byte* to) {
-    Folded folded = fold(net_, unit, trained_);
-    const auto rank = folded.dims.size();
-    const Tag tag = rank == 5 ? Tag::goihw : rank == 4 ? Tag::oihw : Tag::ab;
-    if (choice_.computes(unit)) {
-      const IntegerWeights integers = quantize(folded, settings_.largest_weight);
-      return reorder_now(engine_, make_desc(folded.dims, DataType::s8, tag),
-                         integers.integers.data(), desc, to);
-    }
-    float* first = folded.weights.data();
-    const Kernels& table = kernels(prefers_blocks_of_16() ? 16 : 8, Storage::kBfloat);
-    if (settings_.rounds) table.round(first, first, std::ssize(folded.weights));
-    reorder_now(engine_, make_desc(folded.dims, DataType::f32, tag), first, desc, to);
-  };
+  const auto fill = [this, unit, desc](std::byte* to) { fill_weights(unit, desc, to); };
   return {DNNL_ARG_WEIGHTS, desc, program_.add_constant(padded_bytes(desc), fill)};
 }
 

@@ -55,8 +55,14 @@ class Builder {
   void set_weights(const Unit& unit, Desc& weights, Desc& bias, Epilogue& epilogue, float in_scale);
   Step weighted_step(const Unit& unit, InferenceMade made, const Value& in, const Value& out,
                      const Epilogue& epilogue);
+  double gflop(const Unit& unit) const;
+  void fill_weights(const Unit& unit, const Desc& desc, std::byte* to) const;
   Operand weights(const Unit& unit, const Desc& desc);
   Operand bias(const Unit& unit, const Epilogue& epilogue);
+
+  // builder_winograd.cpp
+  bool add_own_winograd(const Unit& unit);
+  Place padded_bias(const Unit& unit);
 
   // builder_shapes.cpp: what has none
   void add_pool(const Unit& unit);

@@ -5,6 +5,7 @@
 
 #include "worker/backend/onednn/inference/ranges.hpp"
 #include "worker/backend/onednn/threads.hpp"
+#include "worker/backend/onednn/winograd.hpp"
 
 namespace rackmark::worker::onednn {
 namespace {
@@ -136,7 +137,7 @@ PlanFacts InferencePlan::facts() const {
   facts.backend = "onednn";
   facts.isa = isa_name();
   Fusion used = fusion_;
-  used.winograd = used.winograd && has_winograd();
+  used.winograd = used.winograd && offers_winograd();
   facts.fusion = fusion_text(used);
   facts.libraries["onednn"] = library_version();
   facts.arena_bytes = program_->bytes();

@@ -1,5 +1,6 @@
 #include "worker/backend/onednn/kernels/kernels.hpp"
 #include "worker/backend/onednn/kernels/weight_gradient.hpp"
+#include "worker/backend/onednn/kernels/winograd.hpp"
 
 namespace rackmark::worker::onednn {
 
@@ -26,7 +27,15 @@ const Kernels* avx512_kernels(int block, Storage storage) {
 bool has_weight_gradient() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
+bool has_winograd_kernels() { return has_weight_gradient(); }
 #else
+bool has_winograd_kernels() { return false; }
+void winograd_source(const float*, const WinogradTile&, float*, std::int64_t) {}
+void winograd_result(const float*, std::int64_t, const WinogradEnd&, float*, const WinogradTile&) {}
+void winograd_gradient(const float*, const WinogradTile&, float*, std::int64_t) {}
+void winograd_weights(const float*, bool, float*, std::int64_t, std::int64_t) {}
+void winograd_weight_gradient(const float*, std::int64_t, std::int64_t, float*) {}
+void winograd_multiply(const WinogradProduct&) {}
 bool has_weight_gradient() { return false; }
 void add_weight_gradient(const WeightGradientTask&) {}
 const Kernels* avx2_kernels(int, Storage) { return nullptr; }
