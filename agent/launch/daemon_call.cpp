@@ -141,6 +141,7 @@ const std::map<std::string, Shape, std::less<>>& known_parameters() {
       {"routed_radix", Shape::kNumber},
       {"btl_tcp_if_include", Shape::kNetwork},
       {"btl_tcp_flags", Shape::kNumber},
+      {"btl_tcp_sndbuf", Shape::kNumber},
       {"pml_ob1_send_pipeline_depth", Shape::kNumber},
       {"oob_tcp_if_include", Shape::kNetwork},
       {"prte_if_include", Shape::kNetwork},

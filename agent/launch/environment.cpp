@@ -52,8 +52,8 @@ std::optional<Error> socket_problem(const char* what, const std::filesystem::pat
 }
 
 const std::map<std::string, std::string>& two_way_transport() {
-  static const std::map<std::string, std::string> parameters{{"btl_tcp_flags", "312"},
-                                                             {"pml_ob1_send_pipeline_depth", "8"}};
+  static const std::map<std::string, std::string> parameters{
+      {"btl_tcp_flags", "312"}, {"btl_tcp_sndbuf", "262144"}, {"pml_ob1_send_pipeline_depth", "8"}};
   return parameters;
 }
 

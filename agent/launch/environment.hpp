@@ -32,6 +32,8 @@ std::optional<PortRange> port_range(const std::string& ports);
 // every all-reduce does. By default (flags 314) the receiver asks for a message's data, and that
 // request waits behind all that the receiver itself is sending: both directions together then carry
 // half of what the link could. 312: no such requests; eight pieces on their way instead of three.
+// And few bytes in the kernel's queue, which grows to megabytes otherwise: there the next message's
+// announcement and its answer wait behind all of them.
 const std::map<std::string, std::string>& two_way_transport();
 
 // kInvalid when the kernel would cut the path of this socket; nullopt when it fits.

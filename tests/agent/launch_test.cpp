@@ -124,18 +124,19 @@ GangInput three_hosts() {
 TEST(GangLaunch, OpenMpi4AsItWasTried) {
   const auto launch = plan_gang_launch(three_hosts());
   ASSERT_TRUE(launch.has_value());
-  EXPECT_EQ(joined(launch->argv),
-            "mpirun --mca plm rsh "
-            "--mca plm_rsh_agent /dev/shm/rackmark-0badcafe-42/bin/rackmark-rsh "
-            "--mca plm_rsh_no_tree_spawn 1 --leave-session-attached --mca if_base_do_not_resolve 1 "
-            "--mca pml ob1 --mca btl self,vader,tcp --mca btl_tcp_if_include 10.77.0.0/24 "
-            "--mca btl_tcp_flags 312 --mca pml_ob1_send_pipeline_depth 8 "
-            "--mca oob_tcp_if_include 10.77.0.0/24 --mca oob_tcp_keepalive_time 5 "
-            "--mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 3 "
-            "--mca btl_tcp_port_min_v4 21000 --mca btl_tcp_port_range_v4 1000 "
-            "--mca oob_tcp_dynamic_ipv4_ports 22000-22015 --tag-output "
-            "--map-by slot:PE=1 --bind-to core "
-            "--host rackmarkhost0:2,rackmarkhost1:2,rackmarkhost2:1 -n 5 rackmark-worker run");
+  EXPECT_EQ(
+      joined(launch->argv),
+      "mpirun --mca plm rsh "
+      "--mca plm_rsh_agent /dev/shm/rackmark-0badcafe-42/bin/rackmark-rsh "
+      "--mca plm_rsh_no_tree_spawn 1 --leave-session-attached --mca if_base_do_not_resolve 1 "
+      "--mca pml ob1 --mca btl self,vader,tcp --mca btl_tcp_if_include 10.77.0.0/24 "
+      "--mca btl_tcp_flags 312 --mca btl_tcp_sndbuf 262144 --mca pml_ob1_send_pipeline_depth 8 "
+      "--mca oob_tcp_if_include 10.77.0.0/24 --mca oob_tcp_keepalive_time 5 "
+      "--mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 3 "
+      "--mca btl_tcp_port_min_v4 21000 --mca btl_tcp_port_range_v4 1000 "
+      "--mca oob_tcp_dynamic_ipv4_ports 22000-22015 --tag-output "
+      "--map-by slot:PE=1 --bind-to core "
+      "--host rackmarkhost0:2,rackmarkhost1:2,rackmarkhost2:1 -n 5 rackmark-worker run");
   // Nothing of this host that the ranks of others could get, and no secret on the command line.
   EXPECT_THAT(launch->environment,
               ElementsAre("HOME=/root", "LC_ALL=C.UTF-8", "OMPI_ALLOW_RUN_AS_ROOT=1",

@@ -44,18 +44,18 @@ TEST(SlurmLaunch, OneStepWithTheHeadsRanksFirst) {
             "--mpi=pmix --distribution=arbitrary --nodelist=node2,node2,node1 --nodes=2 "
             "--ntasks=3 --kill-on-bad-exit=1 --export=LD_LIBRARY_PATH,OMPI_MCA_btl,"
             "OMPI_MCA_btl_tcp_flags,OMPI_MCA_btl_tcp_if_include,OMPI_MCA_btl_tcp_port_min_v4,"
-            "OMPI_MCA_btl_tcp_port_range_v4,OMPI_MCA_pml,OMPI_MCA_pml_ob1_send_pipeline_depth,"
-            "RACKMARK_RUN,RACKMARK_SEAT "
+            "OMPI_MCA_btl_tcp_port_range_v4,OMPI_MCA_btl_tcp_sndbuf,OMPI_MCA_pml,"
+            "OMPI_MCA_pml_ob1_send_pipeline_depth,RACKMARK_RUN,RACKMARK_SEAT "
             "--chdir=/ --input=none --label /opt/rackmark/bin/rackmark-agent take-seat");
   EXPECT_THAT(
       launch->environment,
       ElementsAre("HOME=/root", "LC_ALL=C.UTF-8", "LD_LIBRARY_PATH=/lib",
                   "OMPI_MCA_btl=self,vader,tcp", "OMPI_MCA_btl_tcp_flags=312",
                   "OMPI_MCA_btl_tcp_if_include=10.77.0.0/24", "OMPI_MCA_btl_tcp_port_min_v4=21000",
-                  "OMPI_MCA_btl_tcp_port_range_v4=1000", "OMPI_MCA_pml=ob1",
-                  "OMPI_MCA_pml_ob1_send_pipeline_depth=8", "PATH=/usr/bin:/bin",
-                  "RACKMARK_AGENT=0badcafe", "RACKMARK_RUN=42", "RACKMARK_SEAT=5eed5eed",
-                  "SLURM_CONF=/etc/s.conf"));
+                  "OMPI_MCA_btl_tcp_port_range_v4=1000", "OMPI_MCA_btl_tcp_sndbuf=262144",
+                  "OMPI_MCA_pml=ob1", "OMPI_MCA_pml_ob1_send_pipeline_depth=8",
+                  "PATH=/usr/bin:/bin", "RACKMARK_AGENT=0badcafe", "RACKMARK_RUN=42",
+                  "RACKMARK_SEAT=5eed5eed", "SLURM_CONF=/etc/s.conf"));
   EXPECT_EQ(launch->tags, LineTags::kSrun);
 }
 

@@ -81,7 +81,8 @@ class ShapedHosts:
                  "--mca", "plm_rsh_no_tree_spawn", "1", "--leave-session-attached",
                  "--mca", "pml", "ob1", "--mca", "btl", "self,tcp",
                  # As the agents launch: see agent/launch.
-                 "--mca", "btl_tcp_flags", "312", "--mca", "pml_ob1_send_pipeline_depth", "8",
+                 "--mca", "btl_tcp_flags", "312", "--mca", "btl_tcp_sndbuf", "262144",
+                 "--mca", "pml_ob1_send_pipeline_depth", "8",
                  "--mca", "btl_tcp_if_include", f"{NETWORK}.0/24",
                  "--mca", "oob_tcp_if_include", f"{NETWORK}.0/24",
                  "--mca", "mpi_yield_when_idle", "1", "--bind-to", "none",
