@@ -150,6 +150,11 @@ int run(int argc, char** argv) {
       ->needs(exchange)
       ->check(CLI::IsMember({"auto", "ring", "recursive_doubling", "rabenseifner"}))
       ->capture_default_str();
+  ceilings->add_option("--operations", collectives.operations, "Only these, with commas between")
+      ->needs(exchange)
+      ->delimiter(',')
+      ->check(CLI::IsMember({"all_reduce", "broadcast", "push_pull"}))
+      ->capture_default_str();
   ceilings->add_option("--min-bytes", collectives.min_bytes, "Smallest message")
       ->needs(exchange)
       ->check(CLI::Range(64, 1 << 30))

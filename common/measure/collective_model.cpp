@@ -8,6 +8,8 @@
 namespace rackmark::measure {
 namespace {
 
+constexpr double kUnderWay = 2;  // shards on their way between two ends
+
 struct Powers {  // the largest power of two within p
   double logarithm = 0, power = 1;
   bool exact = true;
@@ -59,17 +61,19 @@ CollectiveCost sixteen_bit_all_reduce_cost(std::int64_t ranks, double bytes) {
 CollectiveCost push_pull_cost(const PushPull& shape, double bytes) {
   const auto workers = static_cast<double>(shape.workers);
   const auto servers = static_cast<double>(shape.servers);
-  const double shard = std::min(shape.shard_bytes, bytes / servers);
+  const double shards = std::max(1.0, std::ceil(bytes / (servers * shape.shard_bytes)));
+  const double last_share = std::min(1.0, kUnderWay / shards);
+  double pushes = 0, traffic = 0;
   if (shape.dedicated) {
-    const double busiest = bytes * std::max(1.0, workers / servers);
-    return {2 * std::ceil(busiest / shard), busiest + shard};
+    pushes = traffic = bytes * std::max(1.0, workers / servers);
+  } else {
+    const double kept = std::min(1.0, std::ceil(servers / workers) / servers);
+    pushes = kept * (workers - 1) * bytes;
+    traffic = pushes + (1 - kept) * bytes;
   }
-  // A worker with k servers sends the other servers' gradients and k servers' answers to the
-  // others.
-  const double kept = std::ceil(servers / workers) / servers;
-  const double busiest = bytes * ((1 - kept) + kept * (workers - 1));
-  if (busiest <= 0) return {};
-  return {2 * std::ceil(busiest / shard), busiest + shard};
+  const double longest = std::max(pushes * (1 + last_share), traffic);
+  if (longest <= 0) return {};
+  return {longest * servers * shards / bytes, longest};
 }
 
 double bus_factor(std::string_view operation, std::int64_t ranks) {

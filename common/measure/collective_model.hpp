@@ -39,9 +39,20 @@ CollectiveCost cheapest_all_reduce(std::int64_t ranks, double bytes, const LinkM
 // All-to-all of shards and all-gather with half of the bytes: 2 (p - 1) messages of bytes / 2p.
 CollectiveCost sixteen_bit_all_reduce_cost(std::int64_t ranks, double bytes);
 
-// Every worker sends all its gradients to the servers that keep them and gets as many variables
-// back; answers flow while later gradients are still on their way. The busiest link decides; the
-// last shard is not hidden behind another one.
+// One step of a parameter server in sync mode. Every worker sends its gradients to the servers that
+// keep them and gets as many variables back; what a host sends to itself costs nothing. With W
+// workers, S servers of k shards each (of equal size) and n bytes, in one direction of the link of
+// the host where most happens:
+//   pushes    gradients that arrive there: W n / S at a dedicated server, n (W - 1) K / S at a host
+//             with a worker and K = ceil(S / W) servers. As much is sent by each worker at least: n
+//             to dedicated servers.
+//   last      variables are sent when all gradients of a shard are there. Two shards at a time are
+//             on their way to a server and share the link, so that the answers to the last two (or
+//             one) begin only when all pushes have arrived; those to earlier ones flow beside them.
+//   traffic   on a host with both, that direction also carries the answers for its worker. It is
+//             never idle when every host has a server: S = W gives 2 (W - 1) / W n, as a ring
+//             all-reduce, for any number of shards.
+// The cost is that of the larger of pushes + last and traffic; a message is a shard.
 struct PushPull {
   std::int64_t workers = 1, servers = 1;
   bool dedicated = false;  // servers have links of their own; false: each shares a worker's

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -22,15 +22,18 @@ constexpr std::int64_t kShardBytes = 4194304, kLeastShardBytes = 4096;
 
 struct Timing {
   std::string operation;
-  std::int64_t bytes = 0, turns = 0;
-  double median_s = 0, least_s = 0;
-  double algorithm_bandwidth() const { return static_cast<double>(bytes) / median_s; }
+  std::int64_t bytes = 0;
+  std::optional<measure::CollectiveCost> cost;  // null: it is not known what the library does
+  Turns turns;
+  double algorithm_bandwidth() const { return static_cast<double>(bytes) / turns.median_s; }
 };
 
-Timing time_operation(Communicator& ranks, const std::string& operation, std::int64_t bytes,
-                      const std::function<void()>& turn) {
-  const Turns turns = time_turns(ranks, {}, turn);
-  return {operation, bytes, turns.count, turns.median_s, turns.least_s};
+// Two ranks have nothing to choose: every algorithm sends all, or two halves.
+std::optional<measure::CollectiveCost> cost_of_all_reduce(const std::string& algorithm,
+                                                          std::int64_t ranks, std::int64_t bytes) {
+  if (algorithm == "auto" && ranks != 2) return std::nullopt;
+  return measure::all_reduce_cost(algorithm == "auto" ? "recursive_doubling" : algorithm, ranks,
+                                  static_cast<double>(bytes));
 }
 
 // A plan of about so many bytes of parameters, of which only the blocks are used.
@@ -42,17 +45,24 @@ std::unique_ptr<TrainPlan> plan_of(std::int64_t bytes) {
   return load_backend("reference")->compile(net, {.batch = 1, .threads = 1});
 }
 
+// Of at most kShardBytes, and as many for each server.
+std::int64_t equal_shards(std::int64_t bytes, std::int64_t servers) {
+  const std::int64_t each = (bytes + servers - 1) / servers;
+  const std::int64_t pieces = (each + kShardBytes - 1) / kShardBytes;
+  return std::max(kLeastShardBytes, (each + pieces - 1) / pieces);
+}
+
 // Every rank is a worker and has a server: gradients out, SGD step, variables back.
 Timing time_push_pull(Communicator& ranks, std::int64_t bytes) {
   const auto plan = plan_of(bytes);
+  const auto real_bytes = static_cast<std::int64_t>(plan->parameter_block().size_bytes());
   ServerSetup setup{
       .workers = ranks.size(), .spec = {}, .schedule = [](std::int64_t) { return SgdStep{}; }};
   setup.spec.servers = ranks.size();
-  setup.spec.shard_bytes = std::clamp(bytes / ranks.size(), kLeastShardBytes, kShardBytes);
+  setup.spec.shard_bytes = equal_shards(real_bytes, ranks.size());
   const auto exchange = make_parameter_server(*plan, ranks, setup);
   const auto parameters = static_cast<int>(plan->net().parameters().size());
-  const auto real_bytes = static_cast<std::int64_t>(plan->parameter_block().size_bytes());
-  const Timing timing = time_operation(ranks, "push_pull", real_bytes, [&] {
+  const Turns turns = time_turns(ranks, {}, [&] {
     exchange->begin_step({});
     for (int p = 0; p < parameters; ++p) exchange->ready(p);
     exchange->finish_step();
@@ -60,43 +70,57 @@ Timing time_push_pull(Communicator& ranks, std::int64_t bytes) {
   });
   exchange->leave();
   ranks.barrier();
-  return timing;
+  const measure::PushPull shape{.workers = ranks.size(),
+                                .servers = ranks.size(),
+                                .shard_bytes = static_cast<double>(setup.spec.shard_bytes)};
+  return {"push_pull", real_bytes, measure::push_pull_cost(shape, static_cast<double>(real_bytes)),
+          turns};
+}
+
+Timing time_operation(Communicator& ranks, const CollectivesOptions& options,
+                      const std::string& operation, std::int64_t bytes) {
+  if (operation == "push_pull") return time_push_pull(ranks, bytes);
+  std::vector<float> values(static_cast<std::size_t>(bytes / 4), 1e-3F);
+  if (operation == "broadcast") {
+    return {operation, bytes, std::nullopt,
+            time_turns(ranks, {}, [&] { ranks.broadcast(values, 0); })};
+  }
+  return {operation, bytes, cost_of_all_reduce(options.algorithm, ranks.size(), bytes),
+          time_turns(ranks, {}, [&] { ranks.all_reduce_sum(values); })};
 }
 
 std::vector<Timing> measure_all(Communicator& ranks, const CollectivesOptions& options) {
   std::vector<Timing> all;
   for (std::int64_t bytes = options.min_bytes; bytes <= options.max_bytes; bytes *= kGrowth) {
-    std::vector<float> values(static_cast<std::size_t>(bytes / 4), 1e-3F);
-    all.push_back(
-        time_operation(ranks, "all_reduce", bytes, [&] { ranks.all_reduce_sum(values); }));
-    all.push_back(time_operation(ranks, "broadcast", bytes, [&] { ranks.broadcast(values, 0); }));
-    all.push_back(time_push_pull(ranks, bytes));
+    for (const std::string& operation : options.operations) {
+      all.push_back(time_operation(ranks, options, operation, bytes));
+    }
   }
   return all;
 }
 
-// From the all-reduces, where it is known what they do: one algorithm for all sizes. Two ranks have
-// nothing to choose.
-std::optional<measure::LinkModel> fit(const std::vector<Timing>& all, const std::string& algorithm,
-                                      std::int64_t ranks) {
-  if (algorithm == "auto" && ranks != 2) return std::nullopt;
-  const std::string name = algorithm == "auto" ? "recursive_doubling" : algorithm;
+// From the all-reduces: nothing but the network is in them.
+std::optional<measure::LinkModel> fit(const std::vector<Timing>& all) {
   std::vector<measure::CollectivePoint> points;
   for (const Timing& t : all) {
-    if (t.operation != "all_reduce") continue;
-    points.push_back(
-        {*measure::all_reduce_cost(name, ranks, static_cast<double>(t.bytes)), t.median_s});
+    if (t.operation == "all_reduce" && t.cost) points.push_back({*t.cost, t.turns.median_s});
   }
   return measure::fit_link(points);
+}
+
+Json cost_json(const std::optional<measure::CollectiveCost>& cost) {
+  if (!cost) return nullptr;
+  return {{"messages", cost->messages}, {"bytes", cost->bytes}};
 }
 
 Json row_json(const Timing& t, std::int64_t ranks) {
   const double factor = measure::bus_factor(t.operation, ranks);
   return {{"operation", t.operation},
           {"bytes", t.bytes},
-          {"turns", t.turns},
-          {"median_s", t.median_s},
-          {"least_s", t.least_s},
+          {"cost", cost_json(t.cost)},
+          {"turns", t.turns.count},
+          {"median_s", t.turns.median_s},
+          {"least_s", t.turns.least_s},
           {"algbw_gb_per_s", t.algorithm_bandwidth() * 1e-9},
           {"busbw_gb_per_s", t.algorithm_bandwidth() * factor * 1e-9}};
 }
@@ -128,8 +152,8 @@ void print_table(const std::vector<Timing>& all, const Communicator& ranks,
   for (const Timing& t : all) {
     const double factor = measure::bus_factor(t.operation, ranks.size());
     std::printf("%-12s %12lld %6lld %12.1f %12.1f %10.3f %10.3f\n", t.operation.c_str(),
-                static_cast<long long>(t.bytes), static_cast<long long>(t.turns), t.median_s * 1e6,
-                t.least_s * 1e6, t.algorithm_bandwidth() * 1e-9,
+                static_cast<long long>(t.bytes), static_cast<long long>(t.turns.count),
+                t.turns.median_s * 1e6, t.turns.least_s * 1e6, t.algorithm_bandwidth() * 1e-9,
                 t.algorithm_bandwidth() * factor * 1e-9);
   }
   if (!link) return;
@@ -149,7 +173,7 @@ int run_collectives(const CollectivesOptions& options) {
     return kExitBadSpec;
   }
   const std::vector<Timing> all = measure_all(*ranks, options);
-  const auto link = fit(all, options.algorithm, ranks->size());
+  const auto link = fit(all);
   if (ranks->rank() == 0) {
     (options.json ? print_json : print_table)(all, *ranks, options, link);
   }

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace rackmark::worker {
 
 struct CollectivesOptions {
   std::string algorithm = "auto";  // of the all-reduce
   std::int64_t min_bytes = 1024, max_bytes = 67108864;
+  std::vector<std::string> operations = {"all_reduce", "broadcast", "push_pull"};
   bool json = false;
 };
 

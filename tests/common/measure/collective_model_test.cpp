@@ -32,17 +32,23 @@ TEST(CollectiveModel, TheCheapestDependsOnTheSize) {
   EXPECT_EQ(large.messages, 6);
 }
 
-TEST(CollectiveModel, TheBusiestLinkDecidesPushAndPull) {
-  const double n = 8 * 4194304.0, shard = 4194304;
+TEST(CollectiveModel, PushAndPullIsWhatTheBusiestLinkCarriesAndTheLastAnswers) {
+  const double shard = 4194304, n = 8 * shard;
   const auto bytes = [&](std::int64_t workers, std::int64_t servers, bool dedicated) {
     return push_pull_cost({workers, servers, dedicated, shard}, n).bytes;
   };
-  EXPECT_DOUBLE_EQ(bytes(2, 2, true), n + shard);
-  EXPECT_DOUBLE_EQ(bytes(4, 2, true), 2 * n + shard);
-  EXPECT_DOUBLE_EQ(bytes(2, 4, true), n + shard) << "a worker's own link is the limit";
-  EXPECT_DOUBLE_EQ(bytes(4, 4, false), 1.5 * n + shard) << "as an all-reduce: 2 (p - 1) / p";
-  EXPECT_DOUBLE_EQ(bytes(4, 1, false), 3 * n + shard) << "one server's answers to three others";
-  EXPECT_EQ(push_pull_cost({1, 1, false, shard}, n), CollectiveCost{});
+  EXPECT_DOUBLE_EQ(bytes(2, 2, true), 1.5 * n) << "half of the answers after the pushes";
+  EXPECT_DOUBLE_EQ(bytes(4, 2, true), 3 * n) << "a server's link carries twice as much";
+  EXPECT_DOUBLE_EQ(bytes(2, 4, true), 2 * n) << "two shards a server: nothing flows beside pushes";
+  EXPECT_DOUBLE_EQ(bytes(4, 1, false), 3 * n * 1.25) << "one server's answers to three others";
+  for (const std::int64_t ranks : {2, 4, 8}) {  // whatever the shards: no link is ever idle
+    const double p = static_cast<double>(ranks);
+    EXPECT_DOUBLE_EQ(bytes(ranks, ranks, false), 2 * (p - 1) / p * n);
+    EXPECT_DOUBLE_EQ(push_pull_cost({ranks, ranks, false, n}, n).bytes, 2 * (p - 1) / p * n);
+  }
+  EXPECT_DOUBLE_EQ(push_pull_cost({4, 4, false, shard}, n).messages, 12) << "a message a shard";
+  EXPECT_DOUBLE_EQ(push_pull_cost({2, 2, true, n}, n).messages, 4) << "a shard for each server";
+  EXPECT_EQ(push_pull_cost({1, 1, false, shard}, n), CollectiveCost{}) << "to itself";
 }
 
 TEST(CollectiveModel, BusBandwidthCountsAsNcclTestsDo) {
