@@ -8,7 +8,6 @@
 #include "common/clock.hpp"
 #include "common/json/described.hpp"
 #include "worker/collective/gradient_exchange.hpp"
-#include "worker/collective/kernels/exchange_kernels.hpp"
 #include "worker/collective/wire.hpp"
 
 namespace rackmark::worker {
@@ -36,6 +35,16 @@ std::string all_reduce_label(const AllReduceOptions& options, const Communicator
   }
   const std::string forced = ranks.forced_algorithm();
   return forced.empty() ? "all_reduce" : "all_reduce (" + forced + ")";
+}
+
+// The step that does with sums over n ranks what `step` does with their means, without a pass over
+// all gradients that divides them. Momentum is then a sum as well, u = n v:
+//   u = momentum u + sum + n weight_decay w;  w -= learning_rate / n u
+SgdStep on_sums(SgdStep step, std::int64_t ranks) {
+  const auto n = static_cast<double>(ranks);
+  step.learning_rate /= n;
+  step.weight_decay *= n;
+  return step;
 }
 
 class AllReduce : public GradientExchange {
@@ -95,7 +104,7 @@ class AllReduce : public GradientExchange {
       if (error_) std::rethrow_exception(error_);
     }
     const double waited_ms = static_cast<double>(clock.monotonic_ns() - start_ns) * 1e-6;
-    plan_.update(step_);
+    plan_.update(options_.wire == Precision::kFp32 ? on_sums(step_, ranks_.size()) : step_);
     return {.communication_ms = waited_ms};
   }
 
@@ -126,8 +135,6 @@ class AllReduce : public GradientExchange {
                                                        static_cast<std::size_t>(range.count));
     if (options_.wire != Precision::kFp32) return sixteen_bits_.mean(values);
     ranks_.all_reduce_sum(values);
-    const float share = 1.0F / static_cast<float>(ranks_.size());
-    exchange_kernels().scale(values.data(), share, range.count);
   }
 
   TrainPlan& plan_;

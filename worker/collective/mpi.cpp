@@ -128,6 +128,9 @@ class MpiCommunicator : public Communicator {
   explicit MpiCommunicator(const CommunicatorOptions& options) {
     const char* const number = number_of(options.all_reduce_algorithm);
     if (number != nullptr) choose_algorithm(number);
+    // The thread that waits in a collective shares its core with computing. Who launched may have
+    // said otherwise.
+    ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
     int provided = MPI_THREAD_SINGLE;
     check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "MPI_Init_thread");
     if (provided < MPI_THREAD_SERIALIZED) {
