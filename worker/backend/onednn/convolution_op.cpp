@@ -1,10 +1,9 @@
-#include <algorithm>
 #include <cstring>
 
 #include "worker/backend/onednn/picture_loops.hpp"
 #include "worker/backend/onednn/weight_gradient.hpp"
 #include "worker/backend/onednn/weighted_layer.hpp"
-#include "worker/backend/onednn/winograd.hpp"
+#include "worker/backend/onednn/winograd_layer.hpp"
 
 namespace rackmark::worker::onednn {
 namespace {
@@ -28,7 +27,9 @@ class ConvolutionOp final : public Op {
     forward_shape_ = shape_;
     if (runs_in_reference_code(assembly)) pad_source(assembly);
     layer_.plan_weights(assembly, node_, algorithms(assembly, forward_shape_));
-    if (plan_winograd(assembly)) return;
+    if (padded_slot_ < 0)
+      winograd_ = WinogradLayer::plan(assembly, shape_, layer_.weights().weights);
+    if (winograd_) return;
     layer_.plan_forward(assembly, algorithms(assembly, forward_shape_));
     weight_gradient_ = WeightGradient::plan(assembly, forward_shape_, layer_.weights());
   }
@@ -44,8 +45,7 @@ class ConvolutionOp final : public Op {
     }
     if (input.needs_gradient) {
       if (winograd_) {
-        data_winograd_ = winograd_->turned();
-        need_scratch(assembly, *data_winograd_);
+        winograd_->plan_data(assembly);
       } else {
         layer_.plan_data(assembly, algorithms(assembly, shape_));
       }
@@ -101,51 +101,25 @@ class ConvolutionOp final : public Op {
     if (db != nullptr) bias_gradient(pass.kernels, {batch_, kOwnBlock, out_}, dy, db);
   }
 
-  // Ours, where oneDNN has no Winograd; all three passes.
-  bool plan_winograd(Assembly& assembly) {
-    const bool wanted = assembly.winograd && assembly.block == kOwnBlock && padded_slot_ < 0;
-    if (!wanted || layer_.weights().weights != make_desc(dims_of(shape_.weights), Tag::OIhw8i8o))
-      return false;
-    winograd_ = Winograd::plan(shape_);
-    if (winograd_) need_scratch(assembly, *winograd_);
-    return winograd_.has_value();
-  }
-
-  static void need_scratch(Assembly& assembly, const Winograd& winograd) {
-    assembly.need_scratch((winograd.point_floats() + winograd.work_floats()) *
-                          std::int64_t{sizeof(float)});
-  }
-
   void bind_winograd(const Binding& where, const float* x_in_backward) {
     const std::string name = "rackmark:avx2_winograd";
-    const auto at = layer_.parameters_at(where);
-    auto* points = reinterpret_cast<float*>(where.scratch);
-    float* work = points + winograd_->point_floats();
-    const float* x = where.floats(src_slot_);
-    float* y = where.floats(dst_slot_);
-    const float* dy = where.floats(gradient_slot_);
-    if (at.bias != nullptr) {  // with zeros in the channels that fill the last block
-      padded_bias_.assign((out_.channels + kOwnBlock - 1) / kOwnBlock * kOwnBlock, 0.0F);
-    }
-    layer_.use_forward(
-        {name, [=, this](Pass&) {
-           if (at.bias != nullptr) std::copy_n(at.bias, out_.channels, padded_bias_.begin());
-           winograd_->transform(at.weights, points);
-           const WinogradEnd end{at.bias != nullptr ? padded_bias_.data() : nullptr, false, false};
-           winograd_->convolve(x, points, end, y, work);
-         }});
-    layer_.use_weights({name, [=, this](Pass& pass) {
-                          winograd_->weight_gradient(x_in_backward, dy, at.weight_gradient, points,
-                                                     work);
-                          add_up_bias(pass, dy, at.bias_gradient);
+    const auto parameters = layer_.parameters_at(where);
+    winograd_->bind(where, {.x = where.floats(src_slot_),
+                            .x_in_backward = x_in_backward,
+                            .weights = parameters.weights,
+                            .bias = parameters.bias,
+                            .y = where.floats(dst_slot_),
+                            .dy = where.floats(gradient_slot_),
+                            .dx = where.floats(src_gradient_slot_),
+                            .weight_gradient = parameters.weight_gradient});
+    layer_.use_forward({name, [this](Pass&) { winograd_->forward(); }});
+    layer_.use_weights({name, [this, dy = where.floats(gradient_slot_),
+                               db = parameters.bias_gradient](Pass& pass) {
+                          winograd_->backward_weights();
+                          add_up_bias(pass, dy, db);
                         }});
-    if (!data_winograd_) return;
-    float* dx = where.floats(src_gradient_slot_);
-    float* data_work = points + data_winograd_->point_floats();
-    layer_.use_data({name, [=, this](Pass&) {
-                       data_winograd_->transform(at.weights, points);
-                       data_winograd_->convolve(dy, points, {}, dx, data_work);
-                     }});
+    if (src_gradient_slot_ < 0) return;
+    layer_.use_data({name, [this](Pass&) { winograd_->backward_data(); }});
   }
 
   ConvolutionShape shape_of(const Assembly& assembly, const Conv2d& layer) const {
@@ -227,8 +201,7 @@ class ConvolutionOp final : public Op {
   WeightedLayer<ConvolutionShape> layer_{&make_convolution_forward, &make_convolution_data,
                                          &make_convolution_weights};
   std::optional<WeightGradient> weight_gradient_;  // ours, where it is faster than oneDNN's
-  std::optional<Winograd> winograd_, data_winograd_;
-  std::vector<float> padded_bias_;
+  std::optional<WinogradLayer> winograd_;          // ours for all passes, where oneDNN has none
   int padded_slot_ = -1;  // the input with zeros around it, if they read that
   Shape in_;              // of the input, then
   Shape out_;

@@ -1,8 +1,7 @@
-#include "worker/backend/onednn/winograd.hpp"
-
 #include <cstring>
 
 #include "worker/backend/onednn/inference/builder.hpp"
+#include "worker/backend/onednn/winograd.hpp"
 
 namespace rackmark::worker::onednn {
 namespace {

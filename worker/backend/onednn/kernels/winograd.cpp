@@ -139,12 +139,18 @@ void multiply(const WinogradProduct& p) {
   int row = 0;
   for (; row + kRows <= p.rows; row += kRows) multiply_rows<kRows, kWide>(p, row);
   switch (p.rows - row) {
-    case 5: return multiply_rows<5, kWide>(p, row);
-    case 4: return multiply_rows<4, kWide>(p, row);
-    case 3: return multiply_rows<3, kWide>(p, row);
-    case 2: return multiply_rows<2, kWide>(p, row);
-    case 1: return multiply_rows<1, kWide>(p, row);
-    default: return;
+    case 5:
+      return multiply_rows<5, kWide>(p, row);
+    case 4:
+      return multiply_rows<4, kWide>(p, row);
+    case 3:
+      return multiply_rows<3, kWide>(p, row);
+    case 2:
+      return multiply_rows<2, kWide>(p, row);
+    case 1:
+      return multiply_rows<1, kWide>(p, row);
+    default:
+      return;
   }
 }
 
