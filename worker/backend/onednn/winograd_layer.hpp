@@ -39,8 +39,8 @@ class WinogradLayer {
   Winograd forward_;
   std::optional<Winograd> data_;
   Places at_{};
-  float* points_ = nullptr;          // transformed weights, in the scratch memory
-  std::int64_t channels_ = 0;        // of the output
+  float* points_ = nullptr;         // transformed weights, in the scratch memory
+  std::int64_t channels_ = 0;       // of the output
   std::vector<float> padded_bias_;  // zeros in the channels that fill the last block
 };
 
