@@ -192,7 +192,7 @@ class ConvolutionOp final : public Op {
     return {winograd, direct};
   }
 
-  static constexpr int kOwnBlock = 8;  // channels, of our own kernels for AVX2
+  static constexpr int kOwnBlock = kWinogradBlock;  // channels, of our own kernels for AVX2
 
   int node_, input_ = -1, batch_ = 0;
   std::string name_;

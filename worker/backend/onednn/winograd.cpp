@@ -7,7 +7,7 @@
 namespace rackmark::worker::onednn {
 namespace {
 
-constexpr std::int64_t kBlock = 8, kPanel = 16;
+constexpr std::int64_t kPanel = 2 * kWinogradBlock;
 constexpr std::int64_t kLeastChannels = 32, kLeastTiles = 16;
 // Products for each one of the direct kernel, counting what hangs over the edge.
 constexpr double kMostProducts = 0.6;
@@ -35,15 +35,15 @@ std::optional<Winograd> Winograd::plan(const ConvolutionShape& shape) {
   const auto small = [](dnnl::memory::dim value) { return static_cast<int>(value); };
   plan.batch_ = small(src[0]);
   plan.pad_h_ = small(shape.pad_before[0]), plan.pad_w_ = small(shape.pad_before[1]);
-  plan.in_ = {(src[1] + kBlock - 1) / kBlock, small(src[2]), small(src[3])};
-  plan.out_ = {(dst[1] + kBlock - 1) / kBlock, small(dst[2]), small(dst[3])};
+  plan.in_ = {(src[1] + kWinogradBlock - 1) / kWinogradBlock, small(src[2]), small(src[3])};
+  plan.out_ = {(dst[1] + kWinogradBlock - 1) / kWinogradBlock, small(dst[2]), small(dst[3])};
   plan.tile_rows_ = tiles_across(plan.out_.height);
   plan.tile_columns_ = tiles_across(plan.out_.width);
   plan.threads_ = omp_get_max_threads();
   const double direct = 9.0 * plan.batch_ * plan.out_.height * plan.out_.width;
   const double products = static_cast<double>(kWinogradPoints * plan.tiles());
   if (plan.tiles() < kLeastTiles || products > kMostProducts * direct) return std::nullopt;
-  const std::int64_t channels = kBlock * (plan.in_.blocks + plan.out_.blocks);
+  const std::int64_t channels = kWinogradBlock * (plan.in_.blocks + plan.out_.blocks);
   plan.block_ = std::clamp(kWorkFloats * plan.threads_ / (kWinogradPoints * channels), kLeastBlock,
                            kMostBlock);
   plan.block_ = std::min(plan.block_, plan.tiles());
@@ -69,15 +69,23 @@ Winograd::Tile Winograd::tile(std::int64_t index) const {
 }
 
 void Winograd::transform(const float* weights, float* points) const {
-  const std::int64_t kernel = 9 * kBlock * kBlock;
+  const std::int64_t kernel = 9 * kWinogradBlock * kWinogradBlock;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads_)
   for (std::int64_t out = 0; out < out_.blocks; ++out) {
     for (std::int64_t in = 0; in < in_.blocks; ++in) {
       const std::int64_t at = turned_ ? in * out_.blocks + out : out * in_.blocks + in;
-      float* to = points + ((out / 2) * in_.blocks + in) * kBlock * kPanel + out % 2 * kBlock;
+      float* to = points + ((out / 2) * in_.blocks + in) * kWinogradBlock * kPanel +
+                  out % 2 * kWinogradBlock;
       winograd_weights(weights + at * kernel, turned_, to, weight_step(), kPanel);
     }
   }
+}
+
+WinogradProduct Winograd::product_of(std::int64_t panel) const {
+  WinogradProduct product{};
+  product.b_step = product.result_row = kPanel;
+  product.vectors = static_cast<int>(std::min<std::int64_t>(2, out_.blocks - 2 * panel));
+  return product;
 }
 
 // To be called by all threads of a team.
@@ -89,7 +97,7 @@ void Winograd::load_sources(const float* x, std::int64_t first, std::int64_t cou
       const Tile at = tile(first + t);
       winograd_source(x + (at.image * in_.blocks + block) * in_.plane(),
                       {in_.height, in_.width, at.row - pad_h_, at.column - pad_w_},
-                      to + t * in_row() + block * kBlock, in_step());
+                      to + t * in_row() + block * kWinogradBlock, in_step());
     }
   }
 }
@@ -105,16 +113,13 @@ void Winograd::convolve(const float* x, const float* points, const WinogradEnd& 
 #pragma omp for collapse(2) schedule(static)
     for (int point = 0; point < kWinogradPoints; ++point) {
       for (std::int64_t panel = 0; panel < out_panels(); ++panel) {
-        WinogradProduct product{};
+        WinogradProduct product = product_of(panel);
         product.a = sources + point * in_step();
         product.a_row = in_row(), product.a_step = 1;
-        product.b = points + point * weight_step() + panel * in_.blocks * kBlock * kPanel;
-        product.b_step = kPanel;
-        product.result = results + point * out_step() + panel * block_ * kPanel;
-        product.result_row = kPanel;
+        product.b = points + weight_panel(point, panel);
+        product.result = results + out_panel(point, panel);
         product.rows = static_cast<int>(count);
-        product.depth = static_cast<int>(in_.blocks * kBlock);
-        product.vectors = static_cast<int>(std::min<std::int64_t>(2, out_.blocks - 2 * panel));
+        product.depth = static_cast<int>(in_.blocks * kWinogradBlock);
         winograd_multiply(product);
       }
     }
@@ -123,7 +128,7 @@ void Winograd::convolve(const float* x, const float* points, const WinogradEnd& 
       for (std::int64_t t = 0; t < count; ++t) {
         const Tile at = tile(first + t);
         WinogradEnd here = end;
-        if (end.bias != nullptr) here.bias = end.bias + block * kBlock;
+        if (end.bias != nullptr) here.bias = end.bias + block * kWinogradBlock;
         winograd_result(out_at(results, block, t), out_step(), here,
                         y + (at.image * out_.blocks + block) * out_.plane(),
                         {out_.height, out_.width, at.row, at.column});
@@ -132,7 +137,8 @@ void Winograd::convolve(const float* x, const float* points, const WinogradEnd& 
   }
 }
 
-// Every thread owns points, so the order of sums is the same with any number of them.
+// Every thread owns points, so nobody's sums wait for another's; what is summed at a time follows
+// from block_, and with it from the number of threads.
 void Winograd::weight_gradient(const float* x, const float* dy, float* dw, float* points,
                                float* work) const {
   float* sources = work;
@@ -154,16 +160,13 @@ void Winograd::weight_gradient(const float* x, const float* dy, float* dw, float
 #pragma omp for collapse(2) schedule(static)
       for (int point = 0; point < kWinogradPoints; ++point) {
         for (std::int64_t panel = 0; panel < out_panels(); ++panel) {
-          WinogradProduct product{};
+          WinogradProduct product = product_of(panel);
           product.a = sources + point * in_step();
           product.a_row = 1, product.a_step = in_row();
-          product.b = gradients + point * out_step() + panel * block_ * kPanel;
-          product.b_step = kPanel;
-          product.result = points + point * weight_step() + panel * in_.blocks * kBlock * kPanel;
-          product.result_row = kPanel;
-          product.rows = static_cast<int>(in_.blocks * kBlock);
+          product.b = gradients + out_panel(point, panel);
+          product.result = points + weight_panel(point, panel);
+          product.rows = static_cast<int>(in_.blocks * kWinogradBlock);
           product.depth = static_cast<int>(count);
-          product.vectors = static_cast<int>(std::min<std::int64_t>(2, out_.blocks - 2 * panel));
           product.add = first > 0;
           winograd_multiply(product);
         }
@@ -172,10 +175,11 @@ void Winograd::weight_gradient(const float* x, const float* dy, float* dw, float
 #pragma omp for collapse(2) schedule(static)
     for (std::int64_t out = 0; out < out_.blocks; ++out) {
       for (std::int64_t in = 0; in < in_.blocks; ++in) {
-        const float* from =
-            points + ((out / 2) * in_.blocks + in) * kBlock * kPanel + out % 2 * kBlock;
-        winograd_weight_gradient(from, weight_step(), kPanel,
-                                 dw + (out * in_.blocks + in) * 9 * kBlock * kBlock);
+        const float* from = points + ((out / 2) * in_.blocks + in) * kWinogradBlock * kPanel +
+                            out % 2 * kWinogradBlock;
+        winograd_weight_gradient(
+            from, weight_step(), kPanel,
+            dw + (out * in_.blocks + in) * 9 * kWinogradBlock * kWinogradBlock);
       }
     }
   }

@@ -58,6 +58,14 @@ class Winograd {
   float* out_at(float* points, std::int64_t block, std::int64_t tile) const {
     return points + ((block / 2) * block_ + tile) * 16 + block % 2 * 8;
   }
+  // Where two blocks of output channels begin, among transformed weights and among output tiles.
+  std::int64_t weight_panel(std::int64_t point, std::int64_t panel) const {
+    return point * weight_step() + panel * in_.blocks * 8 * 16;
+  }
+  std::int64_t out_panel(std::int64_t point, std::int64_t panel) const {
+    return point * out_step() + panel * block_ * 16;
+  }
+  WinogradProduct product_of(std::int64_t panel) const;  // what does not depend on the pass
   void load_sources(const float* x, std::int64_t first, std::int64_t count, float* to) const;
 
   int batch_ = 0, pad_h_ = 0, pad_w_ = 0;

@@ -6,8 +6,7 @@ namespace rackmark::worker::onednn {
 
 std::optional<WinogradLayer> WinogradLayer::plan(Assembly& assembly, const ConvolutionShape& shape,
                                                  const Desc& weights) {
-  constexpr int kBlock = 8;
-  const bool wanted = assembly.winograd && assembly.block == kBlock;
+  const bool wanted = assembly.winograd && assembly.block == kWinogradBlock;
   if (!wanted || weights != make_desc(dims_of(shape.weights), Tag::OIhw8i8o)) return std::nullopt;
   const auto forward = Winograd::plan(shape);
   if (!forward) return std::nullopt;
@@ -15,7 +14,8 @@ std::optional<WinogradLayer> WinogradLayer::plan(Assembly& assembly, const Convo
   WinogradLayer layer(*forward);
   layer.channels_ = dims_of(shape.dst)[1];
   if (shape.has_bias) {
-    layer.padded_bias_.assign((layer.channels_ + kBlock - 1) / kBlock * kBlock, 0.0F);
+    layer.padded_bias_.assign(
+        (layer.channels_ + kWinogradBlock - 1) / kWinogradBlock * kWinogradBlock, 0.0F);
   }
   return layer;
 }

@@ -6,8 +6,6 @@
 namespace rackmark::worker::onednn {
 namespace {
 
-constexpr std::size_t kBlock = 8;
-
 std::int64_t bytes_of(std::int64_t floats) { return floats * std::int64_t{sizeof(float)}; }
 
 }  // namespace
@@ -26,7 +24,9 @@ bool Builder::add_own_winograd(const Unit& unit) {
   ConvolutionShape shape;
   shape.src = in.desc;
   shape.dst = out.desc = picture(unit.output, DataType::f32);
-  shape.weights = make_desc(fold(net_, unit, trained_).dims, Tag::OIhw8i8o);
+  const Dims kernel{layer->out, info(unit.inputs[0]).shape.channels, layer->kernel_h,
+                    layer->kernel_w};
+  shape.weights = make_desc(kernel, Tag::OIhw8i8o);
   shape.strides = {layer->stride, layer->stride};
   shape.pad_before = shape.pad_after = {layer->pad_h, layer->pad_w};
   const auto winograd = Winograd::plan(shape);
@@ -62,7 +62,7 @@ bool Builder::add_own_winograd(const Unit& unit) {
 // With zeros in the channels that fill the last block.
 Place Builder::padded_bias(const Unit& unit) {
   std::vector<float> bias = fold(net_, unit, trained_).bias;
-  bias.resize((bias.size() + kBlock - 1) / kBlock * kBlock);
+  bias.resize((bias.size() + kWinogradBlock - 1) / kWinogradBlock * kWinogradBlock);
   return program_.add_constant(bytes_of(std::ssize(bias)), [bias](std::byte* to) {
     std::memcpy(to, bias.data(), bias.size() * sizeof(float));
   });

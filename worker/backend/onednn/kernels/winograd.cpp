@@ -7,7 +7,7 @@ namespace {
 
 using std::int64_t;
 
-constexpr int kBlock = 8, kIn = 6, kOut = kWinogradTile, kTaps = 3;
+constexpr int kBlock = kWinogradBlock, kIn = 6, kOut = kWinogradTile, kTaps = 3;
 typedef float V __attribute__((vector_size(kBlock * 4), aligned(4), may_alias));
 
 [[gnu::always_inline]] inline V load(const float* from) {

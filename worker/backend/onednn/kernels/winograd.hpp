@@ -12,6 +12,7 @@
 namespace rackmark::worker::onednn {
 
 inline constexpr int kWinogradPoints = 36, kWinogradTile = 4;
+inline constexpr int kWinogradBlock = 8;  // channels
 
 bool has_winograd_kernels();  // of this host
 
