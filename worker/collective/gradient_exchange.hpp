@@ -1,8 +1,9 @@
 // From finished gradients to updated parameters: the strategies of `variable_update`.
 //
 // One step is needed(p) from inside TrainPlan::forward(), begin_step(), ready(p) for every
-// parameter from inside TrainPlan::backward(), then finish_step(). Gradients are averaged over
-// ranks, always. Used by the training thread only.
+// parameter from inside TrainPlan::backward(), then finish_step(). Parameters follow the mean of
+// the gradients over ranks, always; the plan's gradient block may hold their sum afterwards. Used
+// by the training thread only.
 #pragma once
 
 #include <cstdint>
