@@ -7,9 +7,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "worker/backend/arena_plan.hpp"
+#include "worker/backend/graph.hpp"
 #include "worker/backend/memory_limit.hpp"
 #include "worker/backend/onednn/arena.hpp"
-#include "worker/backend/onednn/graph.hpp"
 #include "worker/backend/onednn/kernels/kernels.hpp"
 #include "worker/backend/onednn/kernels/weight_gradient.hpp"
 

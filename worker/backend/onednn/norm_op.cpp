@@ -14,7 +14,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "worker/backend/onednn/graph.hpp"
+#include "worker/backend/graph.hpp"
 #include "worker/backend/onednn/op.hpp"
 
 namespace rackmark::worker::onednn {

@@ -9,8 +9,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "worker/backend/arena_plan.hpp"
 #include "worker/backend/backend.hpp"
-#include "worker/backend/onednn/arena.hpp"
+#include "worker/backend/graph.hpp"
 #include "worker/backend/onednn/dnnl_bridge.hpp"
 #include "worker/backend/onednn/kernels/kernels.hpp"
 #include "worker/net/net.hpp"
@@ -209,7 +210,6 @@ std::unique_ptr<Op> make_dropout_op(int node, bool active, std::int64_t seed);
 std::unique_ptr<Op> make_loss_op(int node, double weight, LossKind kind);
 
 // Batch norm of `norm`, with what follows it in one pass: see graph.hpp.
-struct NormGroup;
 std::unique_ptr<Op> make_norm_op(const NormGroup& group);
 
 }  // namespace rackmark::worker::onednn

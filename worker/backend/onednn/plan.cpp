@@ -5,8 +5,8 @@
 #include <functional>
 #include <stdexcept>
 
+#include "worker/backend/graph.hpp"
 #include "worker/backend/memory_limit.hpp"
-#include "worker/backend/onednn/graph.hpp"
 #include "worker/backend/onednn/threads.hpp"
 #include "worker/backend/onednn/winograd.hpp"
 

@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "worker/backend/backend.hpp"
-#include "worker/backend/onednn/graph.hpp"
+#include "worker/backend/graph.hpp"
+#include "worker/backend/onednn/arena.hpp"
 #include "worker/backend/onednn/op.hpp"
 
 namespace rackmark::worker::onednn {

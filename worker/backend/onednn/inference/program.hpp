@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "worker/backend/arena_plan.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/backend/onednn/arena.hpp"
 #include "worker/backend/onednn/inference/dnnl_inference_bridge.hpp"

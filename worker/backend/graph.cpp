@@ -1,8 +1,8 @@
-#include "worker/backend/onednn/graph.hpp"
+#include "worker/backend/graph.hpp"
 
 #include <map>
 
-namespace rackmark::worker::onednn {
+namespace rackmark::worker {
 namespace {
 
 template <class L>
@@ -84,4 +84,4 @@ std::vector<Group> group_nodes(const Net& net, bool merge) {
   return groups;
 }
 
-}  // namespace rackmark::worker::onednn
+}  // namespace rackmark::worker

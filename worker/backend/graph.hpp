@@ -6,7 +6,7 @@
 
 #include "worker/net/net.hpp"
 
-namespace rackmark::worker::onednn {
+namespace rackmark::worker {
 
 // relu?(batch_norm(x) + residual?), where the residual may be a batch norm of its own, whose input
 // is then read instead of its output.
@@ -28,4 +28,4 @@ std::vector<Group> group_nodes(const Net& net, bool merge);
 
 std::vector<std::vector<int>> consumers(const Net& net);  // by node id
 
-}  // namespace rackmark::worker::onednn
+}  // namespace rackmark::worker

@@ -1,0 +1,143 @@
+// What a plan needs of a GPU: memory, one queue of work, convolutions and matrix products, own
+// kernels, recordings. The engine has one implementation for CUDA; tests have one that computes on
+// the host, so that everything above this interface is checked on machines without a GPU.
+//
+// Work that is given to a device runs in the order in which it was given (one queue); calls return
+// before it has run unless they say otherwise. One thread. Errors are exceptions naming library,
+// call and code; running out of memory is OutOfMemory.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "worker/backend/cuda/kernels/kernels.hpp"
+
+namespace rackmark::worker::cuda {
+
+// How products are made of stored values. kFloat values are multiplied in float32 (kFull) or in
+// TF32 on tensor cores (kTensor); 16-bit values always on tensor cores with float32 sums.
+enum class Arithmetic : std::uint8_t { kFull, kTensor };
+
+enum class ConvolutionPass : std::uint8_t { kForward, kBackwardData, kBackwardWeights };
+
+// x is images x height x width x channels, y the output, w is (out, kernel_h, kernel_w, channels).
+struct ConvolutionTask {
+  ConvolutionPass pass = ConvolutionPass::kForward;
+  Type type = Type::kFloat;
+  Arithmetic arithmetic = Arithmetic::kFull;
+  int images = 0, channels = 0, height = 0, width = 0;
+  int out = 0, kernel_h = 1, kernel_w = 1, stride = 1, pad_h = 0, pad_w = 0;
+  std::int64_t x_stride = 0, y_stride = 0;  // values from one pixel to the next
+  // kForward: y = relu?(conv(x, w) + bias + residual). kBackwardData: dx is added to what is there.
+  bool bias = false, residual = false, relu = false, accumulate = false;
+  int out_height() const { return (height + 2 * pad_h - kernel_h) / stride + 1; }
+  int out_width() const { return (width + 2 * pad_w - kernel_w) / stride + 1; }
+  double flop() const {  // a multiply-add is 2
+    return 2.0 * images * out_height() * out_width() * out * channels * kernel_h * kernel_w;
+  }
+  auto operator<=>(const ConvolutionTask&) const = default;
+};
+// In the device's memory. kForward reads x, w, bias, residual and writes y; kBackwardData reads w,
+// y (as dy) and writes x (as dx); kBackwardWeights reads x, y (as dy) and writes gradient (float).
+struct ConvolutionOperands {
+  void* x = nullptr;
+  const void* w = nullptr;  // stored type
+  void* y = nullptr;
+  const float* bias = nullptr;
+  const void* residual = nullptr;  // as y, same stride
+  float* gradient = nullptr;       // of w, same order of elements
+};
+
+// c = a * b: a is rows x inner, b is inner x columns, all row major after the transposition that is
+// stated. a and b are of `type`, c too unless `float_result`.
+struct ProductTask {
+  Type type = Type::kFloat;
+  Arithmetic arithmetic = Arithmetic::kFull;
+  std::int64_t rows = 0, columns = 0, inner = 0;
+  bool transpose_a = false, transpose_b = false;  // stored as inner x rows, columns x inner
+  bool float_result = false;
+  double flop() const {
+    return 2.0 * static_cast<double>(rows) * static_cast<double>(columns) *
+           static_cast<double>(inner);
+  }
+  auto operator<=>(const ProductTask&) const = default;
+};
+
+// An operation of a library, chosen and built once for its shapes.
+template <class Operands>
+class Prepared {
+ public:
+  virtual ~Prepared() = default;
+  virtual std::int64_t workspace_bytes() const = 0;
+  virtual std::string implementation() const = 0;  // the engine's name, for profiles
+  virtual void run(const Operands& operands, void* workspace) = 0;
+};
+using Convolution = Prepared<ConvolutionOperands>;
+struct ProductOperands {
+  const void *a = nullptr, *b = nullptr;
+  void* c = nullptr;
+};
+using Product = Prepared<ProductOperands>;
+
+// Work that was recorded once and is given to the queue as a whole (a CUDA graph).
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void replay() = 0;
+};
+
+// A point in the queue.
+class Mark {
+ public:
+  virtual ~Mark() = default;
+  virtual void set() = 0;   // here
+  virtual void wait() = 0;  // until the queue has come past the last set()
+  virtual double ms_since(const Mark& earlier) const = 0;  // both past; of the same device
+};
+
+struct DeviceFacts {
+  std::string name;                              // "NVIDIA H200"
+  std::string architecture;                      // "sm_90"
+  std::map<std::string, std::string> libraries;  // "cuda", "cudnn", "cublas" -> version
+  std::int64_t memory_bytes = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual DeviceFacts facts() const = 0;
+  virtual std::int64_t free_bytes() const = 0;
+
+  // Zeroed; freed with the device's last allocation handle. Throws OutOfMemory.
+  virtual std::shared_ptr<std::byte> allocate(std::int64_t bytes) = 0;
+  // Memory of the host that the device reads and writes without the host's help.
+  virtual std::shared_ptr<std::byte> allocate_host(std::int64_t bytes) = 0;
+
+  // Both in the queue's order. `from` of upload may be reused when it returns unless it is memory
+  // of allocate_host(), which must stay as it is until the copy has run. download returns when it
+  // has.
+  virtual void upload(void* to, const void* from, std::int64_t bytes) = 0;
+  virtual void download(void* to, const void* from, std::int64_t bytes) = 0;
+  virtual void clear(void* at, std::int64_t bytes) = 0;
+  virtual void wait() = 0;  // until all work has run
+
+  virtual Queue queue() = 0;
+  virtual const Kernels& kernels(Type type) const = 0;
+  // Throws std::runtime_error naming the task when no engine serves it.
+  virtual std::unique_ptr<Convolution> prepare(const ConvolutionTask& task) = 0;
+  virtual std::unique_ptr<Product> prepare(const ProductTask& task) = 0;
+  // What `work` gives to the queue is kept instead of run; it must not wait, allocate or download.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
+  virtual std::unique_ptr<Mark> make_mark() = 0;
+};
+
+// The first GPU that this process may use (CUDA_VISIBLE_DEVICES). Throws std::runtime_error.
+std::unique_ptr<Device> open_cuda_device();
+// What is missing, "" when there is a GPU that this build serves.
+std::string why_no_cuda_device();
+
+}  // namespace rackmark::worker::cuda
