@@ -205,12 +205,15 @@ struct ResponseNormBackward {
 // What the device itself keeps of 16-bit training, and what the host says of the step. One struct
 // in the device's memory.
 struct StepState {
-  float learning_rate = 0, momentum = 0, weight_decay = 0;  // written by the host before the step
+  // Written by the host before a step.
+  std::int64_t pass = 0;  // number of the forward pass
+  float learning_rate = 0, momentum = 0, weight_decay = 0;
+  // Kept by the device.
   float loss_scale = 1;         // what gradients of values are multiplied with
   std::int32_t overflow = 0;    // gradients of this step are not finite: it changes nothing
   std::int32_t good_steps = 0;  // since the scale changed
-  std::int64_t skipped = 0, passes = 0;  // steps that changed nothing; forward passes in training
-  double loss = 0;                       // of the last forward pass
+  std::int64_t skipped = 0;     // steps that changed nothing
+  double loss = 0;              // of the last forward pass
 };
 
 enum class LossForm : std::uint8_t { kSoftmax, kSigmoid };
@@ -227,7 +230,7 @@ struct CrossEntropy {
   Matrix d_logits;
   float* row_loss = nullptr;
 };
-struct LossSum {  // state->loss = sum of all row losses; ++state->passes
+struct LossSum {  // state->loss = sum of all row losses
   const float* row_loss = nullptr;
   std::int64_t count = 0;
   StepState* state = nullptr;
