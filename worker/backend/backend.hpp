@@ -31,6 +31,8 @@ struct OutOfMemory : std::runtime_error {
 struct Batch {
   std::span<const float> images;  // batch x 3 x size x size, NCHW, alive until the call returns
   std::span<const std::int32_t> labels;  // batch
+  // Not 0: batches with this number have this content, so that a device need not be sent it twice.
+  std::uint64_t identity = 0;
 };
 
 struct SgdStep {  // g += weight_decay * w; v = momentum * v + g (v = g at first); w -=
@@ -52,6 +54,7 @@ struct PlanOptions {
   bool dropout = true;             // false: every dropout passes all through, as verification needs
   bool training = true;            // false: only evaluate() will be called
   std::int64_t seed = 1;           // of dropout's masks
+  std::optional<double> loss_scale;  // fp16 only; none: the backend finds the largest that fits
   Faults faults;
 };
 
@@ -91,6 +94,16 @@ class TrainPlan {
   // One optimiser step with the current gradients; first call starts momentum.
   virtual void update(const SgdStep& step) = 0;
 
+  // A whole step that nobody else takes part in; returns the loss. A device may still be at work on
+  // the rest of the step then.
+  virtual double step(const Batch& batch, const SgdStep& sgd) {
+    const double loss = forward(batch);
+    backward();
+    update(sgd);
+    return loss;
+  }
+  virtual void finish() {}  // returns when all steps have ended
+
   // Forward in evaluation mode (running statistics, no dropout, no auxiliary heads); fills
   // logits().
   virtual void evaluate(const Batch& batch) = 0;
@@ -107,7 +120,8 @@ class TrainPlan {
   // Exchange works on raw storage in the plan's own layout: one flat block in which gradients lie
   // in the order in which backward() finishes them, so that a bucket is one contiguous range. Ranks
   // may exchange only when their layout_key() is equal. Empty for a plan that cannot exchange
-  // (double).
+  // (double). A device's plan gives copies on the host, and keeps them up from the first call on:
+  // it is made before the first step, by the plan's own thread.
   struct Extent {
     std::int64_t offset = 0, count = 0;  // in floats; count includes the layout's padding
   };

@@ -18,8 +18,13 @@ class Independent : public GradientExchange {
  public:
   Independent(TrainPlan& plan, std::string label) : plan_(plan), label_(std::move(label)) {}
   std::string label() const override { return label_; }
+  bool is_alone() const override { return true; }
   ExchangeWaits finish_step() override {
     plan_.update(step_);
+    return {};
+  }
+  ExchangeWaits settle() override {
+    plan_.finish();
     return {};
   }
 
@@ -54,6 +59,7 @@ class AllReduce : public GradientExchange {
         ranks_(ranks),
         options_(options),
         sixteen_bits_(ranks, options.wire),
+        gradients_(plan.gradient_block()),
         buckets_(make_buckets(plan, options.bucket_bytes)),
         missing_(buckets_.size()),
         bucket_of_(plan.net().parameters().size()) {
@@ -107,6 +113,10 @@ class AllReduce : public GradientExchange {
     plan_.update(options_.wire == Precision::kFp32 ? on_sums(step_, ranks_.size()) : step_);
     return {.communication_ms = waited_ms};
   }
+  ExchangeWaits settle() override {
+    plan_.finish();
+    return {};
+  }
 
  private:
   // Buckets leave strictly in their own order: every rank must call in the same one.
@@ -131,8 +141,8 @@ class AllReduce : public GradientExchange {
   }
 
   void exchange(const TrainPlan::Extent& range) {
-    const auto values = plan_.gradient_block().subspan(static_cast<std::size_t>(range.offset),
-                                                       static_cast<std::size_t>(range.count));
+    const auto values = gradients_.subspan(static_cast<std::size_t>(range.offset),
+                                           static_cast<std::size_t>(range.count));
     if (options_.wire != Precision::kFp32) return sixteen_bits_.mean(values);
     ranks_.all_reduce_sum(values);
   }
@@ -141,6 +151,7 @@ class AllReduce : public GradientExchange {
   Communicator& ranks_;
   const AllReduceOptions options_;
   SixteenBitMean sixteen_bits_;  // thread_ only
+  const std::span<float> gradients_;
   const std::vector<Bucket> buckets_;
   std::mutex mutex_;
   std::condition_variable changed_;

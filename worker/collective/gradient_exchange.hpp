@@ -30,6 +30,8 @@ class GradientExchange {
  public:
   virtual ~GradientExchange() = default;
   virtual std::string label() const = 0;  // what the results say: "all_reduce", ...
+  // True: no other rank takes part, and the plan may make its steps by itself (TrainPlan::step).
+  virtual bool is_alone() const { return false; }
   virtual void begin_step(const SgdStep& step) { step_ = step; }
   virtual void ready(int /*parameter*/) {}
   // Ends the step. Afterwards the plan holds the new parameters, or needed() waits for them.

@@ -165,6 +165,8 @@ class ParameterServer : public GradientExchange {
  public:
   ParameterServer(TrainPlan& plan, Communicator& ranks, const ServerSetup& setup)
       : plan_(plan),
+        gradients_(plan.gradient_block()),
+        parameters_(plan.parameter_block()),
         setup_(setup),
         rank_(ranks.rank()),
         layout_(agree_on_layout(ranks, setup,
@@ -260,8 +262,8 @@ class ParameterServer : public GradientExchange {
 
   void send_start() {
     for (std::size_t s = 0; s < layout_.shards.size(); ++s) {
-      post_.send(layout_.rank_of(s), layout_.start_tag(s),
-                 as_bytes_of(part(plan_.parameter_block(), s)), [] {});
+      post_.send(layout_.rank_of(s), layout_.start_tag(s), as_bytes_of(part(parameters_, s)),
+                 [] {});
     }
   }
 
@@ -368,7 +370,7 @@ class ParameterServer : public GradientExchange {
   }
 
   std::span<const std::byte> outgoing(std::size_t shard) {
-    const std::span<float> gradients = part(plan_.gradient_block(), shard);
+    const std::span<float> gradients = part(gradients_, shard);
     if (wire() == Precision::kFp32) return as_bytes_of(gradients);
     outgoing_[shard].resize(wire_bytes(wire(), layout_.shards[shard].range.count));
     to_wire(wire(), gradients, outgoing_[shard].data());
@@ -383,8 +385,7 @@ class ParameterServer : public GradientExchange {
     arrived_.erase(arrived_.begin());
     AnswerHeader header;
     std::memcpy(&header, incoming_[shard].data(), sizeof header);
-    from_wire(wire(), incoming_[shard].data() + sizeof header,
-              part(plan_.parameter_block(), shard));
+    from_wire(wire(), incoming_[shard].data() + sizeof header, part(parameters_, shard));
     --unanswered_;
     const std::lock_guard lock(mutex_);
     fresh_[shard] = true;
@@ -406,6 +407,7 @@ class ParameterServer : public GradientExchange {
   }
 
   TrainPlan& plan_;
+  const std::span<float> gradients_, parameters_;
   const ServerSetup setup_;
   const std::int64_t rank_;
   const Layout layout_;

@@ -10,6 +10,7 @@ namespace rackmark::worker {
 struct InputBatch {
   std::vector<float> images;         // batch x 3 x size x size, NCHW, normalised
   std::vector<std::int32_t> labels;  // batch
+  std::uint64_t identity = 0;        // as in Batch (worker/backend)
 };
 
 struct InputReport {                         // whole life of the source

@@ -19,6 +19,11 @@ SyntheticSource::SyntheticSource(std::int64_t seed, std::int64_t rank, std::int6
     const std::int64_t n = rank * batch + i;
     batch_.labels.push_back(static_cast<std::int32_t>((37 * n + 11) % classes));
   }
+  // All arguments but the size of the batch decide the content; a plan has one size.
+  batch_.identity = 1;
+  for (const std::int64_t part : {seed, rank, classes}) {
+    batch_.identity = splitmix64(batch_.identity ^ static_cast<std::uint64_t>(part));
+  }
 }
 
 }  // namespace rackmark::worker

@@ -45,8 +45,13 @@ TrainingStep make_step(TrainPlan& plan, BatchSource& input, GradientExchange& ex
                        SgdSchedule sgd, const Clock& clock) {
   return [&plan, &input, &exchange, sgd = std::move(sgd), &clock, t = std::int64_t{0}]() mutable {
     StepRecord record;
-    const InputBatch& batch = timed_next(input, clock, record);
-    record.loss = plan.forward({batch.images, batch.labels}, wait_in(exchange));
+    const InputBatch& input_batch = timed_next(input, clock, record);
+    const Batch batch{input_batch.images, input_batch.labels, input_batch.identity};
+    if (exchange.is_alone()) {
+      record.loss = plan.step(batch, sgd(t++));
+      return record;
+    }
+    record.loss = plan.forward(batch, wait_in(exchange));
     exchange.begin_step(sgd(t++));
     plan.backward([&exchange](int parameter) { exchange.ready(parameter); });
     finish(exchange, record);

@@ -117,11 +117,12 @@ class Device {
   // Memory of the host that the device reads and writes without the host's help.
   virtual std::shared_ptr<std::byte> allocate_host(std::int64_t bytes) = 0;
 
-  // Both in the queue's order. `from` of upload may be reused when it returns unless it is memory
+  // All in the queue's order. `from` of upload may be reused when it returns unless it is memory
   // of allocate_host(), which must stay as it is until the copy has run. download returns when it
-  // has.
+  // has; fetch, into memory of allocate_host(), at once.
   virtual void upload(void* to, const void* from, std::int64_t bytes) = 0;
   virtual void download(void* to, const void* from, std::int64_t bytes) = 0;
+  virtual void fetch(void* to, const void* from, std::int64_t bytes) = 0;
   virtual void clear(void* at, std::int64_t bytes) = 0;
   virtual void wait() = 0;  // until all work has run
 

@@ -1,0 +1,263 @@
+#include "host_device.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "worker/backend/backend.hpp"
+
+namespace rackmark::worker::cuda::test {
+namespace {
+
+std::vector<float> widened(Type type, const void* values, std::int64_t count) {
+  std::vector<float> floats(static_cast<std::size_t>(count));
+  host_kernels(type).widen(nullptr, {values, floats.data(), count});
+  return floats;
+}
+
+void store(Type type, const std::vector<float>& values, void* to) {
+  host_kernels(type).narrow(nullptr, {values.data(), to, static_cast<std::int64_t>(values.size())});
+}
+
+// Calls visit(pixel of y, pixel of x, place in the kernel) for every pair that a convolution joins.
+template <class Visit>
+void for_each_pair(const ConvolutionTask& t, const Visit& visit) {
+  for (int n = 0; n < t.images; ++n) {
+    for (int oh = 0; oh < t.out_height(); ++oh) {
+      for (int ow = 0; ow < t.out_width(); ++ow) {
+        for (int kh = 0; kh < t.kernel_h; ++kh) {
+          const int ih = oh * t.stride + kh - t.pad_h;
+          if (ih < 0 || ih >= t.height) continue;
+          for (int kw = 0; kw < t.kernel_w; ++kw) {
+            const int iw = ow * t.stride + kw - t.pad_w;
+            if (iw < 0 || iw >= t.width) continue;
+            visit((std::int64_t{n} * t.out_height() + oh) * t.out_width() + ow,
+                  (std::int64_t{n} * t.height + ih) * t.width + iw, kh * t.kernel_w + kw);
+          }
+        }
+      }
+    }
+  }
+}
+
+// Pictures as dense floats, and back.
+std::vector<float> dense(Type type, const void* from, std::int64_t pixels, int channels,
+                         std::int64_t stride) {
+  const auto all = widened(type, from, (pixels - 1) * stride + channels);
+  std::vector<float> values;
+  for (std::int64_t p = 0; p < pixels; ++p) {
+    values.insert(values.end(), all.begin() + p * stride, all.begin() + p * stride + channels);
+  }
+  return values;
+}
+void put(Type type, const std::vector<float>& values, void* to, std::int64_t pixels, int channels,
+         std::int64_t stride) {
+  for (std::int64_t p = 0; p < pixels; ++p) {
+    host_kernels(type).narrow(nullptr, {values.data() + p * channels,
+                                        static_cast<std::byte*>(to) + p * stride * width(type),
+                                        channels});
+  }
+}
+
+class HostConvolution final : public Convolution {
+ public:
+  explicit HostConvolution(const ConvolutionTask& task) : t_(task) {}
+  std::int64_t workspace_bytes() const override { return 512; }
+  std::string implementation() const override { return "host loops"; }
+
+  void run(const ConvolutionOperands& o, void* workspace) override {
+    std::memset(workspace, 0xff, 512);  // which must be nobody else's
+    switch (t_.pass) {
+      case ConvolutionPass::kForward: return forward(o);
+      case ConvolutionPass::kBackwardData: return backward_data(o);
+      case ConvolutionPass::kBackwardWeights: return backward_weights(o);
+    }
+  }
+
+ private:
+  std::int64_t x_pixels() const { return std::int64_t{t_.images} * t_.height * t_.width; }
+  std::int64_t y_pixels() const {
+    return std::int64_t{t_.images} * t_.out_height() * t_.out_width();
+  }
+  int area() const { return t_.kernel_h * t_.kernel_w; }
+  std::vector<float> x(const void* from) const {
+    return dense(t_.type, from, x_pixels(), t_.channels, t_.x_stride);
+  }
+  std::vector<float> y(const void* from) const {
+    return dense(t_.type, from, y_pixels(), t_.out, t_.y_stride);
+  }
+  // (place, channel, out) from the stored (out, place, channel): the inner loops run over `out`.
+  std::vector<float> weights_by_out(const void* from) const {
+    const auto stored = widened(t_.type, from, std::int64_t{t_.out} * area() * t_.channels);
+    std::vector<float> turned(stored.size());
+    for (int o = 0; o < t_.out; ++o)
+      for (int k = 0; k < area() * t_.channels; ++k)
+        turned[std::size_t(k) * t_.out + o] = stored[std::size_t(o) * area() * t_.channels + k];
+    return turned;
+  }
+
+  void forward(const ConvolutionOperands& o) {
+    const auto in = x(o.x), w = weights_by_out(o.w);
+    std::vector<float> out(static_cast<std::size_t>(y_pixels() * t_.out), 0.0F);
+    for_each_pair(t_, [&](std::int64_t py, std::int64_t px, int place) {
+      float* to = &out[py * t_.out];
+      for (int c = 0; c < t_.channels; ++c) {
+        const float value = in[px * t_.channels + c];
+        const float* row = &w[(std::size_t(place) * t_.channels + c) * t_.out];
+        for (int k = 0; k < t_.out; ++k) to[k] += value * row[k];
+      }
+    });
+    if (t_.bias) {
+      for (std::size_t i = 0; i < out.size(); ++i) out[i] += o.bias[i % t_.out];
+    }
+    if (t_.residual) {
+      const auto residual = y(o.residual);
+      std::transform(out.begin(), out.end(), residual.begin(), out.begin(), std::plus<>());
+    }
+    if (t_.relu) {
+      for (float& value : out) value = std::max(value, 0.0F);
+    }
+    put(t_.type, out, o.y, y_pixels(), t_.out, t_.y_stride);
+  }
+
+  void backward_data(const ConvolutionOperands& o) {
+    const auto dy = y(o.y), w = weights_by_out(o.w);
+    std::vector<float> dx(static_cast<std::size_t>(x_pixels() * t_.channels), 0.0F);
+    if (t_.accumulate) dx = x(o.x);
+    for_each_pair(t_, [&](std::int64_t py, std::int64_t px, int place) {
+      const float* from = &dy[py * t_.out];
+      for (int c = 0; c < t_.channels; ++c) {
+        const float* row = &w[(std::size_t(place) * t_.channels + c) * t_.out];
+        float sum = 0;
+        for (int k = 0; k < t_.out; ++k) sum += from[k] * row[k];
+        dx[px * t_.channels + c] += sum;
+      }
+    });
+    put(t_.type, dx, o.x, x_pixels(), t_.channels, t_.x_stride);
+  }
+
+  void backward_weights(const ConvolutionOperands& o) {
+    const auto in = x(o.x), dy = y(o.y);
+    const std::int64_t row = std::int64_t{area()} * t_.channels;
+    std::fill_n(o.gradient, t_.out * row, 0.0F);
+    for_each_pair(t_, [&](std::int64_t py, std::int64_t px, int place) {
+      const float* from = &in[px * t_.channels];
+      for (int k = 0; k < t_.out; ++k) {
+        const float value = dy[py * t_.out + k];
+        float* to = o.gradient + k * row + std::int64_t{place} * t_.channels;
+        for (int c = 0; c < t_.channels; ++c) to[c] += value * from[c];
+      }
+    });
+  }
+
+  ConvolutionTask t_;
+};
+
+class HostProduct final : public Product {
+ public:
+  explicit HostProduct(const ProductTask& task) : t_(task) {}
+  std::int64_t workspace_bytes() const override { return 0; }
+  std::string implementation() const override { return "host loops"; }
+
+  void run(const ProductOperands& o, void*) override {
+    const auto a = plain(o.a, t_.rows, t_.inner, t_.transpose_a);
+    const auto b = plain(o.b, t_.inner, t_.columns, t_.transpose_b);
+    std::vector<float> c(static_cast<std::size_t>(t_.rows * t_.columns), 0.0F);
+    for (std::int64_t r = 0; r < t_.rows; ++r) {
+      for (std::int64_t i = 0; i < t_.inner; ++i) {
+        const float value = a[r * t_.inner + i];
+        const float* from = &b[i * t_.columns];
+        float* to = &c[r * t_.columns];
+        for (std::int64_t k = 0; k < t_.columns; ++k) to[k] += value * from[k];
+      }
+    }
+    store(t_.float_result ? Type::kFloat : t_.type, c, o.c);
+  }
+
+ private:
+  std::vector<float> plain(const void* from, std::int64_t rows, std::int64_t columns,
+                           bool transposed) const {
+    auto values = widened(t_.type, from, rows * columns);
+    if (!transposed) return values;
+    std::vector<float> turned(values.size());
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t c = 0; c < columns; ++c) turned[r * columns + c] = values[c * rows + r];
+    return turned;
+  }
+  ProductTask t_;
+};
+
+class HostMark final : public Mark {
+ public:
+  void set() override { at_ = std::chrono::steady_clock::now(); }
+  void wait() override {}
+  double ms_since(const Mark& earlier) const override {
+    return std::chrono::duration<double, std::milli>(at_ - static_cast<const HostMark&>(earlier).at_)
+        .count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point at_;
+};
+
+class HostRecording final : public Recording {
+ public:
+  explicit HostRecording(std::function<void()> work) : work_(std::move(work)) {}
+  void replay() override { work_(); }
+
+ private:
+  std::function<void()> work_;
+};
+
+class HostDevice final : public Device {
+ public:
+  explicit HostDevice(std::int64_t memory_bytes) : free_bytes_(memory_bytes) {}
+  DeviceFacts facts() const override {
+    return {"host loops", "host", {{"cuda", "none"}}, free_bytes_};
+  }
+  std::int64_t free_bytes() const override { return free_bytes_; }
+  // Filled with signalling bytes where nothing says that it is zero... it is zeroed, as promised.
+  std::shared_ptr<std::byte> allocate(std::int64_t bytes) override {
+    if (bytes > free_bytes_) throw OutOfMemory(bytes, free_bytes_);
+    return allocate_host(bytes);
+  }
+  std::shared_ptr<std::byte> allocate_host(std::int64_t bytes) override {
+    auto* memory = static_cast<std::byte*>(std::aligned_alloc(256, std::size_t(bytes + 255) / 256 * 256));
+    std::memset(memory, 0, static_cast<std::size_t>(bytes));
+    return {memory, [](std::byte* at) { std::free(at); }};
+  }
+  void upload(void* to, const void* from, std::int64_t bytes) override {
+    std::memcpy(to, from, static_cast<std::size_t>(bytes));
+  }
+  void download(void* to, const void* from, std::int64_t bytes) override { upload(to, from, bytes); }
+  void fetch(void* to, const void* from, std::int64_t bytes) override { upload(to, from, bytes); }
+  void clear(void* at, std::int64_t bytes) override {
+    std::memset(at, 0, static_cast<std::size_t>(bytes));
+  }
+  void wait() override {}
+  Queue queue() override { return nullptr; }
+  const Kernels& kernels(Type type) const override { return host_kernels(type); }
+  std::unique_ptr<Convolution> prepare(const ConvolutionTask& task) override {
+    return std::make_unique<HostConvolution>(task);
+  }
+  std::unique_ptr<Product> prepare(const ProductTask& task) override {
+    return std::make_unique<HostProduct>(task);
+  }
+  std::unique_ptr<Recording> record(const std::function<void()>& work) override {
+    return std::make_unique<HostRecording>(work);
+  }
+  std::unique_ptr<Mark> make_mark() override { return std::make_unique<HostMark>(); }
+
+ private:
+  std::int64_t free_bytes_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_host_device(std::int64_t memory_bytes) {
+  return std::make_unique<HostDevice>(memory_bytes);
+}
+
+}  // namespace rackmark::worker::cuda::test

@@ -1,0 +1,48 @@
+#include "worker/backend/cuda/cuda_backend.hpp"
+
+#include <utility>
+
+#include "worker/backend/cuda/plan/train_plan.hpp"
+
+namespace rackmark::worker {
+namespace cuda {
+namespace {
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(DeviceSource source) : source_(std::move(source)) {}
+  std::string name() const override { return "cuda"; }
+  std::vector<std::string> precisions() const override { return precision_names(); }
+  std::map<std::string, std::string> libraries() const override {
+    return device_ ? device_->facts().libraries : std::map<std::string, std::string>{};
+  }
+  bool usable(std::string* why_not) const override {
+    const std::string why = source_.why_none();
+    if (why_not != nullptr) *why_not = why;
+    return why.empty();
+  }
+  std::unique_ptr<TrainPlan> compile(const Net& net, const PlanOptions& options) override {
+    return std::make_unique<Plan>(device(), net, options);
+  }
+  std::optional<std::int64_t> predict_bytes(const Net& net, const PlanOptions& options) override {
+    return Plan::predict_bytes(net, options);
+  }
+
+ private:
+  std::shared_ptr<Device> device() {
+    if (!device_) device_ = source_.open();
+    return device_;
+  }
+
+  DeviceSource source_;
+  std::shared_ptr<Device> device_;
+};
+
+}  // namespace
+}  // namespace cuda
+
+std::unique_ptr<Backend> make_cuda_backend(DeviceSource source) {
+  return std::make_unique<cuda::CudaBackend>(std::move(source));
+}
+
+}  // namespace rackmark::worker

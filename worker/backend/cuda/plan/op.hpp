@@ -1,0 +1,104 @@
+// An operation of a compiled plan: planned (buffers and their lifetimes), prepared (engines of the
+// libraries), bound (addresses), then run any number of times.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "worker/backend/backend.hpp"
+#include "worker/backend/cuda/plan/assembly.hpp"
+#include "worker/backend/graph.hpp"
+
+namespace rackmark::worker::cuda {
+
+// Where everything lies in the device's memory.
+struct Binding {
+  const ArenaPlan& arena;
+  std::byte* arena_base;
+  void* scratch;
+  std::vector<float*> parameters, gradients;  // by parameter index
+  std::vector<void*> narrow;                  // parameters in the stored type; the same in float
+  std::vector<float*> running;                // by statistic index
+  StepState* state;
+  const std::int32_t* labels;
+  float* row_losses;  // batch a head
+  const float* images;
+
+  void* address(int slot) const { return slot < 0 ? nullptr : arena_base + arena.offset(slot); }
+  float* floats(int slot) const { return static_cast<float*>(address(slot)); }
+  std::uint8_t* mask(int slot) const { return static_cast<std::uint8_t*>(address(slot)); }
+  Matrix matrix(const Place& place) const;
+};
+
+// One run through the operations.
+struct Pass {
+  Device& device;
+  const Kernels& kernels;   // of the stored type
+  const Kernels& floats;    // of float32
+  Queue queue;
+  void* workspace = nullptr;
+  bool training = true;
+  std::function<void(int parameter)> ready;
+  std::vector<OpTime>* times = nullptr;  // null: not timed
+
+  // Runs and, in a profile, times `work`.
+  void run(const std::string& node, const char* pass, const std::string& implementation,
+           double flop, double bytes, const std::function<void()>& work);
+  // An own kernel, named after its arguments' kind.
+  template <class Arguments>
+  void run(const std::string& node, const char* pass, const char* implementation,
+           Kernel<Arguments> kernel, double bytes, const Arguments& arguments) {
+    run(node, pass, implementation, 0, bytes, [&] { kernel(queue, arguments); });
+  }
+};
+
+// Engines of the libraries by task: equal shapes share one.
+class Engines {
+ public:
+  explicit Engines(Device& device) : device_(device) {}
+  std::shared_ptr<Convolution> find(const ConvolutionTask& task);
+  std::shared_ptr<Product> find(const ProductTask& task);
+  std::int64_t workspace_bytes() const { return workspace_bytes_; }  // of the hungriest one
+
+ private:
+  Device& device_;
+  std::int64_t workspace_bytes_ = 0;
+  std::map<ConvolutionTask, std::shared_ptr<Convolution>> convolutions_;
+  std::map<ProductTask, std::shared_ptr<Product>> products_;
+};
+
+class Op {
+ public:
+  virtual ~Op() = default;
+  // Defines the output value. Values of the inputs are defined.
+  virtual void plan_forward(Assembly& assembly) = 0;
+  // Takes the gradient of the output value and adds to those of the inputs that need one. Called in
+  // reverse order. Returns the parameters whose gradients are final after it, in that order.
+  virtual std::vector<int> plan_backward(Assembly& assembly) = 0;
+  virtual void prepare(Engines& /*engines*/) {}
+  virtual void bind(const Binding& where) = 0;
+  virtual void forward(Pass& pass) = 0;
+  virtual void backward(Pass& pass) = 0;
+  virtual int output() const = 0;  // node id
+};
+
+std::unique_ptr<Op> make_input_op(bool pad_channels);  // node 0
+// With `relu`, a Relu node that alone reads the layer: the operation's output is that node's.
+std::unique_ptr<Op> make_convolution_op(int node, int relu);
+std::unique_ptr<Op> make_linear_op(int node, int relu);
+std::unique_ptr<Op> make_norm_op(const NormGroup& group);
+std::unique_ptr<Op> make_relu_op(int node);
+std::unique_ptr<Op> make_add_op(int node, bool negate_residual_gradient);
+std::unique_ptr<Op> make_concat_op(int node);
+std::unique_ptr<Op> make_flatten_op(int node);
+std::unique_ptr<Op> make_dropout_op(int node, bool active, std::int64_t seed);
+std::unique_ptr<Op> make_response_norm_op(int node);
+std::unique_ptr<Op> make_max_pool_op(int node);
+std::unique_ptr<Op> make_average_pool_op(int node);  // adaptive ones as well
+std::unique_ptr<Op> make_loss_op(int head);          // index of Net::heads()
+
+}  // namespace rackmark::worker::cuda

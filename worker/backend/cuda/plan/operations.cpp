@@ -1,0 +1,144 @@
+#include "worker/backend/cuda/plan/operations.hpp"
+
+#include <algorithm>
+
+namespace rackmark::worker::cuda {
+namespace {
+
+template <class L>
+bool is(const Net& net, int id) {
+  return std::holds_alternative<L>(net.nodes()[id].layer);
+}
+
+bool is_layer(const Net& net, int id) { return is<Conv2d>(net, id) || is<Linear>(net, id); }
+
+class OperationMaker {
+ public:
+  OperationMaker(Assembly& assembly, const PlanOptions& options, const Fusion& fusion)
+      : assembly_(assembly),
+        net_(assembly.net),
+        options_(options),
+        fusion_(fusion),
+        readers_(consumers(net_)) {}
+
+  Operations make() {
+    find_gradient_needs();
+    // The residual branch of an Add exists on its own only where the Add does.
+    const bool merge = fusion_.norm && !options_.faults.negate_residual_gradient;
+    const std::vector<Group> groups = group_nodes(net_, merge);
+    add(make_input_op(only_convolutions_read_the_input()), 0);
+    for (const Group& group : groups) {
+      if (const auto* norm = std::get_if<NormGroup>(&group)) {
+        place_in_concat(norm->output);
+        add(make_norm_op(*norm), norm->output);
+      } else {
+        add_node(std::get<int>(group));
+      }
+    }
+    find_evaluation();
+    for (std::size_t head = 0; head < net_.heads().size(); ++head) {
+      operations_.ops.push_back(make_loss_op(static_cast<int>(head)));
+      operations_.in_evaluation.push_back(false);
+    }
+    return std::move(operations_);
+  }
+
+ private:
+  void add(std::unique_ptr<Op> op, int output) {
+    operations_.ops.push_back(std::move(op));
+    outputs_.push_back(output);
+  }
+
+  void add_node(int id) {
+    if (is_layer(net_, id)) return add_layer(id);
+    if (is<Relu>(net_, id) && is_merged_relu(id)) return;
+    if (!is<Flatten>(net_, id)) place_in_concat(id);
+    add(make_simple(id), id);
+  }
+
+  void add_layer(int id) {
+    const int relu = merged_relu(id);
+    const int output = relu >= 0 ? relu : id;
+    add(is<Conv2d>(net_, id) ? make_convolution_op(id, relu) : make_linear_op(id, relu), output);
+  }
+
+  std::unique_ptr<Op> make_simple(int id) {
+    if (is<Relu>(net_, id)) return make_relu_op(id);
+    if (is<Add>(net_, id)) return make_add_op(id, options_.faults.negate_residual_gradient);
+    if (is<Flatten>(net_, id)) return make_flatten_op(id);
+    if (is<Concat>(net_, id)) return make_concat_op(id);
+    if (is<worker::Dropout>(net_, id)) return make_dropout_op(id, options_.dropout, options_.seed);
+    if (is<LocalResponseNorm>(net_, id)) return make_response_norm_op(id);
+    if (is<worker::MaxPool>(net_, id)) return make_max_pool_op(id);
+    return make_average_pool_op(id);
+  }
+
+  // The ReLU that alone reads a layer's value, or -1.
+  int merged_relu(int layer) const {
+    if (!fusion_.norm || readers_[layer].size() != 1 || is_head(layer)) return -1;
+    const int reader = readers_[layer].front();
+    return is<Relu>(net_, reader) ? reader : -1;
+  }
+  bool is_merged_relu(int relu) const {
+    const int before = net_.nodes()[relu].inputs[0];
+    return is_layer(net_, before) && merged_relu(before) == relu;
+  }
+  bool is_head(int id) const {
+    const auto heads = net_.heads();
+    return std::any_of(heads.begin(), heads.end(), [&](const Head& h) { return h.node == id; });
+  }
+
+  // Whatever only a concat reads is made inside the concat's value.
+  void place_in_concat(int id) {
+    if (!fusion_.norm || readers_[id].size() != 1) return;
+    const int concat = readers_[id].front();
+    if (!is<Concat>(net_, concat)) return;
+    int first = 0;
+    for (const int input : net_.nodes()[concat].inputs) {
+      if (input == id) break;
+      first += net_.nodes()[input].shape.channels;
+    }
+    assembly_.values[id].concat = concat;
+    assembly_.values[id].first_channel = first;
+  }
+
+  bool only_convolutions_read_the_input() const {
+    return std::all_of(readers_[0].begin(), readers_[0].end(),
+                       [&](int id) { return is<Conv2d>(net_, id); });
+  }
+
+  void find_gradient_needs() {
+    std::vector<bool> has_parameter(net_.nodes().size(), false);
+    for (const auto& parameter : net_.parameters()) has_parameter[parameter.node] = true;
+    for (std::size_t id = 0; id < net_.nodes().size(); ++id) {
+      bool needs = has_parameter[id];
+      for (const int input : net_.nodes()[id].inputs)
+        needs = needs || assembly_.values[input].needs_gradient;
+      assembly_.values[id].needs_gradient = needs;
+    }
+  }
+
+  void find_evaluation() {
+    std::vector<bool> wanted(net_.nodes().size(), false);
+    wanted[net_.heads()[0].node] = true;
+    for (int id = static_cast<int>(net_.nodes().size()) - 1; id >= 0; --id)
+      for (const int input : net_.nodes()[id].inputs) wanted[input] = wanted[input] || wanted[id];
+    for (const int output : outputs_) operations_.in_evaluation.push_back(wanted[output]);
+  }
+
+  Assembly& assembly_;
+  const Net& net_;
+  const PlanOptions& options_;
+  const Fusion& fusion_;
+  std::vector<std::vector<int>> readers_;
+  Operations operations_;
+  std::vector<int> outputs_;  // node by op
+};
+
+}  // namespace
+
+Operations make_operations(Assembly& assembly, const PlanOptions& options, const Fusion& fusion) {
+  return OperationMaker(assembly, options, fusion).make();
+}
+
+}  // namespace rackmark::worker::cuda

@@ -1,0 +1,18 @@
+#include "worker/backend/cuda/plan/precision.hpp"
+
+#include <stdexcept>
+
+namespace rackmark::worker::cuda {
+
+std::vector<std::string> precision_names() { return {"fp32", "tf32", "bf16", "fp16"}; }
+
+Precision parse_precision(const std::string& name) {
+  if (name == "fp32") return {};
+  if (name == "tf32") return {.arithmetic = Arithmetic::kTensor};
+  if (name == "bf16") return {Type::kBfloat, Arithmetic::kTensor, false};
+  if (name == "fp16") return {Type::kHalf, Arithmetic::kTensor, true};
+  throw std::invalid_argument("cuda: precision '" + name +
+                              "' is not known; known: fp32, tf32, bf16, fp16");
+}
+
+}  // namespace rackmark::worker::cuda

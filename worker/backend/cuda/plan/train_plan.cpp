@@ -1,0 +1,513 @@
+#include "worker/backend/cuda/plan/train_plan.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+namespace rackmark::worker::cuda {
+namespace {
+
+constexpr std::int64_t kParameterAlignment = 16;  // floats
+constexpr std::int64_t kRegionAlignment = 256;    // bytes
+constexpr float kFirstDynamicScale = 65536;
+
+std::int64_t rounded(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
+
+std::uint64_t hash_of(const std::string& text) {  // FNV-1a
+  std::uint64_t hash = 0xcbf29ce484222325U;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+  return hash;
+}
+
+void require_size(std::size_t got, std::int64_t wanted, const std::string& what) {
+  if (static_cast<std::int64_t>(got) == wanted) return;
+  throw std::invalid_argument("cuda: " + what + " has " + std::to_string(wanted) +
+                              " values, not " + std::to_string(got));
+}
+
+}  // namespace
+
+Plan::Plan(PredictOnly, const Net& net, const PlanOptions& options)
+    : net_(net),
+      options_(options),
+      fusion_(parse_fusion(options.fusion)),
+      precision_(parse_precision(options.precision)),
+      assembly_(net_, options.batch, precision_.type, precision_.arithmetic) {
+  if (options.batch < 1) {
+    throw std::invalid_argument("cuda: batch " + std::to_string(options.batch) +
+                                " must be at least 1");
+  }
+  if (net_.heads().empty()) throw std::invalid_argument("cuda: the net has no loss");
+  assembly_.values.resize(net_.nodes().size());
+  assembly_.layouts.resize(net_.parameters().size());
+  operations_ = make_operations(assembly_, options_, fusion_);
+  plan();
+}
+
+Plan::Plan(std::shared_ptr<Device> device, const Net& net, const PlanOptions& options)
+    : Plan(PredictOnly{}, net, options) {
+  device_ = std::move(device);
+  allocate();
+  write_state();
+}
+
+std::int64_t Plan::predict_bytes(const Net& net, const PlanOptions& options) {
+  return Plan(PredictOnly{}, net, options).regions(kWorkspaceLimit).total;
+}
+
+void Plan::plan() {
+  auto& ops = operations_.ops;
+  const int count = static_cast<int>(ops.size());
+  for (int i = 0; i < count; ++i) {
+    assembly_.event = i;
+    ops[i]->plan_forward(assembly_);
+  }
+  assembly_.arena.keep(assembly_.values[net_.heads()[0].node].place.slot);
+  finished_by_op_.resize(ops.size());
+  for (int i = count - 1; i >= 0; --i) {
+    assembly_.event = 2 * count - i;
+    const int output = ops[i]->output();
+    // Nothing before the node learns, or it is the net's input.
+    if (!assembly_.values[output].needs_gradient) continue;
+    finished_by_op_[i] = ops[i]->plan_backward(assembly_);
+    order_.insert(order_.end(), finished_by_op_[i].begin(), finished_by_op_[i].end());
+  }
+  place_parameters(order_);
+  place_running();
+  arena_bytes_ = assembly_.arena.assign();
+}
+
+void Plan::place_parameters(const std::vector<int>& order) {
+  extents_.resize(net_.parameters().size());
+  for (const int parameter : order) {
+    const std::int64_t count = rounded(assembly_.layouts[parameter].stored(), kParameterAlignment);
+    extents_[parameter] = {block_floats_, count};
+    block_floats_ += count;
+  }
+}
+
+void Plan::place_running() {
+  for (const auto& statistic : net_.running_statistics()) {
+    running_offsets_.push_back(running_floats_);
+    running_floats_ += rounded(statistic.channels, kParameterAlignment);
+  }
+}
+
+Plan::Regions Plan::regions(std::int64_t workspace_bytes) const {
+  Regions r;
+  const auto add = [&r](std::int64_t bytes) {
+    const std::int64_t offset = r.total;
+    r.total += rounded(bytes, kRegionAlignment);
+    return offset;
+  };
+  const std::int64_t batch = options_.batch;
+  r.parameters = add(4 * block_floats_);
+  r.gradients = add(4 * block_floats_);
+  r.velocities = add(4 * block_floats_);
+  r.narrow = add(is_narrow() ? width(precision_.type) * block_floats_ : 0);
+  r.running = add(4 * running_floats_);
+  r.state = add(sizeof(StepState));
+  r.labels = add(4 * batch);
+  r.row_losses = add(4 * batch * static_cast<std::int64_t>(net_.heads().size()));
+  r.images = add(4 * batch * net_.nodes()[0].shape.elements());
+  r.scratch = add(assembly_.scratch_bytes);
+  r.workspace = add(workspace_bytes);
+  r.arena = add(arena_bytes_);
+  return r;
+}
+
+void Plan::allocate() {
+  const std::int64_t wanted = regions(kWorkspaceLimit).total, free = device_->free_bytes();
+  if (wanted > free) throw OutOfMemory(wanted, free);
+  Engines engines(*device_);
+  for (const auto& op : operations_.ops) op->prepare(engines);
+  regions_ = regions(engines.workspace_bytes());
+  memory_ = device_->allocate(regions_.total);
+  workspace_ = at<void>(regions_.workspace);
+  host_loss_ = device_->allocate_host(sizeof(double));
+  loss_known_ = device_->make_mark();
+  bind();
+}
+
+void Plan::bind() {
+  Binding binding{.arena = assembly_.arena,
+                  .arena_base = at<std::byte>(regions_.arena),
+                  .scratch = at<void>(regions_.scratch),
+                  .state = state(),
+                  .labels = at<std::int32_t>(regions_.labels),
+                  .row_losses = at<float>(regions_.row_losses),
+                  .images = at<float>(regions_.images)};
+  for (const Extent& extent : extents_) {
+    float* parameter = at<float>(regions_.parameters) + extent.offset;
+    binding.parameters.push_back(parameter);
+    binding.gradients.push_back(at<float>(regions_.gradients) + extent.offset);
+    void* narrow = at<std::byte>(regions_.narrow) + extent.offset * width(precision_.type);
+    binding.narrow.push_back(is_narrow() ? narrow : parameter);
+  }
+  for (const std::int64_t offset : running_offsets_) {
+    binding.running.push_back(at<float>(regions_.running) + offset);
+  }
+  for (const auto& op : operations_.ops) op->bind(binding);
+}
+
+void Plan::write_state() {
+  StepState first;
+  if (precision_.scales_loss) {
+    first.loss_scale = static_cast<float>(options_.loss_scale.value_or(kFirstDynamicScale));
+  }
+  device_->upload(state(), &first, sizeof first);
+  for (std::size_t s = 0; s < running_offsets_.size(); ++s) {
+    const auto& statistic = net_.running_statistics()[s];
+    const bool variance = statistic.name.ends_with(".running_var");
+    write_running(static_cast<int>(s),
+                  std::vector<float>(statistic.channels, variance ? 1.0F : 0.0F));
+  }
+}
+
+PlanFacts Plan::facts() const {
+  const DeviceFacts device = device_->facts();
+  PlanFacts facts;
+  facts.backend = "cuda";
+  facts.isa = device.architecture;
+  facts.fusion = fusion_text(fusion_);
+  facts.libraries = device.libraries;
+  facts.arena_bytes = regions_.total;
+  facts.threads = 1;
+  facts.notes["gpu"] = device.name;
+  if (precision_.scales_loss) {
+    facts.notes["loss scale"] =
+        options_.loss_scale ? std::to_string(*options_.loss_scale) : "dynamic";
+  }
+  return facts;
+}
+
+std::string Plan::layout_key() const {
+  std::string text;
+  for (std::size_t i = 0; i < extents_.size(); ++i) {
+    text += net_.parameters()[i].name + '@' + std::to_string(extents_[i].offset) + '+' +
+            std::to_string(extents_[i].count) + ':' + assembly_.layouts[i].text() + '\n';
+  }
+  char hex[17];
+  std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(hash_of(text)));
+  return std::string("cuda-") + hex;
+}
+
+Pass Plan::make_pass(std::vector<OpTime>* times) {
+  return {.device = *device_,
+          .kernels = device_->kernels(precision_.type),
+          .floats = device_->kernels(Type::kFloat),
+          .queue = device_->queue(),
+          .workspace = workspace_,
+          .ready = [](int) {},
+          .times = times};
+}
+
+void Plan::replay(std::unique_ptr<Recording>& recording, const std::function<void()>& work) {
+  if (!recording) recording = device_->record(work);
+  recording->replay();
+}
+
+void Plan::check(const Batch& batch) const {
+  const std::int64_t values = options_.batch * net_.nodes()[0].shape.elements();
+  if (static_cast<std::int64_t>(batch.images.size()) == values &&
+      static_cast<std::int64_t>(batch.labels.size()) == options_.batch) {
+    return;
+  }
+  throw std::invalid_argument(
+      "cuda: a batch of " + std::to_string(options_.batch) + " needs " + std::to_string(values) +
+      " image values and " + std::to_string(options_.batch) + " labels, not " +
+      std::to_string(batch.images.size()) + " and " + std::to_string(batch.labels.size()));
+}
+
+void Plan::load(const Batch& batch) {
+  check(batch);
+  if (batch.identity != 0 && batch.identity == loaded_) return;  // on the device already
+  device_->upload(at<float>(regions_.images), batch.images.data(),
+                  static_cast<std::int64_t>(batch.images.size_bytes()));
+  device_->upload(at<std::int32_t>(regions_.labels), batch.labels.data(),
+                  static_cast<std::int64_t>(batch.labels.size_bytes()));
+  loaded_ = batch.identity;
+}
+
+void Plan::write_scalars(const SgdStep& step) {
+  struct {
+    float learning_rate, momentum, weight_decay;
+  } scalars{static_cast<float>(step.learning_rate), static_cast<float>(step.momentum),
+            static_cast<float>(step.weight_decay)};
+  device_->upload(&state()->learning_rate, &scalars, sizeof scalars);
+}
+
+// Parameters that others write into parameter_block(): each is brought to the device as soon as it
+// is whole.
+void Plan::bring_parameters(const ParameterNeeded& needed) {
+  const auto* from = reinterpret_cast<const float*>(host_parameters_.get());
+  for (auto parameter = order_.rbegin(); parameter != order_.rend(); ++parameter) {
+    if (needed) needed(*parameter);
+    if (from == nullptr) continue;
+    const Extent& extent = extents_[*parameter];
+    device_->upload(at<float>(regions_.parameters) + extent.offset, from + extent.offset,
+                    4 * extent.count);
+  }
+  if (from != nullptr) narrow_parameters();
+}
+
+void Plan::narrow_parameters() {
+  if (!is_narrow()) return;
+  device_->kernels(precision_.type)
+      .narrow(device_->queue(), {at<float>(regions_.parameters), at<void>(regions_.narrow),
+                                 block_floats_});
+}
+
+void Plan::give_forward(Pass& pass) {
+  for (std::size_t i = 0; i < operations_.ops.size(); ++i) {
+    if (pass.training || operations_.in_evaluation[i]) operations_.ops[i]->forward(pass);
+  }
+  if (!pass.training) return;
+  const auto rows = static_cast<std::int64_t>(net_.heads().size()) * options_.batch;
+  pass.run("loss", "forward", "loss_sum", pass.kernels.loss_sum, 0,
+           {at<float>(regions_.row_losses), rows, state()});
+}
+
+void Plan::give_backward(Pass& pass) {
+  for (std::size_t i = operations_.ops.size(); i-- > 0;) {
+    const int output = operations_.ops[i]->output();
+    if (assembly_.values[output].needs_gradient) operations_.ops[i]->backward(pass);
+  }
+  finish_gradients(pass);
+}
+
+void Plan::finish_gradients(Pass& pass) {
+  if (!precision_.scales_loss) return;
+  pass.run("gradients", "update", "unscale", pass.kernels.unscale,
+           8.0 * static_cast<double>(block_floats_),
+           {at<float>(regions_.gradients), block_floats_, state()});
+}
+
+void Plan::give_update(Pass& pass) {
+  const auto floats = static_cast<double>(block_floats_);
+  if (precision_.scales_loss) {
+    pass.run("gradients", "update", "find_overflow", pass.kernels.find_overflow, 4 * floats,
+             {at<float>(regions_.gradients), block_floats_, state()});
+  }
+  pass.run("sgd", "update", "sgd", pass.kernels.sgd, (is_narrow() ? 22 : 20) * floats,
+           {at<float>(regions_.parameters), at<float>(regions_.velocities),
+            at<float>(regions_.gradients), is_narrow() ? at<void>(regions_.narrow) : nullptr,
+            block_floats_, state()});
+  if (precision_.scales_loss && !options_.loss_scale) {
+    pass.run("sgd", "update", "adjust_scale", pass.kernels.adjust_scale, 0, {state()});
+  }
+}
+
+void Plan::fetch_loss() {
+  device_->fetch(host_loss_.get(), &state()->loss, sizeof(double));
+  loss_known_->set();
+}
+
+double Plan::loss() {
+  loss_known_->wait();
+  double value = 0;
+  std::memcpy(&value, host_loss_.get(), sizeof value);
+  return value;
+}
+
+double Plan::forward(const Batch& batch, const ParameterNeeded& needed) {
+  load(batch);
+  bring_parameters(needed);
+  device_->upload(&state()->pass, &++passes_, sizeof passes_);
+  replay(forward_, [this] {
+    Pass pass = make_pass();
+    give_forward(pass);
+  });
+  can_go_back_ = true;
+  fetch_loss();
+  return loss();
+}
+
+void Plan::backward(const GradientReady& ready) {
+  if (!can_go_back_) throw std::logic_error("cuda: backward without a forward pass before it");
+  can_go_back_ = false;
+  replay(backward_, [this] {
+    Pass pass = make_pass();
+    give_backward(pass);
+  });
+  apply_faults();
+  bring_gradients_to_host(ready);
+}
+
+void Plan::apply_faults() {
+  for (std::size_t p = 0; p < extents_.size(); ++p) {
+    if (net_.parameters()[p].name != options_.faults.negate_gradient) continue;
+    const Matrix gradient{at<float>(regions_.gradients) + extents_[p].offset, 1,
+                          static_cast<int>(extents_[p].count), extents_[p].count};
+    device_->kernels(Type::kFloat).copy(device_->queue(), {gradient, gradient, -1});
+  }
+}
+
+// Where an exchange reads gradient_block(): its copies follow the whole backward pass.
+void Plan::bring_gradients_to_host(const GradientReady& ready) {
+  if (!host_gradients_) {
+    if (ready) std::for_each(order_.begin(), order_.end(), ready);
+    return;
+  }
+  auto* to = reinterpret_cast<float*>(host_gradients_.get());
+  std::vector<std::unique_ptr<Mark>> arrived;
+  for (const int parameter : order_) {
+    const Extent& extent = extents_[parameter];
+    device_->fetch(to + extent.offset, at<float>(regions_.gradients) + extent.offset,
+                   4 * extent.count);
+    arrived.push_back(device_->make_mark());
+    arrived.back()->set();
+  }
+  for (std::size_t i = 0; i < order_.size(); ++i) {
+    arrived[i]->wait();
+    if (ready) ready(order_[i]);
+  }
+}
+
+void Plan::update(const SgdStep& step) {
+  if (host_gradients_) {
+    device_->upload(at<float>(regions_.gradients), host_gradients_.get(), 4 * block_floats_);
+  }
+  write_scalars(step);
+  replay(update_, [this] {
+    Pass pass = make_pass();
+    give_update(pass);
+  });
+  if (host_parameters_) {
+    device_->download(host_parameters_.get(), at<float>(regions_.parameters), 4 * block_floats_);
+  }
+}
+
+// Everything is given to the device before the host waits for the loss, which is known when a third
+// of the step has run: the device goes on without a gap.
+double Plan::step(const Batch& batch, const SgdStep& sgd) {
+  if (host_gradients_ || host_parameters_ || !options_.faults.negate_gradient.empty()) {
+    return TrainPlan::step(batch, sgd);
+  }
+  load(batch);
+  device_->upload(&state()->pass, &++passes_, sizeof passes_);
+  write_scalars(sgd);
+  replay(forward_, [this] {
+    Pass pass = make_pass();
+    give_forward(pass);
+  });
+  fetch_loss();
+  replay(backward_, [this] {
+    Pass pass = make_pass();
+    give_backward(pass);
+  });
+  replay(update_, [this] {
+    Pass pass = make_pass();
+    give_update(pass);
+  });
+  can_go_back_ = false;
+  return loss();
+}
+
+void Plan::evaluate(const Batch& batch) {
+  load(batch);
+  bring_parameters({});
+  Pass pass = make_pass();
+  pass.training = false;
+  give_forward(pass);
+  can_go_back_ = false;
+  device_->wait();
+}
+
+std::vector<double> Plan::logits() const {
+  const Place& place = assembly_.values[net_.heads()[0].node].place;
+  std::vector<float> values(static_cast<std::size_t>(place.rows * place.channels));
+  device_->download(values.data(), memory_.get() + regions_.arena + assembly_.arena.offset(place.slot),
+                    place.bytes());
+  return {values.begin(), values.end()};
+}
+
+void Plan::write_parameter(int parameter, std::span<const float> values) {
+  const ParameterLayout& layout = assembly_.layouts.at(parameter);
+  require_size(values.size(), layout.elements(),
+               "parameter '" + net_.parameters()[parameter].name + "'");
+  const std::vector<float> stored = layout.to_memory(values);
+  const std::int64_t offset = extents_[parameter].offset;
+  device_->upload(at<float>(regions_.parameters) + offset, stored.data(), 4 * layout.stored());
+  if (host_parameters_) {
+    std::memcpy(reinterpret_cast<float*>(host_parameters_.get()) + offset, stored.data(),
+                4 * stored.size());
+  }
+  if (!is_narrow()) return;
+  device_->kernels(precision_.type)
+      .narrow(device_->queue(),
+              {at<float>(regions_.parameters) + offset,
+               at<std::byte>(regions_.narrow) + offset * width(precision_.type), layout.stored()});
+}
+
+std::vector<double> Plan::read(std::int64_t region, int parameter) const {
+  const ParameterLayout& layout = assembly_.layouts.at(parameter);
+  std::vector<float> stored(static_cast<std::size_t>(layout.stored()));
+  device_->download(stored.data(), at<float>(region) + extents_[parameter].offset,
+                    4 * layout.stored());
+  return layout.from_memory(stored);
+}
+
+// What others have written into parameter_block() is newer than what the device has.
+std::vector<double> Plan::read_parameter(int parameter) const {
+  if (!host_parameters_) return read(regions_.parameters, parameter);
+  const auto* values =
+      reinterpret_cast<const float*>(host_parameters_.get()) + extents_.at(parameter).offset;
+  const ParameterLayout& layout = assembly_.layouts[parameter];
+  return layout.from_memory({values, static_cast<std::size_t>(layout.stored())});
+}
+
+std::vector<double> Plan::read_gradient(int parameter) const {
+  return read(regions_.gradients, parameter);
+}
+
+std::vector<double> Plan::read_running(int statistic) const {
+  std::vector<float> values(net_.running_statistics().at(statistic).channels);
+  device_->download(values.data(), at<float>(regions_.running) + running_offsets_[statistic],
+                    4 * static_cast<std::int64_t>(values.size()));
+  return {values.begin(), values.end()};
+}
+
+void Plan::write_running(int statistic, std::span<const float> values) {
+  const auto& known = net_.running_statistics().at(statistic);
+  require_size(values.size(), known.channels, "'" + known.name + "'");
+  device_->upload(at<float>(regions_.running) + running_offsets_[statistic], values.data(),
+                  static_cast<std::int64_t>(values.size_bytes()));
+}
+
+std::span<float> Plan::gradient_block() {
+  if (!host_gradients_) host_gradients_ = device_->allocate_host(4 * block_floats_);
+  return {reinterpret_cast<float*>(host_gradients_.get()), static_cast<std::size_t>(block_floats_)};
+}
+
+std::span<float> Plan::parameter_block() {
+  if (!host_parameters_) {
+    host_parameters_ = device_->allocate_host(4 * block_floats_);
+    device_->download(host_parameters_.get(), at<float>(regions_.parameters), 4 * block_floats_);
+  }
+  return {reinterpret_cast<float*>(host_parameters_.get()),
+          static_cast<std::size_t>(block_floats_)};
+}
+
+// Leaves parameters, momentum and statistics as they are.
+std::vector<OpTime> Plan::profile(const Batch& batch) {
+  std::vector<float> running(static_cast<std::size_t>(running_floats_));
+  device_->download(running.data(), at<float>(regions_.running), 4 * running_floats_);
+  StepState before;
+  device_->download(&before, state(), sizeof before);
+  load(batch);
+  std::vector<OpTime> times;
+  Pass pass = make_pass(&times);
+  give_forward(pass);
+  give_backward(pass);
+  device_->clear(at<float>(regions_.gradients), 4 * block_floats_);
+  write_scalars({.learning_rate = 0, .momentum = 1, .weight_decay = 0});
+  give_update(pass);
+  device_->upload(at<float>(regions_.running), running.data(), 4 * running_floats_);
+  device_->upload(state(), &before, sizeof before);
+  device_->wait();
+  can_go_back_ = false;
+  return times;
+}
+
+}  // namespace rackmark::worker::cuda

@@ -1,0 +1,113 @@
+// The training plan on a device: the contract of backend.hpp.
+//
+// One block of the device's memory holds everything: parameters, gradients and momentum as three
+// flat float32 blocks in the order in which backward finishes them; the parameters once more in the
+// stored type where that has 16 bits; running statistics; the arena of values. Forward, backward and
+// update are recorded at their first run and replayed as a whole afterwards.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "worker/backend/backend.hpp"
+#include "worker/backend/cuda/plan/operations.hpp"
+#include "worker/backend/cuda/plan/precision.hpp"
+
+namespace rackmark::worker::cuda {
+
+// No engine of a library is used that wants more room than this for one operation.
+inline constexpr std::int64_t kWorkspaceLimit = 256 << 20;
+
+class Plan final : public TrainPlan {
+ public:
+  // `device` is kept. Throws as Backend::compile.
+  Plan(std::shared_ptr<Device> device, const Net& net, const PlanOptions& options);
+  // Bytes of the device that the constructor would take at most, without a device.
+  static std::int64_t predict_bytes(const Net& net, const PlanOptions& options);
+
+  const Net& net() const override { return net_; }
+  PlanFacts facts() const override;
+  double forward(const Batch& batch, const ParameterNeeded& needed) override;
+  void backward(const GradientReady& ready) override;
+  void update(const SgdStep& step) override;
+  double step(const Batch& batch, const SgdStep& step) override;
+  void finish() override { device_->wait(); }
+  void evaluate(const Batch& batch) override;
+  std::vector<double> logits() const override;
+  void write_parameter(int parameter, std::span<const float> values) override;
+  std::vector<double> read_parameter(int parameter) const override;
+  std::vector<double> read_gradient(int parameter) const override;
+  std::vector<double> read_running(int statistic) const override;
+  void write_running(int statistic, std::span<const float> values) override;
+  std::span<float> gradient_block() override;
+  std::span<float> parameter_block() override;
+  Extent extent(int parameter) const override { return extents_.at(parameter); }
+  std::string layout_key() const override;
+  std::vector<OpTime> profile(const Batch& batch) override;
+
+ private:
+  struct Regions {  // offsets into the block, in bytes
+    std::int64_t parameters = 0, gradients = 0, velocities = 0, narrow = 0, running = 0, state = 0,
+                 labels = 0, row_losses = 0, images = 0, scratch = 0, workspace = 0, arena = 0,
+                 total = 0;
+  };
+  struct PredictOnly {};
+  Plan(PredictOnly, const Net& net, const PlanOptions& options);
+  void plan();
+  void place_parameters(const std::vector<int>& order);
+  void place_running();
+  Regions regions(std::int64_t workspace_bytes) const;
+  void allocate();
+  void bind();
+  void write_state();
+
+  template <class T>
+  T* at(std::int64_t offset) const {
+    return reinterpret_cast<T*>(memory_.get() + offset);
+  }
+  StepState* state() const { return at<StepState>(regions_.state); }
+  bool is_narrow() const { return precision_.type != Type::kFloat; }
+  Pass make_pass(std::vector<OpTime>* times = nullptr);
+  void replay(std::unique_ptr<Recording>& recording, const std::function<void()>& work);
+
+  void check(const Batch& batch) const;
+  void load(const Batch& batch);
+  void write_scalars(const SgdStep& step);
+  void bring_parameters(const ParameterNeeded& needed);
+  void give_forward(Pass& pass);
+  void give_backward(Pass& pass);
+  void finish_gradients(Pass& pass);
+  void give_update(Pass& pass);
+  void fetch_loss();
+  double loss();
+  void narrow_parameters();
+  void apply_faults();
+  void bring_gradients_to_host(const GradientReady& ready);
+  std::vector<double> read(std::int64_t region, int parameter) const;
+
+  std::shared_ptr<Device> device_;
+  Net net_;
+  PlanOptions options_;
+  Fusion fusion_;
+  Precision precision_;
+  Assembly assembly_;
+  Operations operations_;
+  std::vector<std::vector<int>> finished_by_op_;  // parameters, by op
+  std::vector<Extent> extents_;                   // by parameter
+  std::vector<int> order_;                        // parameters in the order of the block
+  std::vector<std::int64_t> running_offsets_;     // floats, by statistic
+  std::int64_t block_floats_ = 0, running_floats_ = 0, arena_bytes_ = 0;
+  Regions regions_;
+  std::shared_ptr<std::byte> memory_;
+  std::shared_ptr<std::byte> host_loss_, host_gradients_, host_parameters_;
+  std::unique_ptr<Mark> loss_known_;
+  std::unique_ptr<Recording> forward_, backward_, update_;
+  std::uint64_t loaded_ = 0;     // Batch::identity of the pictures on the device
+  bool can_go_back_ = false;     // a training forward pass is the last one
+  std::int64_t passes_ = 0;      // forward passes in training
+  void* workspace_ = nullptr;
+};
+
+}  // namespace rackmark::worker::cuda
