@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <optional>
 #include <string_view>
 
 namespace rackmark::agent {
@@ -58,11 +57,8 @@ class Splitter {
       open_ = true;
     } else if (is_blank(c)) {
       finish();
-    } else if (std::strchr("$`&|<>(){}*?~#!", c) != nullptr) {
+    } else if (std::strchr("$`&|<>(){}*?~#!;", c) != nullptr) {
       return "a shell's sign is not allowed";
-    } else if (c == ';') {
-      finish();
-      words_.emplace_back(kSeparator);
     } else {
       put(c);
     }
@@ -88,10 +84,6 @@ class Splitter {
     open_ = false;
   }
 
- public:
-  static constexpr const char* kSeparator = "\n;";  // no word can be this
-
- private:
   std::string_view text_;
   std::size_t at_ = 0;
   char quote_ = 0;
@@ -100,16 +92,70 @@ class Splitter {
   std::vector<std::string> words_;
 };
 
-bool is_daemon(const std::string& word) {
-  const std::string name =
-      word.substr(word.rfind('/') == std::string::npos ? 0 : word.rfind('/') + 1);
-  return name == "orted" || name == "prted";
+bool is_daemon(const std::string& name) { return name == "orted" || name == "prted"; }
+
+constexpr std::string_view kPathSigns =
+    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ/.:+_-";
+
+// Where the agent's user has sh or ksh as a shell, mpirun wants it to read the user's profile, with
+// these very words around the command.
+std::string_view without_profile(std::string_view text) {
+  constexpr std::string_view kBefore = "( test ! -r ./.profile || . ./.profile;", kAfter = " )";
+  if (!text.starts_with(kBefore) || !text.ends_with(kAfter)) return text;
+  text.remove_prefix(kBefore.size());
+  text.remove_suffix(kAfter.size());
+  return text;
 }
+
+// What stands before the daemon's name when mpirun knows a folder to look in. Each step takes what
+// it names from the front of the text, or nothing.
+class EnvironmentPrefix {
+ public:
+  explicit EnvironmentPrefix(std::string_view text) : rest_(text) {}
+
+  // The text behind all assignments of the form "NAME=FOLDERS[:$NAME]; export NAME;".
+  std::string_view skip() {
+    take_blanks();
+    while (take_assignment()) take_blanks();
+    return rest_;
+  }
+
+ private:
+  bool take_assignment() {
+    for (const std::string_view name : {"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
+                                        "OPAL_PREFIX", "PRTE_PREFIX", "PMIX_PREFIX"}) {
+      const std::string_view before = rest_;
+      if (take_assignment_of(name)) return true;
+      rest_ = before;
+    }
+    return false;
+  }
+  bool take_assignment_of(std::string_view name) {
+    if (!take(name) || !take("=")) return false;
+    rest_.remove_prefix(std::min(rest_.find_first_not_of(kPathSigns), rest_.size()));
+    if (take("$") && !take(name)) return false;
+    return take_end() && take("export") && take(" ") && take(name) && take_end();
+  }
+  bool take_end() {
+    take_blanks();
+    if (!take(";")) return false;
+    take_blanks();
+    return true;
+  }
+  bool take(std::string_view wanted) {
+    if (!rest_.starts_with(wanted)) return false;
+    rest_.remove_prefix(wanted.size());
+    return true;
+  }
+  void take_blanks() { rest_.remove_prefix(std::min(rest_.find_first_not_of(' '), rest_.size())); }
+
+  std::string_view rest_;
+};
 
 enum class Shape { kNumber, kPorts, kNetwork, kUri, kNodes, kWords, kDropped };
 
-// What mpirun of Open MPI 4.1 was seen to send for the command of launch.cpp; of PRRTE, what its
-// sources send. kDropped: it names programs, and is of use only to a daemon that starts others.
+// What mpirun of Open MPI 4.1 and of 5.0 was seen to send for the commands of launch.cpp.
+// kDropped: it names programs, and is of use only to a daemon that starts others.
 const std::map<std::string, Shape, std::less<>>& known_parameters() {
   static const std::map<std::string, Shape, std::less<>> known = {
       {"ess", Shape::kWords},
@@ -137,6 +183,8 @@ const std::map<std::string, Shape, std::less<>>& known_parameters() {
       {"btl", Shape::kWords},
       {"pmix", Shape::kWords},
       {"pmix_base_async_modex", Shape::kNumber},
+      {"pmix_session_server", Shape::kNumber},
+      {"PREFIXES", Shape::kWords},  // under which names PRRTE's own parameters are looked up
       {"routed", Shape::kWords},
       {"routed_radix", Shape::kNumber},
       {"btl_tcp_if_include", Shape::kNetwork},
@@ -197,23 +245,24 @@ bool is_parameter(const std::string& word) {
   return word == "-mca" || word == "--mca" || word == "--prtemca" || word == "-prtemca";
 }
 
+// PRRTE says these without a parameter's name. Daemons of root agents are told that they may run.
+bool is_flag(const std::string& daemon, const std::string& word) {
+  return daemon == "prted" && (word == "--leave-session-attached" || word == "--allow-run-as-root");
+}
+
 }  // namespace
 
 Result<std::vector<std::string>> daemon_words(const std::vector<std::string>& argv) {
   std::string text;
   for (const auto& word : argv) text += (text.empty() ? "" : " ") + word;
   if (text.size() > kMaxCallBytes) return refused("", "at most 256 KiB", "the command is too long");
-  auto words = Splitter(text).split();
+  auto words = Splitter(EnvironmentPrefix(without_profile(text)).skip()).split();
   if (!words) return words.error();
-  const auto daemon = std::find_if(words->begin(), words->end(), is_daemon);
-  if (daemon == words->end())
-    return refused(text, "orted or prted", "there is no daemon in the command");
-  words->erase(words->begin(), daemon);
-  for (const auto& word : *words) {
-    if (word == Splitter::kSeparator)
-      return refused(text, "one command", "a second command is not allowed");
-  }
-  words->front() = words->front().substr(words->front().rfind('/') + 1);
+  const std::string program = words->empty() ? "" : words->front();
+  const std::string name = program.substr(program.rfind('/') + 1);  // npos + 1: from the start
+  if (!is_daemon(name))
+    return refused(text, "orted or prted", "the command does not start with a daemon");
+  words->front() = name;
   return words;
 }
 
@@ -222,11 +271,13 @@ Result<std::vector<std::string>> admit_daemon(const std::vector<std::string>& wo
   for (const auto& word : words) bytes += word.size();
   if (words.size() > kMaxCallWords || bytes > kMaxCallBytes)
     return refused("", "1000 words, 256 KiB", "the command is too long");
-  if (words.empty() || (words.front() != "orted" && words.front() != "prted"))
+  if (words.empty() || !is_daemon(words.front()))
     return refused(words.empty() ? "" : words.front(), "orted, prted",
                    "this program is not started for other agents");
   std::vector<std::string> argv{words.front()};
   for (std::size_t i = 1; i < words.size(); i += 3) {
+    for (; i < words.size() && is_flag(argv.front(), words[i]); ++i) argv.push_back(words[i]);
+    if (i == words.size()) break;
     if (!is_parameter(words[i]))
       return refused(words[i], "-mca NAME VALUE", "this word is not allowed in a daemon's command");
     if (i + 2 >= words.size())

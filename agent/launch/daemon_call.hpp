@@ -17,9 +17,11 @@ inline constexpr std::size_t kMaxCallWords = 1000;
 inline constexpr std::size_t kMaxCallBytes = std::size_t{256} << 10;
 
 // The words of what mpirun gives its remote-shell agent for a remote shell: quotes and backslashes
-// are taken as sh would. kInvalid where a shell would have had to do more: variables, commands,
-// redirections, several commands (but for what stands before the daemon's name, which sets the
-// environment and is dropped: the other host has its own).
+// are taken as sh would, the daemon's folder is left out. kInvalid where a shell would have had to
+// do more: variables, commands, redirections, several commands. But for one thing: mpirun may say
+// first where programs and libraries are, as "NAME=FOLDERS:$NAME; export NAME;" of a few known
+// names. That is recognised and dropped, since the other host has its own; so is what makes sh read
+// a profile.
 Result<std::vector<std::string>> daemon_words(const std::vector<std::string>& argv);
 
 // The argv to start, from the words of a caller. kInvalid naming the word that is not allowed.

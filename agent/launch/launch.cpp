@@ -170,7 +170,9 @@ Result<Launch> plan_gang_launch_prrte(const GangInput& in) {
   prte("plm_ssh_no_tree_spawn", "1");
   add(launch.argv, {"--leave-session-attached"});
   prte("prte_do_not_resolve", "1");
-  prte("prte_if_include", in.network);
+  // Its daemons never talk over the loopback while there is anything else; asked to, they warn.
+  const bool one_machine = in.network.starts_with("127.");
+  if (!one_machine) prte("prte_if_include", in.network);
   prte("prte_keepalive_time", "5");
   prte("prte_keepalive_intvl", "1");
   prte("prte_keepalive_probes", "3");
@@ -178,6 +180,8 @@ Result<Launch> plan_gang_launch_prrte(const GangInput& in) {
   mca("pml", "ob1");
   mca("btl", "self,sm,tcp");
   mca("btl_tcp_if_include", in.network);
+  // Takes hosts of one name for one host, and then waits for ever.
+  if (one_machine) mca("coll_han_priority", "0");
   if (const auto ports = port_range(in.rank_ports)) {
     mca("btl_tcp_port_min_v4", std::to_string(ports->first));
     mca("btl_tcp_port_range_v4", std::to_string(ports->count));

@@ -65,11 +65,118 @@ TEST(DaemonCall, WhatMpirunSendsIsAdmittedWithoutWhatStartsFurtherDaemons) {
                           "plm", "rsh", "-mca", "pmix", "^s1,s2,cray,isolated"));
 }
 
+// As mpirun of Open MPI 5.0.7 (PRRTE 3, Debian 13) gives it, word for word.
+const Words kSeenOfPrrte = {
+    "PRTE_PREFIX=/usr;export PRTE_PREFIX;"
+    "LD_LIBRARY_PATH=/usr/lib:/usr/lib/x86_64-linux-gnu/pmix2/lib:$LD_LIBRARY_PATH;"
+    "export LD_LIBRARY_PATH;"
+    "DYLD_LIBRARY_PATH=/usr/lib:/usr/lib/x86_64-linux-gnu/pmix2/lib:$DYLD_LIBRARY_PATH;"
+    "export DYLD_LIBRARY_PATH;/usr/bin/prted",
+    "--leave-session-attached",
+    "--allow-run-as-root",
+    "--prtemca",
+    "ess",
+    "\"env\"",
+    "--prtemca",
+    "ess_base_nspace",
+    "\"prterun-vm-4118@0\"",
+    "--prtemca",
+    "ess_base_vpid",
+    "2",
+    "--prtemca",
+    "ess_base_num_procs",
+    "\"3\"",
+    "--prtemca",
+    "prte_hnp_uri",
+    "\"prterun-vm-4118@0.0;tcp://192.0.2.2:50029:64,24;tcp6://[fd00::2]:58277:64,24\"",
+    "--prtemca",
+    "PREFIXES",
+    "\"errmgr,ess,filem,grpcomm,iof,odls,oob,plm,prtebacktrace,prtedl,prteinstalldirs,"
+    "prtereachable,ras,rmaps,rtc,schizo,state,hwloc,if,reachable\"",
+    "--prtemca",
+    "plm_ssh_agent",
+    "\"/dev/shm/rackmark-0badcafe-42/bin/rackmark-rsh\"",
+    "--prtemca",
+    "prte_if_include",
+    "\"127.0.0.0/8\"",
+    "--prtemca",
+    "pmix_session_server",
+    "\"1\"",
+    "--prtemca",
+    "plm",
+    "\"ssh\""};
+
+TEST(DaemonCall, WhatMpirunOfOpenMpi5SendsIsAdmitted) {
+  const auto words = daemon_words(kSeenOfPrrte);
+  ASSERT_TRUE(words.has_value()) << words.error().message;
+  const auto argv = admit_daemon(*words);
+  ASSERT_TRUE(argv.has_value()) << argv.error().message;
+  EXPECT_THAT(
+      *argv,
+      ElementsAre("prted", "--leave-session-attached", "--allow-run-as-root", "--prtemca", "ess",
+                  "env", "--prtemca", "ess_base_nspace", "prterun-vm-4118@0", "--prtemca",
+                  "ess_base_vpid", "2", "--prtemca", "ess_base_num_procs", "3", "--prtemca",
+                  "prte_hnp_uri",
+                  "prterun-vm-4118@0.0;tcp://192.0.2.2:50029:64,24;tcp6://[fd00::2]:58277:64,24",
+                  "--prtemca", "PREFIXES",
+                  "errmgr,ess,filem,grpcomm,iof,odls,oob,plm,prtebacktrace,prtedl,prteinstalldirs,"
+                  "prtereachable,ras,rmaps,rtc,schizo,state,hwloc,if,reachable",
+                  "--prtemca", "prte_if_include", "127.0.0.0/8", "--prtemca", "pmix_session_server",
+                  "1", "--prtemca", "plm", "ssh"));
+}
+
 TEST(DaemonCall, APrefixThatSetsTheEnvironmentIsDropped) {
-  const auto words = daemon_words(
-      {"OPAL_PREFIX=/opt/x ; export OPAL_PREFIX;", "/usr/bin/orted", "-mca", "ess", "\"env\""});
+  for (const char* prefix :
+       {"OPAL_PREFIX=/opt/x ; export OPAL_PREFIX;", "PMIX_PREFIX=/usr/lib;export PMIX_PREFIX;",
+        "PATH=/opt/x/bin:$PATH ; export PATH ; LD_LIBRARY_PATH=/opt/x/lib:$LD_LIBRARY_PATH ; "
+        "export LD_LIBRARY_PATH ;"}) {
+    const auto words = daemon_words({prefix, "/usr/bin/orted", "-mca", "ess", "\"env\""});
+    ASSERT_TRUE(words.has_value()) << words.error().message;
+    EXPECT_THAT(*words, ElementsAre("orted", "-mca", "ess", "env")) << prefix;
+  }
+}
+
+TEST(DaemonCall, TheProfileOfAUserWithShIsNotRead) {
+  const Words seen = {"(",           "test",   "!",    "-r",  "./.profile", "||", ".",
+                      "./.profile;", " orted", "-mca", "ess", "\"env\"",    ")"};
+  const auto words = daemon_words(seen);
   ASSERT_TRUE(words.has_value()) << words.error().message;
   EXPECT_THAT(*words, ElementsAre("orted", "-mca", "ess", "env"));
+  for (const char* bad : {"( test ! -r ./.profile || . ./.profile; orted -mca ess env",
+                          "( test ! -r ./.profile || . /tmp/evil; orted -mca ess env )",
+                          "( test ! -r ./.profile || . ./.profile; id )",
+                          "( test ! -r ./.profile || . ./.profile; orted -mca ess env ) )",
+                          "( orted -mca ess env )"}) {
+    EXPECT_TRUE(daemon_words({bad}).has_error()) << bad;
+  }
+}
+
+TEST(DaemonCall, OtherPrefixesAreRefused) {
+  for (const std::string bad : {"LD_PRELOAD=/tmp/evil.so;export LD_PRELOAD;",
+                                "PATH=/a:$HOME;export PATH;",
+                                "PATH=/a:$PATH_X;export PATH;",
+                                "PATH=/a$(id);export PATH;",
+                                "PATH=`id`;export PATH;",
+                                "PATH=/a b;export PATH;",
+                                "PATH=\"/a\";export PATH;",
+                                "PATH=/a;export HOME;",
+                                "PATH=/a;",
+                                "PATH=/a",
+                                "PATH=/a;export PATH",
+                                "PATH=/a:$PATH:/b;export PATH;",
+                                "PATH=/a;exportPATH;",
+                                "PATH=/a;export PATH;id;",
+                                "PATH=/a;export PATH&&",
+                                "id;",
+                                "env",
+                                "exec",
+                                "sh -c",
+                                "PRTE_PREFIX2=/usr;export PRTE_PREFIX2;",
+                                "XPATH=/a;export XPATH;"}) {
+    EXPECT_TRUE(daemon_words({bad, "orted", "-mca", "ess", "env"}).has_error()) << bad;
+    EXPECT_TRUE(daemon_words({bad}).has_error()) << bad;
+  }
+  EXPECT_TRUE(daemon_words({"orted -mca ess env;PATH=/a;export PATH;"}).has_error());
 }
 
 TEST(DaemonCall, QuotesAreTakenAsAShellWould) {
@@ -136,7 +243,11 @@ TEST(DaemonCall, ParametersThatNamePrograms) {
 
 TEST(DaemonCall, FlagsAndHalvesAreRefused) {
   for (const Words& bad :
-       {Words{"orted", "--daemonize"}, Words{"orted", "--tree-spawn"}, Words{"orted", "-mca"},
+       {Words{"orted", "--daemonize"}, Words{"prted", "--daemonize"},
+        Words{"orted", "--tree-spawn"}, Words{"prted", "--tree-spawn"},
+        Words{"orted", "--allow-run-as-root"}, Words{"prted", "--prtemca"},
+        Words{"prted", "--prtemca", "--allow-run-as-root"},
+        Words{"prted", "--allow-run-as-root", "--prefix", "/tmp", "x"}, Words{"orted", "-mca"},
         Words{"orted", "-mca", "ess"}, Words{"orted", "--debug-daemons", "-mca", "ess", "env"},
         Words{"orted", "-mca", "ess", "env", "--report-uri", "/etc/passwd"},
         Words{"orted", "-am", "/tmp/evil.conf", "x"},

@@ -160,6 +160,11 @@ TEST(GangLaunch, OpenMpi5ByItsOwnNames) {
             "--mca btl_tcp_port_min_v4 21000 --mca btl_tcp_port_range_v4 1000 --output tag "
             "--map-by slot:PE=1 --bind-to core "
             "--host rackmarkhost0:2,rackmarkhost1:2,rackmarkhost2:1 -n 5 rackmark-worker run");
+  GangInput one_machine = three_hosts();
+  one_machine.network = "127.0.0.0/8";
+  EXPECT_THAT(joined(plan_gang_launch_prrte(one_machine)->argv),
+              testing::AllOf(testing::Not(testing::HasSubstr("prte_if_include")),
+                             testing::HasSubstr("--mca coll_han_priority 0")));
   EXPECT_TRUE(uses_prrte("5.0.7"));
   EXPECT_FALSE(uses_prrte("4.1.4"));
   EXPECT_FALSE(uses_prrte(""));

@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { Bed, faults, gangJob, unevenJob } from "../faults/cases.mjs";
 import { binDir, startFleet, until } from "../support/fleet.mjs";
 import { scratchFolders, whyNoHosts } from "../support/hosts.mjs";
-import { environmentOf, processes } from "../support/processes.mjs";
+import { environmentOf, isDaemon, processes } from "../support/processes.mjs";
 
 describe("hosts with a network each", { skip: whyNoHosts() || false }, () => {
   let bed;
@@ -40,6 +40,7 @@ describe("hosts with a network each", { skip: whyNoHosts() || false }, () => {
   for (const [name, overrides, servers, label] of [
     ["all-reduce", {}, [0, 0, 0], /^all_reduce/],
     ["a colocated parameter server", server({ servers: 2 }), [0, 0, 0], /5 workers, 2 colocated servers\)/],
+    ["an asynchronous parameter server", server({ consistency: "async" }), [0, 0, 0], /5 workers, colocated server, async\)/],
     ["two dedicated parameter servers", server({ servers: 2, placement: "dedicated", consistency: "bounded", staleness: 2 }), [1, 0, 1], /5 workers, 2 dedicated servers, bounded 2/],
   ]) {
     test(`5 ranks over 3 hosts: ${name}`, async () => {
@@ -107,8 +108,7 @@ describe("agents of one machine", () => {
       agentArgs: ["--network", "127.0.0.0/8", "--launch-ports", "any", "--rank-ports", "any"],
       env: { OMPI_MCA_mpi_yield_when_idle: "1" },
     });
-    const ofFleet = (program) =>
-      processes().filter((p) => p.program === program && environmentOf(p.pid, "RACKMARK_SPEC").startsWith(fleet.dir));
+    const ofFleet = (which) => processes().filter((p) => which(p) && environmentOf(p.pid, "RACKMARK_SPEC").startsWith(fleet.dir));
     try {
       const served = { variable_update: "parameter_server", parameter_server: { placement: "dedicated" }, resources: { agents: 2, workers: 3 } };
       const job = await fleet.waitForJob((await fleet.submit(gangJob({ ...served, steps: { measured: 10 } }))).id);
@@ -122,12 +122,12 @@ describe("agents of one machine", () => {
 
       const { id } = await fleet.submit(gangJob(spec));
       await until(async () => (await fleet.job(id)).runs.find((r) => r.state === "measuring"), { timeoutMs: 120_000, what: "the run to measure" });
-      const daemons = ofFleet("orted");
+      const daemons = ofFleet(isDaemon);
       assert.equal(daemons.length, 2);
       process.kill(daemons.find((d) => environmentOf(d.pid, "RACKMARK_SPEC").includes("host-2")).pid, "SIGKILL");
       const failed = await fleet.waitForJob(id, { timeoutMs: 60_000 });
       assert.equal(failed.reason, "worker_crashed", failed.detail);
-      await until(() => [...ofFleet("orted"), ...ofFleet("rackmark-worker")].length === 0, { timeoutMs: 5000, what: "all processes to be gone" });
+      await until(() => ofFleet((p) => isDaemon(p) || p.program === "rackmark-worker").length === 0, { timeoutMs: 5000, what: "all processes to be gone" });
       const { items } = (await fleet.api("GET", "/api/v1/agents")).body;
       assert.deepEqual(items.map((a) => a.state), ["idle", "idle"]);
       await scales(fleet);

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { sleep, until } from "../support/fleet.mjs";
 import { makeHosts, scratchFolders } from "../support/hosts.mjs";
 import { startFleet } from "../support/fleet.mjs";
-import { environmentOf } from "../support/processes.mjs";
+import { environmentOf, isDaemon, isLauncher } from "../support/processes.mjs";
 
 export const gangJob = (overrides = {}) => ({
   model: "cifar10",
@@ -75,7 +75,7 @@ export class Bed {
     return this.ofRun(name).filter((p) => p.program === "rackmark-worker");
   }
   daemons(name) {
-    return this.ofRun(name).filter((p) => p.program === "orted");
+    return this.ofRun(name).filter(isDaemon);
   }
   left() {
     return this.hosts.names.flatMap((name) => this.ofRun(name).map((p) => `${name}: ${p.argv.slice(0, 3).join(" ")}`));
@@ -187,7 +187,7 @@ export const faults = [
     name: "kill -9 of mpirun",
     ci: true,
     async run(bed, run) {
-      kill(bed.ofRun(head(run)).filter((p) => p.program === "mpirun"), "SIGKILL");
+      kill(bed.ofRun(head(run)).filter(isLauncher), "SIGKILL");
       await crashed(bed, /mpirun ended on signal 9/);
       return bed.gone(5000);
     },

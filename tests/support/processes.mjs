@@ -27,6 +27,10 @@ export function processesOf(fleet, program) {
 }
 export const workersOf = (fleet) => processesOf(fleet, "rackmark-worker");
 
+// Open MPI's programs, as 4 and 5 name them.
+export const isLauncher = (p) => p.program === "mpirun" || p.program === "prterun";
+export const isDaemon = (p) => p.program === "orted" || p.program === "prted";
+
 // A variable of a process's environment as it was started with; "" when there is none.
 export function environmentOf(pid, name) {
   try {
