@@ -87,11 +87,11 @@ int run(int argc, char** argv) {
   auto* train = app.add_subcommand("run",
                                    "Train as a job spec says; events go to standard output "
                                    "or to the socket named by RACKMARK_EVENTS");
-  auto* what = train->add_option_group("what", "What to run");
-  what->add_option("--spec", options.spec_path, "File with a job spec (JSON)")
-      ->envname("RACKMARK_SPEC");
-  what->add_option("--tf", options.tf_flags, "Flag line of tf_cnn_benchmarks instead of a spec");
-  what->require_option(1);
+  // No option group: CLI11 2.4 reads no environment for a group that the command line leaves out.
+  auto* spec = train->add_option("--spec", options.spec_path, "File with a job spec (JSON)")
+                   ->envname("RACKMARK_SPEC");
+  train->add_option("--tf", options.tf_flags, "Flag line of tf_cnn_benchmarks instead of a spec")
+      ->excludes(spec);
   train->add_option("--output", output, "json: event lines; tf: tf_cnn_benchmarks' lines")
       ->check(CLI::IsMember({"json", "tf"}));
   train->add_flag("--profile", options.profile,
@@ -170,6 +170,8 @@ int run(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
+    if (train->parsed() && options.spec_path.empty() && options.tf_flags.empty())
+      throw CLI::RequiredError("--spec or --tf");
   } catch (const CLI::Success& done) {
     return app.exit(done);
   } catch (const CLI::ParseError& error) {
