@@ -26,6 +26,7 @@ int run_app(std::vector<std::string> arguments, Context& context) {
   add_submit(app, context);
   add_scale(app, context);
   add_jobs(app, context);
+  add_groups(app, context);
   add_show(app, context);
   add_logs(app, context);
   add_profile(app, context);

@@ -12,6 +12,7 @@ namespace rackmark::cli {
 void add_submit(CLI::App& app, Context& context);
 void add_scale(CLI::App& app, Context& context);
 void add_jobs(CLI::App& app, Context& context);
+void add_groups(CLI::App& app, Context& context);
 void add_show(CLI::App& app, Context& context);  // and watch
 void add_logs(CLI::App& app, Context& context);
 void add_profile(CLI::App& app, Context& context);

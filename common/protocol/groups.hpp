@@ -38,10 +38,11 @@ struct GroupView {
 BOOST_DESCRIBE_STRUCT(GroupView, (), (id, kind, name, created_at, state, agents, spec, members))
 
 struct GroupQuery {
+  std::optional<std::string> kind;
   std::optional<std::string> cursor;
   std::int64_t limit = 50;  // 1 to 500
 };
-BOOST_DESCRIBE_STRUCT(GroupQuery, (), (cursor, limit))
+BOOST_DESCRIBE_STRUCT(GroupQuery, (), (kind, cursor, limit))
 struct GroupPage {
   std::vector<GroupView> items;  // newest first
   std::optional<std::string> next_cursor;
@@ -108,6 +109,10 @@ inline constexpr Endpoint<Nothing, GroupPage, GroupQuery> kListGroups{Verb::kGet
                                                                       "Groups, newest first"};
 inline constexpr Endpoint<Nothing, GroupView> kShowGroup{Verb::kGet, "/api/v1/groups/{id}",
                                                          "One group with its jobs"};
+// Every job of the group that is not over, reruns too. 409 when all are.
+inline constexpr Endpoint<Nothing, GroupView> kCancelGroup{
+    Verb::kPost, "/api/v1/groups/{id}:cancel", "Cancel the jobs of a group that are not over",
+    Role::kSubmitter};
 inline constexpr Endpoint<Nothing, ScalingView> kScaling{
     Verb::kGet, "/api/v1/groups/{id}/scaling",
     "Efficiency, exposed communication and prediction of a scaling group"};

@@ -1,4 +1,4 @@
-// Groups: submit, list, show, and what a scaling group says.
+// Groups: submit, list, show, cancel, and what a scaling group says.
 #include "common/protocol/groups.hpp"
 
 #include "controller/api/context.hpp"
@@ -31,6 +31,10 @@ void add_group_routes(http::Router& router, Context& context) {
             });
   http::add(router, protocol::kShowGroup, context.reader_thread,
             [&reader](const Call<Nothing, Nothing>& call) { return reader.group(call.id); });
+  http::add(router, protocol::kCancelGroup, context.writer_thread,
+            [&writer](const Call<Nothing, Nothing>& call) {
+              return writer.cancel_group(call.id, who(call.request));
+            });
   http::add(router, protocol::kScaling, context.reader_thread,
             [&reader](const Call<Nothing, Nothing>& call) { return reader.scaling(call.id); });
 }

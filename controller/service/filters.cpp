@@ -4,6 +4,7 @@
 
 #include "common/clock.hpp"
 #include "common/domain/spec.hpp"
+#include "controller/service/groups.hpp"
 
 namespace rackmark::service {
 
@@ -129,12 +130,16 @@ Result<store::ResultFilter> result_filter(const protocol::ResultQuery& q) {
   return f;
 }
 
-Result<std::optional<std::int64_t>> group_cursor(const protocol::GroupQuery& q) {
+Result<store::GroupFilter> group_filter(const protocol::GroupQuery& q) {
   Checker check;
   check.limit(q.limit, 500);
-  const auto before_id = check.cursor(q.cursor);
+  if (q.kind && *q.kind != kScaleKind) check.add("kind", *q.kind, kScaleKind);
+  store::GroupFilter out;
+  out.kind = q.kind;
+  out.before_id = check.cursor(q.cursor);
+  out.limit = q.limit;
   if (auto error = check.error()) return *error;
-  return before_id;
+  return out;
 }
 
 Result<void> check(const protocol::LogQuery& q) {

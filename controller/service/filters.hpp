@@ -5,6 +5,7 @@
 #include "common/protocol/groups.hpp"
 #include "common/protocol/jobs.hpp"
 #include "common/protocol/runs.hpp"
+#include "controller/store/groups.hpp"
 #include "controller/store/jobs.hpp"
 #include "controller/store/results.hpp"
 
@@ -13,8 +14,7 @@ namespace rackmark::service {
 // kInvalid with every wrong member.
 Result<store::JobFilter> job_filter(const protocol::JobQuery& query);
 Result<store::ResultFilter> result_filter(const protocol::ResultQuery& query);
-// The id before which a page begins; nothing for the first page.
-Result<std::optional<std::int64_t>> group_cursor(const protocol::GroupQuery& query);
+Result<store::GroupFilter> group_filter(const protocol::GroupQuery& query);
 Result<void> check(const protocol::LogQuery& query);
 
 }  // namespace rackmark::service

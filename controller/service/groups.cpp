@@ -75,7 +75,7 @@ void check_agents(const std::vector<std::int64_t>& agents, GroupProblems& proble
 }
 
 void check_group(const protocol::NewGroup& group, GroupProblems& problems) {
-  if (group.kind != "scale") problems.add("kind", group.kind, "scale", "is not allowed");
+  if (group.kind != kScaleKind) problems.add("kind", group.kind, kScaleKind, "is not allowed");
   if (group.name.size() > kLongestName) {
     problems.add("name", nullptr, "at most 200 bytes", "is too long");
   }
@@ -218,6 +218,24 @@ Result<protocol::GroupView> create_group(Core& core, const protocol::NewGroup& a
   }
   protocol::GroupView view = full_group_view(change.db(), row);
   remember_reply(change, idempotency, json::encode(view));
+  change.finish();
+  return view;
+}
+
+Result<protocol::GroupView> cancel_group(Core& core, std::int64_t group_id,
+                                         const std::string& who) {
+  Change change(core);
+  const auto row = store::find_group(change.db(), group_id);
+  const std::string name = "group " + std::to_string(group_id);
+  if (!row) return Error{ErrorCode::kNotFound, "there is no " + name, {}};
+  bool any = false;
+  for (store::JobRow& job : store::list_jobs_of_group(change.db(), group_id)) {
+    if (is_terminal(job.state)) continue;
+    cancel_job(change, job, who);
+    any = true;
+  }
+  if (!any) return Error{ErrorCode::kConflict, "all jobs of " + name + " are over", {}};
+  protocol::GroupView view = full_group_view(change.db(), *row);
   change.finish();
   return view;
 }

@@ -12,6 +12,8 @@
 
 namespace rackmark::service {
 
+inline constexpr const char* kScaleKind = "scale";  // the one kind of this version
+
 // What a job of a scaling group is for.
 enum class ScaleRole { kExchange, kCeiling };
 
@@ -33,5 +35,6 @@ protocol::GroupView full_group_view(store::Database& db, const store::GroupRow& 
 Result<protocol::GroupView> create_group(Core& core, const protocol::NewGroup& group,
                                          const std::optional<Idempotency>& idempotency,
                                          const std::string& who);
+Result<protocol::GroupView> cancel_group(Core& core, std::int64_t group_id, const std::string& who);
 
 }  // namespace rackmark::service

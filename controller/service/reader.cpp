@@ -137,10 +137,11 @@ Result<protocol::DryRun> Reader::dry_run(const nlohmann::json& submitted) {
 }
 
 Result<protocol::GroupPage> Reader::groups(const protocol::GroupQuery& query) {
-  const auto before_id = group_cursor(query);
-  if (!before_id) return before_id.error();
+  auto filter = group_filter(query);
+  if (!filter) return filter.error();
+  ++filter->limit;  // one more tells whether there is a next page
   store::Snapshot snapshot(impl_->db);
-  auto rows = store::list_groups(impl_->db, *before_id, query.limit + 1);
+  auto rows = store::list_groups(impl_->db, *filter);
   protocol::GroupPage page;
   if (static_cast<std::int64_t>(rows.size()) > query.limit) {
     rows.pop_back();

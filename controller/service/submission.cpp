@@ -107,6 +107,27 @@ Result<protocol::JobView> rerun(Core& core, std::int64_t job_id,
   return accept(change, std::move(*row), idempotency, who, "rerun");
 }
 
+void cancel_job(Change& change, store::JobRow& job, const std::string& who) {
+  if (job.cancel_wanted()) return;
+  const Cause cause{Actor::kUser, Reason::kCancelledByUser, "cancelled by " + who, std::nullopt};
+  store::want_cancelled(change.tx, job.id);
+  store::audit(change.tx, who, "cancel", subject(job.id));
+  job.wanted = "cancel";
+  change.touch_job(job.id);
+  bool live = false;
+  for (store::RunRow& run : store::list_runs_of_job(change.db(), job.id)) {
+    if (is_terminal(run.state)) continue;
+    const auto hosts = store::list_hosts(change.db(), run.id);
+    const bool told = std::any_of(hosts.begin(), hosts.end(), [](const store::HostRow& host) {
+      return !host.told_incarnation.empty();
+    });
+    live = true;
+    if (!told) end_run(change, run, RunState::kCancelled, cause);  // ends the job too
+    for (const store::HostRow& host : hosts) change.wake(host.agent_id);
+  }
+  if (!live) end_job(change, job, JobState::kCancelled, std::nullopt, cause);
+}
+
 Result<protocol::JobView> cancel(Core& core, std::int64_t job_id, const std::string& who) {
   Change change(core);
   auto job = store::find_job(change.db(), job_id);
@@ -116,25 +137,7 @@ Result<protocol::JobView> cancel(Core& core, std::int64_t job_id, const std::str
                  "job " + std::to_string(job_id) + " is over (" + json::enum_name(job->state) + ")",
                  {}};
   }
-  const Cause cause{Actor::kUser, Reason::kCancelledByUser, "cancelled by " + who, std::nullopt};
-  if (!job->cancel_wanted()) {
-    store::want_cancelled(change.tx, job_id);
-    store::audit(change.tx, who, "cancel", subject(job_id));
-    job->wanted = "cancel";
-    change.touch_job(job_id);
-    bool live = false;
-    for (store::RunRow& run : store::list_runs_of_job(change.db(), job_id)) {
-      if (is_terminal(run.state)) continue;
-      const auto hosts = store::list_hosts(change.db(), run.id);
-      const bool told = std::any_of(hosts.begin(), hosts.end(), [](const store::HostRow& host) {
-        return !host.told_incarnation.empty();
-      });
-      live = true;
-      if (!told) end_run(change, run, RunState::kCancelled, cause);  // ends the job too
-      for (const store::HostRow& host : hosts) change.wake(host.agent_id);
-    }
-    if (!live) end_job(change, *job, JobState::kCancelled, std::nullopt, cause);
-  }
+  cancel_job(change, *job, who);
   job = store::find_job(change.db(), job_id);
   protocol::JobView view = full_job_view(change.db(), *job, change.now_us());
   change.finish();

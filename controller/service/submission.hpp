@@ -16,6 +16,9 @@ Result<void> within_limit(Change& change, std::size_t more = 1);
 std::int64_t add_job(Change& change, store::JobRow row, const std::string& who,
                      const std::string& action);
 
+// Ends a job that is not over: at once where no agent knows of a run, else the agents are told.
+void cancel_job(Change& change, store::JobRow& job, const std::string& who);
+
 Result<protocol::JobView> submit(Core& core, const Submission& submission);
 Result<protocol::JobView> rerun(Core& core, std::int64_t job_id,
                                 const std::optional<Idempotency>& idempotency,

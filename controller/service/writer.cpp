@@ -128,6 +128,10 @@ Result<protocol::GroupView> Writer::create_group(const protocol::NewGroup& group
   return service::create_group(impl_->core, group, idempotency, who);
 }
 
+Result<protocol::GroupView> Writer::cancel_group(std::int64_t group_id, const std::string& who) {
+  return service::cancel_group(impl_->core, group_id, who);
+}
+
 Result<protocol::EnrolmentToken> Writer::create_enrolment_token(std::int64_t valid_s,
                                                                 const std::string& who) {
   return service::create_enrolment_token(impl_->core, valid_s, who);

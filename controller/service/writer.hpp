@@ -70,6 +70,8 @@ class Writer {
   Result<protocol::GroupView> create_group(const protocol::NewGroup& group,
                                            const std::optional<Idempotency>& = {},
                                            const std::string& who = "local");
+  // As cancel(), of every job of the group that is not over. kNotFound; kConflict when all are.
+  Result<protocol::GroupView> cancel_group(std::int64_t group_id, const std::string& who = "local");
 
   // --- agents
   // valid_s 60 to 604800, else kInvalid. The token is in no log and at rest only as a hash.

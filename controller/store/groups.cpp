@@ -33,11 +33,12 @@ std::optional<GroupRow> find_group(Database& db, std::int64_t id) {
 }
 
 const std::string kListGroups =
-    "SELECT " + kGroupColumns + " FROM job_groups WHERE id < ? ORDER BY id DESC LIMIT ?";
+    "SELECT " + kGroupColumns +
+    " FROM job_groups WHERE id < ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY id DESC LIMIT ?3";
 
-std::vector<GroupRow> list_groups(Database& db, std::optional<std::int64_t> before_id,
-                                  std::int64_t limit) {
-  Query q(db, kListGroups, before_id.value_or(std::numeric_limits<std::int64_t>::max()), limit);
+std::vector<GroupRow> list_groups(Database& db, const GroupFilter& filter) {
+  Query q(db, kListGroups, filter.before_id.value_or(std::numeric_limits<std::int64_t>::max()),
+          filter.kind, filter.limit);
   std::vector<GroupRow> rows;
   while (q.step()) rows.push_back(read_group(q));
   return rows;

@@ -20,7 +20,12 @@ struct GroupRow {
 
 std::int64_t insert_group(Transaction& tx, const GroupRow& row);  // `id` and time are ignored
 std::optional<GroupRow> find_group(Database& db, std::int64_t id);
-std::vector<GroupRow> list_groups(Database& db, std::optional<std::int64_t> before_id,
-                                  std::int64_t limit);  // newest first
+
+struct GroupFilter {
+  std::optional<std::string> kind;
+  std::optional<std::int64_t> before_id;
+  std::int64_t limit = 50;
+};
+std::vector<GroupRow> list_groups(Database& db, const GroupFilter& filter);  // newest first
 
 }  // namespace rackmark::store

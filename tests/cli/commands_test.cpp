@@ -5,11 +5,13 @@
 #include <fstream>
 
 #include "cli_run.hpp"
+#include "common/protocol/groups.hpp"
 #include "fake_controller.hpp"
 
 namespace rackmark::cli {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 FakeReply problem(int status, const std::string& detail) {
@@ -204,6 +206,39 @@ TEST(CliCommands, CancelAndRerun) {
   // Cancelled as asked is success; being cancelled under a watcher is not.
   EXPECT_EQ(run_cli(controller.url(), {"cancel", "42", "--watch"}).status, 0);
   EXPECT_EQ(run_cli(controller.url(), {"watch", "42"}).status, 4);
+}
+
+TEST(CliCommands, GroupsAreListedAndCancelled) {
+  FakeController controller([](const FakeRequest& request) {
+    protocol::GroupView group;
+    group.id = 3;
+    group.kind = "scale";
+    group.name = "even\x1b[2Jing";
+    group.state = JobState::kRunning;
+    group.agents = {1, 2};
+    group.spec = {{"model", "resnet50"}};
+    if (request.method == "GET")
+      return FakeReply{200, {{"items", {json::encode(group)}}, {"next_cursor", "3"}}};
+    group.members.resize(3);
+    group.members[0].state = JobState::kSucceeded;
+    group.members[1].state = JobState::kRunning;
+    return FakeReply{200, json::encode(group)};
+  });
+  const Ran list = run_cli(controller.url(), {"groups", "--kind", "scale", "--limit", "1"});
+  EXPECT_EQ(list.status, 0) << list.err;
+  EXPECT_THAT(list.out, AllOf(HasSubstr("resnet50"), HasSubstr("1,2"), HasSubstr("--cursor 3")));
+  EXPECT_EQ(list.out.find('\x1b'), std::string::npos);
+  EXPECT_EQ(controller.requests().back().target, "/api/v1/groups?kind=scale&limit=1");
+  EXPECT_EQ(run_cli(controller.url(), {"cancel", "--group", "3"}).out,
+            "group 3: the workers of 2 jobs are being ended\n");
+  EXPECT_EQ(controller.requests().back().target, "/api/v1/groups/3:cancel");
+  for (const std::vector<std::string>& bad : {std::vector<std::string>{"cancel"},
+                                              {"cancel", "4", "--group", "3"},
+                                              {"cancel", "--group", "3", "--watch"},
+                                              {"cancel", "0"},
+                                              {"cancel", "-1"}}) {
+    EXPECT_EQ(run_cli(controller.url(), bad).status, 2) << bad.back();
+  }
 }
 
 TEST(CliCommands, ATokenStandsAloneOnStandardOutput) {

@@ -301,6 +301,11 @@ describe("the web view", { timeout: 900_000 }, () => {
     await page.getByRole("button", { name: "Cancel" }).click();
     await isDone(page, "cancelled");
     assert.match(await page.getByTestId("reason").innerText(), /No number: cancelled/);
+    const many = { kind: "scale", agents: [30, 31], spec: smallJob() }; // more than there are: they wait
+    await page.goto(`/groups/${(await fleet.api("POST", "/api/v1/groups", many)).body.id}`);
+    await page.getByRole("button", { name: "Cancel 4 jobs" }).click();
+    await isDone(page, "cancelled");
+    assert.equal(await page.getByRole("button", { name: /^Cancel/ }).count(), 0);
     await page.goto(`/jobs/${first}`);
     await page.getByRole("button", { name: "Rerun" }).click();
     await page.waitForURL((url) => /\/jobs\/\d+$/.test(url.pathname) && !url.pathname.endsWith(`/${first}`));

@@ -91,6 +91,7 @@ export const api = {
   cancel: (id: number) => call<JobView>("POST", `/api/v1/jobs/${id}:cancel`, {}),
   rerun: (id: number) => call<JobView>("POST", `/api/v1/jobs/${id}:rerun`, {}, undefined, { "idempotency-key": newKey() }),
   group: (id: number, signal?: AbortSignal) => get<GroupView>(`/api/v1/groups/${id}`, signal),
+  cancelGroup: (id: number) => call<GroupView>("POST", `/api/v1/groups/${id}:cancel`, {}),
   scaling: (id: number, signal?: AbortSignal) => get<ScalingView>(`/api/v1/groups/${id}/scaling`, signal),
   run: (id: number) => get<RunView>(`/api/v1/runs/${id}`),
   steps: (run: number, signal?: AbortSignal) => get<StepsView>(`/api/v1/runs/${run}/steps`, signal),

@@ -29,17 +29,20 @@ TEST_F(GroupsApiTest, AreSubmittedListedShownAndKeptOverARestart) {
   ASSERT_EQ(group->members.size(), 4U);
   EXPECT_EQ(show(group->members[3].id).group_id, group->id);
   ASSERT_TRUE(client_.call(protocol::kCreateGroup, {}, {}, scale()));
-  const auto page = client_.call(protocol::kListGroups, {}, {.cursor = {}, .limit = 1});
+  const auto page =
+      client_.call(protocol::kListGroups, {}, {.kind = "scale", .cursor = {}, .limit = 1});
   ASSERT_TRUE(page) << page.error().message;
   ASSERT_EQ(page->items.size(), 1U);
   EXPECT_EQ(page->items[0].id, group->id + 1) << "newest first";
-  const auto second =
-      client_.call(protocol::kListGroups, {}, {.cursor = page->next_cursor, .limit = 1});
+  const auto second = client_.call(protocol::kListGroups, {},
+                                   {.kind = {}, .cursor = page->next_cursor, .limit = 1});
   EXPECT_EQ(second->items.at(0).id, group->id);
   EXPECT_FALSE(second->next_cursor);
 
-  for (const auto& member : group->members)
-    ASSERT_TRUE(client_.call(protocol::kCancelJob, member.id));
+  const auto cancelled = client_.call(protocol::kCancelGroup, group->id);
+  ASSERT_TRUE(cancelled) << cancelled.error().message;
+  EXPECT_EQ(cancelled->state, JobState::kCancelled);
+  EXPECT_EQ(client_.call(protocol::kCancelGroup, group->id).error().code, ErrorCode::kConflict);
   controller_.stop();
   controller_.start();
   EXPECT_EQ(client_.call(protocol::kShowGroup, group->id)->state, JobState::kCancelled);

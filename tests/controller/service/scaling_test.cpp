@@ -55,6 +55,8 @@ TEST_F(GroupsTest, AreOneJobAndItsCeilingForEachNumberOfAgents) {
   ASSERT_EQ(page->items.size(), 1U);
   EXPECT_EQ(page->items[0].name, "evening");
   EXPECT_THAT(page->items[0].members, IsEmpty());
+  EXPECT_EQ(reader->groups({.kind = "scale"})->items.size(), 1U);
+  EXPECT_EQ(reader->groups({.kind = "sweep"}).error().fields.at(0).field, "kind");
   EXPECT_EQ(reader->group(group.id)->members.size(), 4U);
   EXPECT_EQ(reader->group(99).error().code, ErrorCode::kNotFound);
   EXPECT_EQ(reader->scaling(99).error().code, ErrorCode::kNotFound);
@@ -85,6 +87,27 @@ TEST_F(GroupsTest, AWrongMemberStoresNothing) {
   EXPECT_EQ(problem(sweep), "kind");
   EXPECT_THAT(reader->jobs({})->items, IsEmpty());
   EXPECT_THAT(reader->groups({})->items, IsEmpty());
+}
+
+TEST_F(GroupsTest, AreCancelledAsOne) {
+  auto agent = enrol("a");
+  const auto made = create(asked({1, 2}));  // 2 needs a second agent: two jobs wait for it
+  const auto run_id = start_run(agent);
+  report_end(agent, run_id, RunState::kFailed, Reason::kNanLoss, 0);
+  const auto second = start_run(agent);  // the ceiling on one agent, as the first job is over
+  auto view = writer->cancel_group(made.id, "eve");
+  ASSERT_TRUE(view) << view.error().message;
+  std::map<JobState, int> states;
+  for (const auto& job : view->members) ++states[job.state];
+  EXPECT_THAT(states, ::testing::UnorderedElementsAre(::testing::Pair(JobState::kFailed, 1),
+                                                      ::testing::Pair(JobState::kRunning, 1),
+                                                      ::testing::Pair(JobState::kCancelled, 2)));
+  EXPECT_EQ(view->state, JobState::kRunning);
+  ASSERT_TRUE(writer->cancel_group(made.id)) << "asked again while its workers are being ended";
+  report_end(agent, second, RunState::kCancelled, Reason::kCancelledByUser, 0);
+  EXPECT_EQ(reader->group(made.id)->state, JobState::kFailed);
+  EXPECT_EQ(writer->cancel_group(made.id).error().code, ErrorCode::kConflict);
+  EXPECT_EQ(writer->cancel_group(99).error().code, ErrorCode::kNotFound);
 }
 
 TEST_F(GroupsTest, TheSameKeyIsTheSameGroup) {

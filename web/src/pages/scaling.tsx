@@ -1,6 +1,6 @@
 // A scaling group: how far more agents make a job faster, where the time goes, what the model predicts.
-import { useEffect, useMemo, useRef } from "preact/hooks";
-import { api } from "../api";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { api, type ApiError } from "../api";
 import { Chart } from "../components/chart";
 import { Mark } from "../components/marks";
 import { Loading, Problem } from "../components/notices";
@@ -8,9 +8,9 @@ import { efficiencyOption, splitOption } from "../components/options";
 import { SpecChips } from "../components/spec_chips";
 import { Term } from "../components/tip";
 import { Missing, Time } from "../components/values";
-import type { GroupView, ScalingPoint, ScalingView } from "../contract";
+import { type GroupView, isOver, type ScalingPoint, type ScalingView } from "../contract";
 import { milliseconds, number, percent, plural, rate, spread } from "../format";
-import { useLoad } from "../hooks";
+import { asApiError, useLoad } from "../hooks";
 import { onEvent } from "../live";
 import { predictionText, ranPoints, scalingSentence, scalingTable, signedPercent, splitRows } from "../scaling";
 import { useTheme } from "../theme";
@@ -177,12 +177,37 @@ function Charts({ view }: { view: ScalingView }) {
   );
 }
 
+// Nothing where all jobs are over.
+function CancelButton({ group, done, failed }: { group: GroupView; done: () => void; failed: (error: ApiError | null) => void }) {
+  const [busy, setBusy] = useState(false);
+  const live = group.members.filter((job) => !isOver(job.state));
+  if (live.length === 0) return null;
+  const asked = live.every((job) => job.cancel_requested);
+  const cancel = async () => {
+    setBusy(true);
+    failed(null);
+    try {
+      await api.cancelGroup(group.id);
+      done();
+    } catch (error) {
+      failed(asApiError(error));
+    }
+    setBusy(false);
+  };
+  return (
+    <button type="button" disabled={busy || asked} onClick={() => void cancel()}>
+      {asked ? "Cancelling …" : `Cancel ${plural(live.length, "job")}`}
+    </button>
+  );
+}
+
 export function ScalingPage({ params }: PageProps) {
   const id = Number(params.id);
   const loaded = useLoad<{ group: GroupView; scaling: ScalingView }>(`group ${id}`, async (signal) => {
     const [group, scaling] = await Promise.all([api.group(id, signal), api.scaling(id, signal)]);
     return { group, scaling };
   });
+  const [problem, setProblem] = useState<ApiError | null>(null);
   const refetch = useRef(0);
   useEffect(() => {
     const stop = onEvent("job", (event) => {
@@ -213,8 +238,11 @@ export function ScalingPage({ params }: PageProps) {
         <span class="state-now" data-testid="state">
           <Mark state={group.state} />
         </span>
+        <div class="actions" role="group" aria-label="Group actions">
+          <CancelButton group={group} done={loaded.reload} failed={setProblem} />
+        </div>
       </div>
-      {loaded.error && <Problem error={loaded.error} />}
+      {(problem ?? loaded.error) && <Problem error={(problem ?? loaded.error)!} />}
       <p class="sentence" aria-live="polite">
         {scalingSentence(scaling)}
       </p>
