@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "worker/backend/ceilings.hpp"
+#include "worker/backend/memory_limit.hpp"
 #include "worker/net/net.hpp"
 
 namespace rackmark::worker {
@@ -173,6 +174,8 @@ class Backend {
     return {};
   }                                                     // "onednn" -> "2.6.3"
   virtual bool usable(std::string* why_not) const = 0;  // this host has what it needs
+  // Memory of the device that plans lie in, where that is not the host's; null: it is.
+  virtual std::optional<MemoryLimit> device_memory() { return std::nullopt; }
   // Throws OutOfMemory when the predicted arena does not fit into this process's memory limit.
   virtual std::unique_ptr<TrainPlan> compile(const Net& net, const PlanOptions& options) = 0;
   // Bytes that compile() would take for the same arguments, planned without taking them; null: this
@@ -221,5 +224,8 @@ class Backend {
 std::vector<std::string> backend_names();  // those whose plug-in is present, best first
 std::unique_ptr<Backend> load_backend(const std::string& name);  // throws naming what is missing
 std::unique_ptr<Backend> best_backend();                         // first usable one
+// What a spec's resources.device asks for: "gpu" is cuda and nothing else, "cpu" the first usable
+// one of the others. Throws std::runtime_error saying why there is none.
+std::unique_ptr<Backend> backend_for(const std::string& device);
 
 }  // namespace rackmark::worker

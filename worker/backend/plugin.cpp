@@ -16,6 +16,7 @@ namespace fs = std::filesystem;
 constexpr const char* kPrefix = "librackmark-backend-";
 constexpr const char* kSuffix = ".so";
 constexpr const char* kEntryPoint = "rackmark_make_backend";
+constexpr const char* kGpuBackend = "cuda";
 
 // Beside the executable, wherever it was started from.
 fs::path plugin_folder() {
@@ -31,9 +32,25 @@ fs::path plugin_path(const std::string& name) {
 
 // Fastest kind of device first; unknown plug-ins between the known ones and the plain loops.
 int rank_of(const std::string& name) {
-  if (name == "cuda") return 0;
+  if (name == kGpuBackend) return 0;
   if (name == "onednn") return 1;
   return name == "reference" ? 3 : 2;
+}
+
+std::unique_ptr<Backend> first_usable(const std::vector<std::string>& names) {
+  for (const auto& name : names) {
+    std::string why_not;
+    try {
+      auto backend = load_backend(name);
+      if (backend->usable(&why_not)) return backend;
+    } catch (const std::runtime_error& error) {
+      why_not = error.what();
+    }
+    // A slower backend than the one installed must not be taken in silence.
+    std::fprintf(stderr, "rackmark-worker: backend %s is not used: %s\n", name.c_str(),
+                 why_not.c_str());
+  }
+  throw std::runtime_error("no usable backend");
 }
 
 }  // namespace
@@ -77,20 +94,24 @@ std::unique_ptr<Backend> load_backend(const std::string& name) {
   return std::unique_ptr<Backend>(make());
 }
 
-std::unique_ptr<Backend> best_backend() {
-  for (const auto& name : backend_names()) {
-    std::string why_not;
-    try {
-      auto backend = load_backend(name);
-      if (backend->usable(&why_not)) return backend;
-    } catch (const std::runtime_error& error) {
-      why_not = error.what();
-    }
-    // A slower backend than the one installed must not be taken in silence.
-    std::fprintf(stderr, "rackmark-worker: backend %s is not used: %s\n", name.c_str(),
-                 why_not.c_str());
+std::unique_ptr<Backend> best_backend() { return first_usable(backend_names()); }
+
+std::unique_ptr<Backend> backend_for(const std::string& device) {
+  auto names = backend_names();
+  if (device == "cpu") {
+    std::erase(names, kGpuBackend);
+    return first_usable(names);
   }
-  throw std::runtime_error("no usable backend");
+  // Nothing stands in for a GPU: numbers of a CPU must not pass for its own.
+  std::string why_not;
+  try {
+    auto backend = load_backend(kGpuBackend);
+    if (backend->usable(&why_not)) return backend;
+    why_not = std::string("backend '") + kGpuBackend + "' cannot be used here: " + why_not;
+  } catch (const std::runtime_error& error) {
+    why_not = error.what();
+  }
+  throw std::runtime_error("resources.device " + device + ": " + why_not);
 }
 
 }  // namespace rackmark::worker

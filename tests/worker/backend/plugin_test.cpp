@@ -119,5 +119,29 @@ TEST_F(Plugins, ASlowerBackendIsNotTakenInSilence) {
   EXPECT_THAT(said, HasSubstr("backend onednn is not used: "));
 }
 
+std::string gpu_error() {
+  try {
+    backend_for("gpu");
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// A GPU's job never becomes a CPU's, nor the other way round.
+TEST_F(Plugins, TheDeviceDecides) {
+  EXPECT_THAT(gpu_error(), HasSubstr("resources.device gpu: backend 'cuda' is not here"));
+  add_testing();
+  EXPECT_EQ(backend_for("cpu")->name(), "testing");
+  add("cuda", fs::path(RACKMARK_TESTING_PLUGINS) / "librackmark-backend-testing.so");
+  EXPECT_EQ(backend_for("gpu")->name(), "testing") << "whatever calls itself cuda";
+  setenv("RACKMARK_TESTING_UNUSABLE", "no GPU in this machine", 1);
+  EXPECT_THAT(gpu_error(), HasSubstr("backend 'cuda' cannot be used here: no GPU in this machine"));
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(backend_for("cpu")->name(), "reference");
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("backend testing is not used"));
+  unsetenv("RACKMARK_TESTING_UNUSABLE");
+}
+
 }  // namespace
 }  // namespace rackmark::worker

@@ -1,13 +1,20 @@
+#include <cstdlib>
+
 #include "worker/backend/reference/reference.hpp"
 
 namespace {
 
-// The plain backend under another name.
+// The plain backend under another name; unusable for the reason in RACKMARK_TESTING_UNUSABLE.
 class TestingBackend final : public rackmark::worker::Backend {
  public:
   std::string name() const override { return "testing"; }
   std::vector<std::string> precisions() const override { return inner_->precisions(); }
-  bool usable(std::string* why_not) const override { return inner_->usable(why_not); }
+  bool usable(std::string* why_not) const override {
+    const char* why = std::getenv("RACKMARK_TESTING_UNUSABLE");
+    if (why == nullptr) return inner_->usable(why_not);
+    *why_not = why;
+    return false;
+  }
   std::unique_ptr<rackmark::worker::TrainPlan> compile(
       const rackmark::worker::Net& net, const rackmark::worker::PlanOptions& options) override {
     return inner_->compile(net, options);
