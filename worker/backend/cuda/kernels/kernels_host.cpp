@@ -1,0 +1,67 @@
+// The kernels as loops of one thread over what are the threads of a grid on the device.
+#include <algorithm>
+#include <memory>
+
+#include "worker/backend/cuda/kernels/elementwise.hpp"
+#include "worker/backend/cuda/kernels/loss.hpp"
+#include "worker/backend/cuda/kernels/norm.hpp"
+#include "worker/backend/cuda/kernels/optimizer.hpp"
+#include "worker/backend/cuda/kernels/pools.hpp"
+#include "worker/backend/cuda/kernels/response_norm.hpp"
+
+namespace rackmark::worker::cuda {
+namespace {
+
+struct Host {
+  // Three lanes, so that rows are cut as on the device, and one thread too many, as there.
+  template <class Body>
+  static void rows(Queue, const char*, const Body& body, std::int64_t rows, int channels) {
+    constexpr std::int64_t kLanes = 3;
+    const auto groups = static_cast<unsigned>(bodies::groups_of(channels));
+    const auto lanes = static_cast<unsigned>(std::clamp<std::int64_t>(rows, 1, kLanes));
+    const bodies::Walk walk{static_cast<unsigned>(rows), groups, lanes, channels};
+    for (unsigned thread = 0; thread <= groups * lanes; ++thread) {
+      bodies::walk_rows(body, walk, thread);
+    }
+  }
+
+  template <class Body>
+  static void phases(Queue, const char*, const Body& body, int blocks) {
+    const auto shared = std::make_unique<typename Body::Shared>();
+    for (int block = 0; block < blocks; ++block) {
+      for (int phase = 0; phase < body.phases(); ++phase) {
+        for (int thread = 0; thread < bodies::kThreads; ++thread) {
+          body.phase(phase, block, thread, *shared);
+        }
+      }
+    }
+  }
+
+  template <class Body>
+  static void once(Queue, const char*, const Body& body) {
+    body.run();
+  }
+};
+
+template <class T>
+Kernels make_host_kernels() {
+  Kernels kernels{};
+  bodies::add_norm_kernels<T, Host>(kernels);
+  bodies::add_elementwise_kernels<T, Host>(kernels);
+  bodies::add_pool_kernels<T, Host>(kernels);
+  bodies::add_response_kernels<T, Host>(kernels);
+  bodies::add_loss_kernels<T, Host>(kernels);
+  bodies::add_optimizer_kernels<T, Host>(kernels);
+  return kernels;
+}
+
+}  // namespace
+
+const Kernels& host_kernels(Type type) {
+  static const Kernels kFloats = make_host_kernels<float>();
+  static const Kernels kHalves = make_host_kernels<bodies::Half>();
+  static const Kernels kBfloats = make_host_kernels<bodies::Bfloat>();
+  return type == Type::kFloat ? kFloats : type == Type::kHalf ? kHalves : kBfloats;
+}
+
+}  // namespace rackmark::worker::cuda

@@ -1,0 +1,57 @@
+// How threads go through the rows of a matrix. A thread keeps to one group of channels, so that it
+// divides once and reads scales and the like once, and takes every `lanes`-th row. Threads side by
+// side have groups side by side: together they read whole lines of memory.
+#pragma once
+
+#include "worker/backend/cuda/kernels/groups.hpp"
+
+namespace rackmark::worker::cuda::bodies {
+
+constexpr int kThreads = 256;  // of a block
+
+// use(row, load(row)) for row, row + step, ... below `rows`; kInFlight rows are loaded before the
+// first of them is used.
+template <int kInFlight, class Load, class Use>
+RM_DEVICE void for_rows(unsigned row, unsigned step, unsigned rows, const Load& load,
+                        const Use& use) {
+  using Values = decltype(load(row));
+  for (; row + (kInFlight - 1) * step < rows; row += kInFlight * step) {
+    Values values[kInFlight];
+    RM_UNROLL
+    for (unsigned i = 0; i < kInFlight; ++i) values[i] = load(row + i * step);
+    RM_UNROLL
+    for (unsigned i = 0; i < kInFlight; ++i) use(row + i * step, values[i]);
+  }
+  for (; row < rows; row += step) use(row, load(row));
+}
+
+template <class Access>
+RM_DEVICE Span span_of(unsigned group, int channels) {
+  const int first = static_cast<int>(group) * kGroup;
+  if (Access::kWhole || first + kGroup <= channels) return {first, kGroup};
+  return {first, channels - first};
+}
+
+// `lanes` = threads / groups, at least 1; threads beyond lanes x groups have nothing to do. Rows
+// are fewer than 2^31 (checked where kernels are launched).
+struct Walk {
+  unsigned rows = 0, groups = 1, lanes = 1;
+  int channels = kGroup;
+};
+
+// One thread's share. A body has: Access; Channels begin(Span), what a thread keeps; Values
+// load(channels, Span, row); finish(channels, Span, row, values), which writes; kInFlight.
+template <class Body>
+RM_DEVICE void walk_rows(const Body& body, const Walk& walk, unsigned thread) {
+  const unsigned lane = thread / walk.groups;
+  if (lane >= walk.lanes) return;
+  const Span span = span_of<typename Body::Access>(thread - lane * walk.groups, walk.channels);
+  const auto channels = body.begin(span);
+  for_rows<Body::kInFlight>(
+      lane, walk.lanes, walk.rows, [&](unsigned row) { return body.load(channels, span, row); },
+      [&](unsigned row, const auto& values) { body.finish(channels, span, row, values); });
+}
+
+struct Nothing {};
+
+}  // namespace rackmark::worker::cuda::bodies
