@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "worker/backend/digits.hpp"
+
 namespace rackmark::worker {
 namespace {
 
@@ -12,13 +14,12 @@ constexpr double kTiny = 1e-30;  // scale of a tensor that is all zero
 
 constexpr double kDoubleTolerance = 1e-8;
 constexpr double kFloatFloor = 1e-5;
-constexpr double kBfloatFloor = 1.0 / 128;  // two roundings to 8 binary digits
 constexpr double kFloatFactor = 5;
-constexpr double kBfloatFactor = 3;
+constexpr double kNarrowFactor = 3;
 
 double allowed_for(const std::string& precision, double float32_error) {
   if (precision == "fp64") return kDoubleTolerance;
-  if (precision == "bf16") return kBfloatFloor;
+  if (const int digits = kept_digits(precision)) return std::ldexp(1, 1 - digits);  // two roundings
   return std::max(kFloatFactor * float32_error, kFloatFloor);
 }
 
@@ -121,7 +122,7 @@ std::vector<GroupDistance> distances(const Results& got, const Reference& wanted
 
 void widen(std::vector<GroupDistance>& groups, const std::vector<Results>& runs,
            const Reference& wanted, const std::string& precision) {
-  const double factor = precision == "bf16" ? kBfloatFactor : kFloatFactor;
+  const double factor = kept_digits(precision) > 0 ? kNarrowFactor : kFloatFactor;
   for (const Results& run : runs) {
     const auto off = distances(run, wanted, precision);
     for (std::size_t i = 0; i < groups.size(); ++i) {

@@ -29,14 +29,15 @@ struct WorstEntry {
 WorstEntry worst_entry(const Entries& got, const Entries& wanted, const Entries& scale);
 
 // Runs of the plain backend in the same precision widen what is allowed: each group may be at most
-// 5 times (bf16: 3 times) as far off as the farthest of `runs` is. Groups in `groups` are those of
-// distances(); a deep network without batch norm has millions of ReLUs, and one that rounding flips
-// moves every gradient before it, which three runs of the file's author may or may not have met.
+// 5 times (narrow precisions: 3 times) as far off as the farthest of `runs` is. Groups in `groups`
+// are those of distances(); a deep network without batch norm has millions of ReLUs, and one that
+// rounding flips moves every gradient before it, which three runs of the file's author may or may
+// not have met.
 void widen(std::vector<GroupDistance>& groups, const std::vector<Results>& runs,
            const Reference& wanted, const std::string& precision = "fp32");
 
-// Every group of the file. Allowed in double ("fp64"): 1e-8; in bf16: 1/128, before widen(); else 5
-// times what float32 runs of the file's author were off, at least 1e-5.
+// Every group of the file. Allowed in double ("fp64"): 1e-8; before widen() 1/128 in bf16, 1/1024
+// in fp16 and tf32; else 5 times what float32 runs of the file's author were off, at least 1e-5.
 std::vector<GroupDistance> distances(const Results& got, const Reference& wanted,
                                      const std::string& precision);
 

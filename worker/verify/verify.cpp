@@ -8,12 +8,14 @@
 
 #include "common/json/json.hpp"
 #include "worker/backend/backend.hpp"
+#include "worker/backend/digits.hpp"
 #include "worker/verify/distance.hpp"
 #include "worker/verify/training_run.hpp"
 
 namespace rackmark::worker {
 namespace {
 
+constexpr double kLossScale = 1024;
 constexpr int kPassed = 0, kOutside = 1, kUnusable = 2;
 
 struct Report {
@@ -91,13 +93,13 @@ bool may_be_rounding(const std::vector<GroupDistance>& groups) {
   });
 }
 
-// The plain backend in the precision that is verified, from weights moved by roundings. In bf16 one
-// rounding says much, so two runs do.
+// The plain backend in the precision that is verified, from weights moved by roundings. In narrow
+// precisions one rounding says much, so two runs do.
 std::vector<Results> rounding_runs(const Net& net, PlanOptions options,
                                    const Reference& reference) {
   options.fusion.clear();
   options.faults = {};
-  const int most = options.precision == "bf16" ? 2 : 4;
+  const int most = kept_digits(options.precision) > 0 ? 2 : 4;
   std::vector<Results> runs;
   for (int run = 1; run <= most; ++run) {
     const auto plan = load_backend("reference")->compile(net, options);
@@ -114,12 +116,13 @@ Report verify_one(Backend& backend, const VerifyOptions& options, const std::str
                            .threads = options.threads,
                            .precision = options.precision,
                            .dropout = false,
+                           .loss_scale = kLossScale,  // a dynamic one may skip a step
                            .faults = faults_of(options.inject)};
   check_faults(plan_options.faults, net);
   const auto plan = backend.compile(net, plan_options);
   const Results results = train(*plan, reference);
   Report report{file, reference, plan->facts(), distances(results, reference, options.precision)};
-  const bool narrow = options.precision == "bf16";  // the file has no bf16 runs to go by
+  const bool narrow = kept_digits(options.precision) > 0;  // the file has no such runs to go by
   const bool close = options.precision == "fp32" && may_be_rounding(report.groups);
   if (!report.passed() && (narrow || close)) {
     const auto runs = rounding_runs(net, plan_options, reference);
@@ -149,13 +152,14 @@ void print_table(const Report& report, const VerifyOptions& options) {
     if (!g.passed()) outside += (outside.empty() ? "" : ", ") + g.group;
   }
   if (report.rounding_runs > 0) {
-    const bool narrow = options.precision == "bf16";
+    const bool narrow = kept_digits(options.precision) > 0;
+    const std::string rounded =
+        narrow ? " with all values rounded as in " + options.precision + "," : "";
     std::printf(
         "allowed: %d times the worst of %s%zu runs of the plain backend%s from weights moved by up "
-        "to "
-        "4 roundings\n",
+        "to 4 roundings\n",
         narrow ? 3 : 5, narrow ? "" : "the file's float32 runs and of ", report.rounding_runs,
-        narrow ? " with all values rounded to bf16," : "");
+        rounded.c_str());
     const bool mute = std::any_of(report.groups.begin(), report.groups.end(),
                                   [](const auto& g) { return g.allowed >= 1; });
     if (mute)

@@ -55,9 +55,9 @@ std::vector<float> dense(Type type, const void* from, std::int64_t pixels, int c
 void put(Type type, const std::vector<float>& values, void* to, std::int64_t pixels, int channels,
          std::int64_t stride) {
   for (std::int64_t p = 0; p < pixels; ++p) {
-    host_kernels(type).narrow(nullptr, {values.data() + p * channels,
-                                        static_cast<std::byte*>(to) + p * stride * width(type),
-                                        channels});
+    host_kernels(type).narrow(nullptr,
+                              {values.data() + p * channels,
+                               static_cast<std::byte*>(to) + p * stride * width(type), channels});
   }
 }
 
@@ -70,9 +70,12 @@ class HostConvolution final : public Convolution {
   void run(const ConvolutionOperands& o, void* workspace) override {
     std::memset(workspace, 0xff, 512);  // which must be nobody else's
     switch (t_.pass) {
-      case ConvolutionPass::kForward: return forward(o);
-      case ConvolutionPass::kBackwardData: return backward_data(o);
-      case ConvolutionPass::kBackwardWeights: return backward_weights(o);
+      case ConvolutionPass::kForward:
+        return forward(o);
+      case ConvolutionPass::kBackwardData:
+        return backward_data(o);
+      case ConvolutionPass::kBackwardWeights:
+        return backward_weights(o);
     }
   }
 
@@ -194,7 +197,8 @@ class HostMark final : public Mark {
   void set() override { at_ = std::chrono::steady_clock::now(); }
   void wait() override {}
   double ms_since(const Mark& earlier) const override {
-    return std::chrono::duration<double, std::milli>(at_ - static_cast<const HostMark&>(earlier).at_)
+    return std::chrono::duration<double, std::milli>(at_ -
+                                                     static_cast<const HostMark&>(earlier).at_)
         .count();
   }
 
@@ -224,14 +228,17 @@ class HostDevice final : public Device {
     return allocate_host(bytes);
   }
   std::shared_ptr<std::byte> allocate_host(std::int64_t bytes) override {
-    auto* memory = static_cast<std::byte*>(std::aligned_alloc(256, std::size_t(bytes + 255) / 256 * 256));
+    auto* memory =
+        static_cast<std::byte*>(std::aligned_alloc(256, std::size_t(bytes + 255) / 256 * 256));
     std::memset(memory, 0, static_cast<std::size_t>(bytes));
     return {memory, [](std::byte* at) { std::free(at); }};
   }
   void upload(void* to, const void* from, std::int64_t bytes) override {
     std::memcpy(to, from, static_cast<std::size_t>(bytes));
   }
-  void download(void* to, const void* from, std::int64_t bytes) override { upload(to, from, bytes); }
+  void download(void* to, const void* from, std::int64_t bytes) override {
+    upload(to, from, bytes);
+  }
   void fetch(void* to, const void* from, std::int64_t bytes) override { upload(to, from, bytes); }
   void clear(void* at, std::int64_t bytes) override {
     std::memset(at, 0, static_cast<std::size_t>(bytes));

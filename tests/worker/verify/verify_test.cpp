@@ -51,8 +51,10 @@ TEST_F(Verify, RefusesWhatItCannotUse) {
               AllOf(HasSubstr("absent.json"), HasSubstr("cannot be opened")));
   EXPECT_THAT(refusal({.references = {sample}, .backend = "abacus"}),
               HasSubstr("backend 'abacus' is not here"));
-  EXPECT_THAT(refusal({.references = {sample}, .precision = "fp8"}),
-              HasSubstr("--precision is 'fp8', allowed for backend reference: fp32, bf16, fp64"));
+  EXPECT_THAT(
+      refusal({.references = {sample}, .precision = "fp8"}),
+      HasSubstr(
+          "--precision is 'fp8', allowed for backend reference: fp32, bf16, fp16, tf32, fp64"));
   EXPECT_THAT(refusal({.references = {sample}, .inject = "bug"}),
               HasSubstr("--inject is 'bug', allowed: negate-gradient="));
   EXPECT_THAT(refusal({.references = {sample}, .inject = "negate-gradient=nothing"}),

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "worker/backend/digits.hpp"
 #include "worker/backend/reference/loss.hpp"
 
 namespace rackmark::worker::reference {
@@ -38,12 +39,12 @@ std::vector<bool> ancestors_of(const Net& net, int node) {
   return needed;
 }
 
-// The nearest number of 8 binary digits, ties to even.
-double to_bf16(double x) {
+// The nearest number of so many binary digits, ties to even.
+double to_digits(double x, int count) {
   if (!std::isfinite(x)) return x;
   int exponent = 0;
   const double digits = std::frexp(x, &exponent);
-  return std::ldexp(std::nearbyint(std::ldexp(digits, 8)), exponent - 8);
+  return std::ldexp(std::nearbyint(std::ldexp(digits, count)), exponent - count);
 }
 
 const auto kUntimed = [](int, const char*, const std::function<void()>& work) { work(); };
@@ -55,7 +56,7 @@ ReferencePlan<T>::ReferencePlan(const Net& net, const PlanOptions& options)
     : net_(net),
       options_(options),
       parameters_of_(net.nodes().size()),
-      rounds_(options.precision == "bf16") {
+      digits_(kept_digits(options.precision)) {
   if (net.heads().empty()) {
     throw std::invalid_argument("net '" + net.model() + "' has no loss");
   }
@@ -91,7 +92,7 @@ void ReferencePlan<T>::lay_out_parameters() {
   parameters_.resize(static_cast<std::size_t>(offset));
   gradients_.resize(parameters_.size());
   momentum_.resize(parameters_.size());
-  if (rounds_) rounded_.resize(parameters_.size());
+  if (rounds()) rounded_.resize(parameters_.size());
   for (const auto& statistic : net_.running_statistics()) {
     const bool variance = statistic.name.ends_with(".running_var");
     running_.emplace_back(statistic.channels, variance ? T{1} : T{0});
@@ -106,7 +107,7 @@ void ReferencePlan<T>::make_ops() {
     for (const int input : node.inputs) context.in.push_back(net_.shape({input}));
     for (const int i : parameters_of_[id]) {
       const bool bias = net_.parameters()[i].name.ends_with(".bias");
-      auto& read = rounds_ ? rounded_ : parameters_;
+      auto& read = rounds() ? rounded_ : parameters_;
       (bias ? context.bias : context.weight) = &read[extents_[i].offset];
       (bias ? context.bias_gradient : context.weight_gradient) = &gradients_[extents_[i].offset];
     }
@@ -144,7 +145,7 @@ PlanFacts ReferencePlan<T>::facts() const {
 // Activations with their gradients (at worst all at once), three blocks of parameters, statistics.
 template <class T>
 std::int64_t ReferencePlan<T>::predicted_bytes(const Net& net, const PlanOptions& options) {
-  std::int64_t elements = (options.precision == "bf16" ? 4 : 3) * net.parameter_count();
+  std::int64_t elements = (kept_digits(options.precision) > 0 ? 4 : 3) * net.parameter_count();
   std::int64_t bytes = 0;
   for (const auto& node : net.nodes()) {
     const std::int64_t size = options.batch * node.shape.elements();
@@ -158,20 +159,21 @@ std::int64_t ReferencePlan<T>::predicted_bytes(const Net& net, const PlanOptions
 
 template <class T>
 void ReferencePlan<T>::round(std::vector<T>& values) const {
-  if (!rounds_) return;
+  if (!rounds()) return;
   std::transform(values.begin(), values.end(), values.begin(),
-                 [](T value) { return static_cast<T>(to_bf16(value)); });
+                 [this](T value) { return static_cast<T>(to_digits(value, digits_)); });
 }
 
 // Vectors (biases, batch norm) stay as they are.
 template <class T>
 void ReferencePlan<T>::round_weights() {
-  if (!rounds_) return;
+  if (!rounds()) return;
   for (std::size_t i = 0; i < extents_.size(); ++i) {
     const bool vector = net_.parameters()[i].dims.size() < 2;
     const auto first = parameters_.begin() + extents_[i].offset;
-    std::transform(first, first + extents_[i].count, rounded_.begin() + extents_[i].offset,
-                   [&](T value) { return vector ? value : static_cast<T>(to_bf16(value)); });
+    std::transform(
+        first, first + extents_[i].count, rounded_.begin() + extents_[i].offset,
+        [&](T value) { return vector ? value : static_cast<T>(to_digits(value, digits_)); });
   }
 }
 
@@ -207,14 +209,14 @@ std::vector<const T*> ReferencePlan<T>::inputs_of(const NodeInfo& node) const {
 
 template <class T>
 double ReferencePlan<T>::run_forward(const Timed& timed, const ParameterNeeded& needed) {
-  if (rounds_ && needed) {
+  if (rounds() && needed) {
     for (int parameter = 0; parameter < static_cast<int>(extents_.size()); ++parameter) {
       needed(parameter);
     }
   }
   round_weights();
   for (std::size_t id = 1; id < ops_.size(); ++id) {
-    if (needed && !rounds_) {
+    if (needed && !rounds()) {
       for (const int parameter : parameters_of_[id]) needed(parameter);
     }
     timed(static_cast<int>(id), "forward", [&] {

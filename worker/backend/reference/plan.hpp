@@ -45,7 +45,8 @@ class ReferencePlan final : public TrainPlan {
 
   void lay_out_parameters();
   void make_ops();
-  void round(std::vector<T>& values) const;  // in bf16; else nothing
+  bool rounds() const { return digits_ > 0; }
+  void round(std::vector<T>& values) const;  // to digits_; else nothing
   void round_weights();                      // to what ops read
   void load(const Batch& batch);             // checks it, and converts the pictures to (h, w, c)
   double run_forward(const Timed& timed, const ParameterNeeded& needed = {});
@@ -60,8 +61,8 @@ class ReferencePlan final : public TrainPlan {
   std::vector<bool> needed_in_evaluation_;            // by node: the main head depends on it
   std::vector<Extent> extents_;                       // by parameter
   std::vector<T> parameters_, gradients_, momentum_;  // blocks, by extent
-  bool rounds_;                                       // bf16: values, their gradients and weights
-  std::vector<T> rounded_;                            // parameters as ops read them, then
+  int digits_;              // kept of values, their gradients and weights; 0: all
+  std::vector<T> rounded_;  // parameters as ops read them, then
   bool momentum_started_ = false;
   std::vector<std::vector<T>> running_;      // by statistic
   std::vector<std::unique_ptr<Op<T>>> ops_;  // by node; null for the input

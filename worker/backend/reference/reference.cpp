@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include "worker/backend/digits.hpp"
 #include "worker/backend/memory_limit.hpp"
 #include "worker/backend/reference/plan.hpp"
 
@@ -58,18 +59,20 @@ class EvaluatingPlan final : public InferPlan {
 class ReferenceBackend final : public Backend {
  public:
   std::string name() const override { return "reference"; }
-  std::vector<std::string> precisions() const override { return {"fp32", "bf16", "fp64"}; }
+  std::vector<std::string> precisions() const override {
+    return {"fp32", "bf16", "fp16", "tf32", "fp64"};
+  }
   bool usable(std::string*) const override { return true; }
 
   std::unique_ptr<TrainPlan> compile(const Net& net, const PlanOptions& options) override {
     PlanOptions resolved = options;
     if (resolved.batch < 1) throw std::invalid_argument("the batch must be at least 1");
     if (resolved.threads == 0) resolved.threads = omp_get_num_procs();
-    if (resolved.precision == "fp32" || resolved.precision == "bf16")
+    if (resolved.precision == "fp32" || kept_digits(resolved.precision) > 0)
       return compile_as<float>(net, resolved);
     if (resolved.precision == "fp64") return compile_as<double>(net, resolved);
     throw std::invalid_argument("backend reference has no precision '" + resolved.precision +
-                                "', only fp32, bf16, fp64");
+                                "', only fp32, bf16, fp16, tf32, fp64");
   }
 
   std::vector<std::string> inference_precisions() const override { return precisions(); }

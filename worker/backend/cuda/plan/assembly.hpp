@@ -30,8 +30,8 @@ struct Place {
 // picture of the batch.
 struct Value {
   Place place;
-  Shape shape;          // of the net
-  Shape order;          // of a flat value: the picture whose elements it holds, in NHWC order
+  Shape shape;  // of the net
+  Shape order;  // of a flat value: the picture whose elements it holds, in NHWC order
   bool is_flat = false;
   bool needs_gradient = false;  // some parameter lies before it
   Place gradient;               // exists once a reader has written its part of it
@@ -52,7 +52,7 @@ struct Assembly {
   int batch;
   Type type;  // of values and their gradients
   Arithmetic arithmetic;
-  int event = 0;  // the time at which the operation being planned runs
+  int event = 0;                         // the time at which the operation being planned runs
   std::vector<Value> values;             // by node id
   std::vector<ParameterLayout> layouts;  // by parameter index
   ArenaPlan arena;
@@ -72,10 +72,10 @@ struct Assembly {
 
   // Gives a picture's value its memory: its part of the concat's where it has one, else its own.
   Place define(int id);
-  Place define_flat(int id, Type type);              // a row a picture, in the net's order
+  Place define_flat(int id, Type type);  // a row a picture, in the net's order
   void define_as(int id, const Place& place, bool is_flat, const Shape& order);  // others' memory
-  Place use(int id);                                 // the value is read now
-  Place use(const Place& place);                     // a buffer kept by the operation itself
+  Place use(int id);              // the value is read now
+  Place use(const Place& place);  // a buffer kept by the operation itself
 
   // The gradient of `id`, complete: read now. Throws std::invalid_argument when there is none: the
   // node does not reach a loss.

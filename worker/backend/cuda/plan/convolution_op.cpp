@@ -77,9 +77,8 @@ class ConvolutionOp final : public Op {
   void backward(Pass& pass) override {
     output_.backward(pass);
     const double bytes = static_cast<double>(x_place_.bytes() + dy_place_.bytes());
-    pass.run(name_, "backward_weights", weights_->implementation(), task_.flop(), bytes, [&] {
-      weights_->run({.x = x_, .y = dy_, .gradient = gradient_}, pass.workspace);
-    });
+    pass.run(name_, "backward_weights", weights_->implementation(), task_.flop(), bytes,
+             [&] { weights_->run({.x = x_, .y = dy_, .gradient = gradient_}, pass.workspace); });
     pass.ready(weight_);
     output_.ready(pass);
     if (data_ == nullptr) return;

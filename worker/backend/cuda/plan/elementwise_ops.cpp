@@ -192,8 +192,9 @@ class AddOp final : public Op {
   Matrix dy_, dx_[2];
 };
 
-// Parts that only the concat reads lie in its value already (Plan::place_in_concats); the others are
-// copied. The gradient of a part that only the concat reads is its part of the concat's gradient.
+// Parts that only the concat reads lie in its value already (Plan::place_in_concats); the others
+// are copied. The gradient of a part that only the concat reads is its part of the concat's
+// gradient.
 class ConcatOp final : public Op {
  public:
   explicit ConcatOp(int node) : node_(node) {}
@@ -228,8 +229,8 @@ class ConcatOp final : public Op {
       const Matrix from = where.matrix(part.from), to = where.matrix(part.to);
       if (from.data != to.data) copies_.push_back({from, to});
       if (!part.gradient_to.exists()) continue;
-      gradient_copies_.push_back({where.matrix(part.gradient_from), where.matrix(part.gradient_to),
-                                  1, part.accumulate});
+      gradient_copies_.push_back(
+          {where.matrix(part.gradient_from), where.matrix(part.gradient_to), 1, part.accumulate});
     }
   }
   void forward(Pass& pass) override { run(pass, "forward", copies_); }
@@ -272,7 +273,8 @@ class FlattenOp final : public Op {
     const Value& input = assembly.values[input_];
     const Shape order = input.order;
     input_place_ = from_ = assembly.use(input_);
-    if (!from_.is_dense()) from_ = dense_ = assembly.add_place(from_.rows, from_.channels, from_.type);
+    if (!from_.is_dense())
+      from_ = dense_ = assembly.add_place(from_.rows, from_.channels, from_.type);
     assembly.define_as(node_, rows_joined(from_, assembly.batch), true, order);
   }
   std::vector<int> plan_backward(Assembly& assembly) override {

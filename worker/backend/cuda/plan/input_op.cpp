@@ -26,7 +26,8 @@ class InputOp final : public Op {
   std::vector<int> plan_backward(Assembly&) override { return {}; }
 
   void bind(const Binding& where) override {
-    load_ = {where.images, shape_.channels,
+    load_ = {where.images,
+             shape_.channels,
              {where.matrix(place_), images_, shape_.height, shape_.width}};
   }
 

@@ -28,8 +28,8 @@ class Norm {
     for (const int p : {weight_, bias_}) {
       assembly.layouts[p] = plain_layout(assembly.net.parameters()[p]);
     }
-    kept_slot_ = assembly.add_floats(2 * channels());      // mean, inverse deviation
-    applied_slot_ = assembly.add_floats(2 * channels());   // scale, shift
+    kept_slot_ = assembly.add_floats(2 * channels());     // mean, inverse deviation
+    applied_slot_ = assembly.add_floats(2 * channels());  // scale, shift
   }
   void plan_backward(Assembly& assembly) {
     assembly.use(x_place_);
@@ -172,11 +172,8 @@ class NormOp final : public Op {
   }
 
   void backward(Pass& pass) override {
-    NormBackwardSums sum{.dy = dy_,
-                         .x = norm_.x(),
-                         .mask = mask_,
-                         .mean = norm_.mean(),
-                         .partial = norm_.partial()};
+    NormBackwardSums sum{
+        .dy = dy_, .x = norm_.x(), .mask = mask_, .mean = norm_.mean(), .partial = norm_.partial()};
     if (has_second()) {
       sum.residual_x = second_.x();
       sum.residual_mean = second_.mean();

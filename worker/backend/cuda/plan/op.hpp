@@ -37,8 +37,8 @@ struct Binding {
 // One run through the operations.
 struct Pass {
   Device& device;
-  const Kernels& kernels;   // of the stored type
-  const Kernels& floats;    // of float32
+  const Kernels& kernels;  // of the stored type
+  const Kernels& floats;   // of float32
   Queue queue;
   void* workspace = nullptr;
   bool training = true;

@@ -16,9 +16,9 @@
 namespace rackmark::worker::cuda {
 
 struct ParameterLayout {
-  std::int64_t out = 1;                // slowest in both orders
+  std::int64_t out = 1;                 // slowest in both orders
   std::int64_t channels = 1, area = 1;  // elements of one `out` in torchvision's order
-  std::int64_t stored_channels = 1;    // elements of one place of the area in memory
+  std::int64_t stored_channels = 1;     // elements of one place of the area in memory
 
   std::int64_t elements() const { return out * channels * area; }
   std::int64_t stored() const { return out * area * stored_channels; }

@@ -13,7 +13,7 @@ struct Precision {
   Arithmetic arithmetic = Arithmetic::kFull;
   bool scales_loss = false;  // gradients of values need it to stay representable
 };
-std::vector<std::string> precision_names();      // fp32, tf32, bf16, fp16
+std::vector<std::string> precision_names();          // fp32, tf32, bf16, fp16
 Precision parse_precision(const std::string& name);  // throws std::invalid_argument naming them
 
 }  // namespace rackmark::worker::cuda

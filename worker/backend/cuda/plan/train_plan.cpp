@@ -21,8 +21,8 @@ std::uint64_t hash_of(const std::string& text) {  // FNV-1a
 
 void require_size(std::size_t got, std::int64_t wanted, const std::string& what) {
   if (static_cast<std::int64_t>(got) == wanted) return;
-  throw std::invalid_argument("cuda: " + what + " has " + std::to_string(wanted) +
-                              " values, not " + std::to_string(got));
+  throw std::invalid_argument("cuda: " + what + " has " + std::to_string(wanted) + " values, not " +
+                              std::to_string(got));
 }
 
 }  // namespace
@@ -254,8 +254,8 @@ void Plan::bring_parameters(const ParameterNeeded& needed) {
 void Plan::narrow_parameters() {
   if (!is_narrow()) return;
   device_->kernels(precision_.type)
-      .narrow(device_->queue(), {at<float>(regions_.parameters), at<void>(regions_.narrow),
-                                 block_floats_});
+      .narrow(device_->queue(),
+              {at<float>(regions_.parameters), at<void>(regions_.narrow), block_floats_});
 }
 
 void Plan::give_forward(Pass& pass) {
@@ -417,7 +417,8 @@ void Plan::evaluate(const Batch& batch) {
 std::vector<double> Plan::logits() const {
   const Place& place = assembly_.values[net_.heads()[0].node].place;
   std::vector<float> values(static_cast<std::size_t>(place.rows * place.channels));
-  device_->download(values.data(), memory_.get() + regions_.arena + assembly_.arena.offset(place.slot),
+  device_->download(values.data(),
+                    memory_.get() + regions_.arena + assembly_.arena.offset(place.slot),
                     place.bytes());
   return {values.begin(), values.end()};
 }

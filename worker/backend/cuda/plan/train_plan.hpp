@@ -2,8 +2,8 @@
 //
 // One block of the device's memory holds everything: parameters, gradients and momentum as three
 // flat float32 blocks in the order in which backward finishes them; the parameters once more in the
-// stored type where that has 16 bits; running statistics; the arena of values. Forward, backward and
-// update are recorded at their first run and replayed as a whole afterwards.
+// stored type where that has 16 bits; running statistics; the arena of values. Forward, backward
+// and update are recorded at their first run and replayed as a whole afterwards.
 #pragma once
 
 #include <memory>
@@ -104,9 +104,9 @@ class Plan final : public TrainPlan {
   std::shared_ptr<std::byte> host_loss_, host_gradients_, host_parameters_;
   std::unique_ptr<Mark> loss_known_;
   std::unique_ptr<Recording> forward_, backward_, update_;
-  std::uint64_t loaded_ = 0;     // Batch::identity of the pictures on the device
-  bool can_go_back_ = false;     // a training forward pass is the last one
-  std::int64_t passes_ = 0;      // forward passes in training
+  std::uint64_t loaded_ = 0;  // Batch::identity of the pictures on the device
+  bool can_go_back_ = false;  // a training forward pass is the last one
+  std::int64_t passes_ = 0;   // forward passes in training
   void* workspace_ = nullptr;
 };
 
