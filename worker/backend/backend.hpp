@@ -157,9 +157,10 @@ class InferPlan {
   virtual ~InferPlan() = default;
   virtual const Net& net() const = 0;
   virtual PlanFacts facts() const = 0;
-  // batch x 3 x size x size, NCHW, alive until the call returns. Throws std::invalid_argument when
-  // the size is another one.
-  virtual void run(std::span<const float> images) = 0;
+  // batch x 3 x size x size, NCHW, alive until the call returns; `identity` as in Batch. Throws
+  // std::invalid_argument when the size is another one.
+  virtual void run(std::span<const float> images, std::uint64_t identity) = 0;
+  void run(std::span<const float> images) { run(images, 0); }
   virtual std::vector<double> logits() const = 0;  // of the last run: batch x classes, row major
   // Times of every operation of one run, in a separate pass.
   virtual std::vector<OpTime> profile(std::span<const float> images) = 0;

@@ -156,7 +156,7 @@ StepRecord InferenceSession::step() {
   const std::int64_t start_ns = clock_.monotonic_ns();
   const InputBatch& batch = input_->next();
   record.input_wait_ms = static_cast<double>(clock_.monotonic_ns() - start_ns) * 1e-6;
-  plan_->run(batch.images);
+  plan_->run(batch.images, batch.identity);
   return record;
 }
 

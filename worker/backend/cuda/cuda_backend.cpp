@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "worker/backend/cuda/plan/inference_plan.hpp"
 #include "worker/backend/cuda/plan/train_plan.hpp"
 
 namespace rackmark::worker {
@@ -26,6 +27,15 @@ class CudaBackend final : public Backend {
   }
   std::optional<std::int64_t> predict_bytes(const Net& net, const PlanOptions& options) override {
     return Plan::predict_bytes(net, options);
+  }
+  std::vector<std::string> inference_precisions() const override { return precision_names(); }
+  std::optional<std::int64_t> predict_inference_bytes(const Net& net, const InferOptions& options,
+                                                      const TrainedValues& values) override {
+    return InferencePlan::predict_bytes(net, options, values);
+  }
+  std::unique_ptr<InferPlan> compile_inference(const Net& net, const InferOptions& options,
+                                               const TrainedValues& values) override {
+    return std::make_unique<InferencePlan>(device(), net, options, values);
   }
 
  private:

@@ -40,7 +40,9 @@ class EvaluatingPlan final : public InferPlan {
   }
   const Net& net() const override { return plan_->net(); }
   PlanFacts facts() const override { return plan_->facts(); }
-  void run(std::span<const float> images) override { plan_->evaluate({images, labels_}); }
+  void run(std::span<const float> images, std::uint64_t) override {
+    plan_->evaluate({images, labels_});
+  }
   std::vector<double> logits() const override { return plan_->logits(); }
   std::vector<OpTime> profile(std::span<const float> images) override {
     const auto start = std::chrono::steady_clock::now();

@@ -63,14 +63,9 @@ class OperationMaker {
   }
 
   std::unique_ptr<Op> make_simple(int id) {
-    if (is<Relu>(net_, id)) return make_relu_op(id);
     if (is<Add>(net_, id)) return make_add_op(id, options_.faults.negate_residual_gradient);
-    if (is<Flatten>(net_, id)) return make_flatten_op(id);
-    if (is<Concat>(net_, id)) return make_concat_op(id);
     if (is<worker::Dropout>(net_, id)) return make_dropout_op(id, options_.dropout, options_.seed);
-    if (is<LocalResponseNorm>(net_, id)) return make_response_norm_op(id);
-    if (is<worker::MaxPool>(net_, id)) return make_max_pool_op(id);
-    return make_average_pool_op(id);
+    return make_simple_op(net_, id);
   }
 
   // The ReLU that alone reads a layer's value, or -1.
@@ -136,6 +131,17 @@ class OperationMaker {
 };
 
 }  // namespace
+
+std::unique_ptr<Op> make_simple_op(const Net& net, int node) {
+  if (is<Relu>(net, node)) return make_relu_op(node);
+  if (is<Add>(net, node)) return make_add_op(node, false);
+  if (is<Flatten>(net, node)) return make_flatten_op(node);
+  if (is<Concat>(net, node)) return make_concat_op(node);
+  if (is<worker::Dropout>(net, node)) return make_dropout_op(node, false, 0);
+  if (is<LocalResponseNorm>(net, node)) return make_response_norm_op(node);
+  if (is<worker::MaxPool>(net, node)) return make_max_pool_op(node);
+  return make_average_pool_op(node);
+}
 
 Operations make_operations(Assembly& assembly, const PlanOptions& options, const Fusion& fusion) {
   return OperationMaker(assembly, options, fusion).make();

@@ -14,6 +14,9 @@ struct Operations {
   std::vector<std::unique_ptr<Op>> ops;
   std::vector<bool> in_evaluation;  // by op: lies before the main head
 };
+// A node without weights, in inference or training; dropout passes everything through.
+std::unique_ptr<Op> make_simple_op(const Net& net, int node);
+
 // Also decides which values lie inside a concat's (Value::concat), and which need a gradient.
 Operations make_operations(Assembly& assembly, const PlanOptions& options, const Fusion& fusion);
 

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "worker/backend/onednn/inference/integer_weights.hpp"
 #include "worker/backend/onednn/inference/integers.hpp"
 #include "worker/backend/onednn/inference/program.hpp"
-#include "worker/backend/onednn/inference/trained.hpp"
 #include "worker/backend/onednn/picture_loops.hpp"
 
 namespace rackmark::worker::onednn {

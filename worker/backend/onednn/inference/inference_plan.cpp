@@ -146,7 +146,7 @@ PlanFacts InferencePlan::facts() const {
   return facts;
 }
 
-void InferencePlan::run(std::span<const float> images) {
+void InferencePlan::run(std::span<const float> images, std::uint64_t) {
   check_images(images);
   const ComputeScope scope(threads_);
   program_->run(images.data());

@@ -21,7 +21,7 @@ class InferencePlan final : public InferPlan {
 
   const Net& net() const override { return net_; }
   PlanFacts facts() const override;
-  void run(std::span<const float> images) override;
+  void run(std::span<const float> images, std::uint64_t identity) override;
   std::vector<double> logits() const override;
   std::vector<OpTime> profile(std::span<const float> images) override;
 

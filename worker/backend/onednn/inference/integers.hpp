@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "worker/backend/onednn/inference/units.hpp"
+#include "worker/backend/inference_units.hpp"
 
 namespace rackmark::worker::onednn {
 

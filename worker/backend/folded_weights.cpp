@@ -1,10 +1,10 @@
-#include "worker/backend/onednn/inference/trained.hpp"
+#include "worker/backend/folded_weights.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
-namespace rackmark::worker::onednn {
+namespace rackmark::worker {
 namespace {
 
 const std::vector<float>* find_parameter(const Net& net, const TrainedValues& values, int node,
@@ -22,7 +22,7 @@ const std::vector<float>& statistic(const Net& net, const TrainedValues& values,
   for (std::size_t i = 0; i < net.running_statistics().size(); ++i) {
     if (net.running_statistics()[i].name == name) return values.running.at(i);
   }
-  throw std::logic_error("onednn: net has no statistic " + name);
+  throw std::logic_error("net has no statistic " + name);
 }
 
 // Batch norm as y = a * x + b.
@@ -78,20 +78,4 @@ Folded fold(const Net& net, const Unit& unit, const TrainedValues& values) {
   return folded;
 }
 
-IntegerWeights quantize(const Folded& folded, int largest) {
-  IntegerWeights result;
-  const std::size_t per_channel = folded.weights.size() / folded.bias.size();
-  for (std::size_t c = 0; c < folded.bias.size(); ++c) {
-    const float* row = folded.weights.data() + c * per_channel;
-    float peak = 0;
-    for (std::size_t i = 0; i < per_channel; ++i) peak = std::max(peak, std::abs(row[i]));
-    const float step = peak > 0 ? peak / static_cast<float>(largest) : 1.0F;
-    result.steps.push_back(step);
-    for (std::size_t i = 0; i < per_channel; ++i) {
-      result.integers.push_back(static_cast<std::int8_t>(std::lround(row[i] / step)));
-    }
-  }
-  return result;
-}
-
-}  // namespace rackmark::worker::onednn
+}  // namespace rackmark::worker

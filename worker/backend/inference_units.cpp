@@ -1,9 +1,9 @@
-#include "worker/backend/onednn/inference/units.hpp"
+#include "worker/backend/inference_units.hpp"
 
 #include <algorithm>
 #include <utility>
 
-namespace rackmark::worker::onednn {
+namespace rackmark::worker {
 namespace {
 
 template <class L>
@@ -132,4 +132,4 @@ std::vector<std::vector<int>> readers_of(const Net& net, const std::vector<Unit>
   return readers;
 }
 
-}  // namespace rackmark::worker::onednn
+}  // namespace rackmark::worker

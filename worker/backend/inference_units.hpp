@@ -6,7 +6,7 @@
 
 #include "worker/net/net.hpp"
 
-namespace rackmark::worker::onednn {
+namespace rackmark::worker {
 
 // relu?(layer(input) folded with norm? + residual?). Values are named by the node that made them;
 // dropout is nothing in inference, so a dropout's value is its input's.
@@ -26,4 +26,4 @@ std::vector<Unit> inference_units(const Net& net, bool merge);
 // Readers of every value, as positions in `units` (a residual counts as read).
 std::vector<std::vector<int>> readers_of(const Net& net, const std::vector<Unit>& units);
 
-}  // namespace rackmark::worker::onednn
+}  // namespace rackmark::worker

@@ -1,0 +1,62 @@
+// A net that only answers, on a device: folded weights, values in one arena, one recording.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "worker/backend/backend.hpp"
+#include "worker/backend/cuda/plan/fusion.hpp"
+#include "worker/backend/cuda/plan/inference_op.hpp"
+#include "worker/backend/cuda/plan/precision.hpp"
+
+namespace rackmark::worker::cuda {
+
+class InferencePlan final : public InferPlan {
+ public:
+  // `values` is only read during the call. Throws as Backend::compile_inference.
+  InferencePlan(std::shared_ptr<Device> device, const Net& net, const InferOptions& options,
+                const TrainedValues& values);
+  // Bytes of the device that the constructor would take at most, without a device.
+  static std::int64_t predict_bytes(const Net& net, const InferOptions& options,
+                                    const TrainedValues& values);
+
+  const Net& net() const override { return net_; }
+  PlanFacts facts() const override;
+  void run(std::span<const float> images, std::uint64_t identity) override;
+  std::vector<double> logits() const override;
+  std::vector<OpTime> profile(std::span<const float> images) override;
+
+ private:
+  struct Regions {  // offsets into the block, in bytes
+    std::int64_t constants = 0, images = 0, workspace = 0, arena = 0, total = 0;
+  };
+  struct PredictOnly {};
+  InferencePlan(PredictOnly, const Net& net, const InferOptions& options,
+                const TrainedValues& values);
+  void add_ops(const TrainedValues& values);
+  void place_in_concat(int id, const std::vector<std::vector<int>>& readers,
+                       const std::vector<Unit>& units);
+  void plan();
+  void define_dropouts(int id);
+  Regions regions(std::int64_t workspace_bytes) const;
+  void allocate();
+  void load(std::span<const float> images, std::uint64_t identity);
+  Pass make_pass(std::vector<OpTime>* times = nullptr);
+  void give(Pass& pass);
+
+  std::shared_ptr<Device> device_;
+  Net net_;
+  InferOptions options_;
+  Fusion fusion_;
+  Precision precision_;
+  Assembly assembly_;
+  std::vector<std::unique_ptr<Op>> ops_;
+  std::vector<InferenceOp*> layers_;  // those of ops_ that have constants
+  std::int64_t constant_bytes_ = 0, arena_bytes_ = 0;
+  Regions regions_;
+  std::shared_ptr<std::byte> memory_;
+  std::unique_ptr<Recording> recording_;
+  std::uint64_t loaded_ = 0;  // identity of the pictures on the device
+};
+
+}  // namespace rackmark::worker::cuda
