@@ -46,7 +46,7 @@ class EvaluatingPlan final : public InferPlan {
   std::vector<double> logits() const override { return plan_->logits(); }
   std::vector<OpTime> profile(std::span<const float> images) override {
     const auto start = std::chrono::steady_clock::now();
-    run(images);
+    run(images, 0);
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
     const double gflop =
         net().forward_flop_per_image() * static_cast<double>(labels_.size()) * 1e-9;

@@ -119,16 +119,14 @@ class InferenceConvolutionOp final : public InferenceLayerOp {
     residual_ = where.matrix(residual_place_);
   }
   void forward(Pass& pass) override {
-    pass.run(name_, "forward", convolution_->implementation(), task_.flop(),
-             static_cast<double>(x_place_.bytes() + result_place_.bytes() + residual_place_.bytes()),
-             [&] {
-               convolution_->run({.x = x_,
-                                  .w = w_,
-                                  .y = result_.data,
-                                  .bias = bias_,
-                                  .residual = residual_.data},
-                                 pass.workspace);
-             });
+    pass.run(
+        name_, "forward", convolution_->implementation(), task_.flop(),
+        static_cast<double>(x_place_.bytes() + result_place_.bytes() + residual_place_.bytes()),
+        [&] {
+          convolution_->run(
+              {.x = x_, .w = w_, .y = result_.data, .bias = bias_, .residual = residual_.data},
+              pass.workspace);
+        });
     if (task_.bias) return;
     const double bytes = 2.0 * static_cast<double>(result_place_.bytes());
     const bool adds = residual_.data != nullptr;

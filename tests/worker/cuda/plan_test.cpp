@@ -1,0 +1,376 @@
+// The GPU backend's plans on the host device against the plain backend in double: every layer, every
+// way in which nodes are merged, all precisions.
+#include <gmock/gmock.h>
+
+#include <numeric>
+
+#include "plans.hpp"
+
+namespace rackmark::worker::test {
+namespace {
+
+Node classify(Net& net, Node x) {
+  return net.linear(net.flatten(net.adaptive_average_pool(x, {1})), "fc", {net.classes()});
+}
+
+Results trained(const Net& net, int batch, const std::string& precision, const std::string& fusion,
+                int steps) {
+  PlanOptions options{.batch = batch, .precision = precision, .fusion = fusion};
+  options.loss_scale = 256;
+  return train_and_evaluate(*cuda_plan(net, options), batch, steps);
+}
+
+void expect_close(const Results& got, const Results& exact, double tolerance) {
+  ASSERT_EQ(got.size(), exact.size());
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    EXPECT_LT(relative_distance(got[i].second, exact[i].second), tolerance) << exact[i].first;
+  }
+}
+
+// A narrow precision may be three times as far from double as the plain backend with the same digits.
+void expect_similar(const Net& net, int batch, const std::string& precision) {
+  SCOPED_TRACE(precision);
+  const auto got = trained(net, batch, precision, "", 1);
+  const auto plain = train_and_evaluate(*plain_plan(net, batch, precision), batch, 1);
+  const auto exact = train_and_evaluate(*plain_plan(net, batch, "fp64"), batch, 1);
+  const double floor = precision == "bf16" ? 0.02 : 0.004;
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    const auto& [name, wanted] = exact[i];
+    const double allowed = std::min(0.5, floor + 3 * relative_distance(plain[i].second, wanted));
+    EXPECT_LT(relative_distance(got[i].second, wanted), allowed) << name;
+  }
+}
+
+void expect_same_training(const Net& net, int batch, double tolerance = 2e-4) {
+  constexpr int kSteps = 3;
+  const auto exact = train_and_evaluate(*plain_plan(net, batch, "fp64"), batch, kSteps);
+  for (const std::string fusion : {"", "none"}) {
+    SCOPED_TRACE("batch " + std::to_string(batch) + " fusion '" + fusion + "'");
+    expect_close(trained(net, batch, "fp32", fusion, kSteps), exact, tolerance);
+  }
+  expect_similar(net, batch, "bf16");
+  expect_similar(net, batch, "fp16");
+}
+
+TEST(CudaPlan, Convolutions) {
+  for (const Conv2d layer :
+       {Conv2d{.out = 16, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1},
+        Conv2d{.out = 5, .kernel_h = 1, .kernel_w = 1, .bias = true},
+        Conv2d{.out = 20, .kernel_h = 7, .kernel_w = 1, .stride = 2, .pad_h = 3, .bias = true}}) {
+    SCOPED_TRACE(layer.out);
+    expect_same_training(make_net(13, 7,
+                                  [&](Net& net) {
+                                    Node x = net.conv2d(net.input(), "a", layer);
+                                    x = net.conv2d(net.relu(x), "b", layer);
+                                    net.loss(classify(net, x));
+                                  }),
+                         3);
+  }
+}
+
+// A flattened picture keeps its own order in memory, through what lies between it and the layer.
+TEST(CudaPlan, LinearLayersAfterPictures) {
+  expect_same_training(make_net(9, 4,
+                                [](Net& net) {
+                                  Node x = net.conv2d(net.input(), "a", {.out = 10, .bias = true});
+                                  x = net.relu(net.flatten(net.max_pool(x, {3, 2})));
+                                  x = net.dropout(net.relu(net.linear(x, "b", {12})), 0);
+                                  net.loss(net.linear(x, "c", {4}));
+                                }),
+                       2);
+}
+
+TEST(CudaPlan, PoolsAndResponseNorm) {
+  const auto with = [](auto layer) {
+    return make_net(11, 5, [&](Net& net) {
+      Node x = net.conv2d(net.input(), "a", {.out = 12, .kernel_h = 3, .kernel_w = 3, .bias = true});
+      x = layer(net, x);
+      net.loss(net.linear(net.flatten(x), "fc", {5}));
+    });
+  };
+  expect_same_training(with([](Net& n, Node x) { return n.max_pool(x, {3, 2, 1}); }), 2);
+  expect_same_training(with([](Net& n, Node x) { return n.max_pool(x, {2, 2, 0, true}); }), 2);
+  expect_same_training(with([](Net& n, Node x) { return n.average_pool(x, {3, 2, 1}); }), 2);
+  expect_same_training(with([](Net& n, Node x) { return n.adaptive_average_pool(x, {4}); }), 2);
+  expect_same_training(with([](Net& n, Node x) {
+                         return n.local_response_norm(x, {.size = 5, .alpha = 0.1});
+                       }),
+                       2);
+}
+
+// Every form of relu?(norm(x) + residual?), and what else may read its parts.
+TEST(CudaPlan, NormsAndResiduals) {
+  const Conv2d three{.out = 16, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1};
+  const auto norm = [&](Net& n, Node x, const std::string& name) {
+    return n.batch_norm(n.conv2d(x, "conv" + name, three), "bn" + name);
+  };
+  const auto net = [&](auto body) {
+    return make_net(8, 6, [&](Net& n) {
+      const Node x = n.relu(norm(n, n.input(), "0"));
+      n.loss(classify(n, body(n, x)));
+    });
+  };
+  const Net plain = net([&](Net& n, Node x) { return n.relu(norm(n, x, "1")); });
+  const Net no_relu = net([&](Net& n, Node x) { return norm(n, x, "1"); });
+  const Net residual = net([&](Net& n, Node x) {
+    return n.relu(n.add(norm(n, n.relu(norm(n, x, "1")), "2"), x));
+  });
+  const Net residual_without_relu =
+      net([&](Net& n, Node x) { return n.add(norm(n, x, "1"), x); });
+  const Net projection = net([&](Net& n, Node x) {
+    return n.relu(n.add(norm(n, x, "1"), norm(n, x, "2")));
+  });
+  const Net projection_without_relu =
+      net([&](Net& n, Node x) { return n.add(norm(n, x, "1"), norm(n, x, "2")); });
+  const Net shared_convolution = net([&](Net& n, Node x) {
+    const Node c = n.conv2d(x, "shared", three);
+    return n.add(n.relu(n.batch_norm(c, "bn1")), n.batch_norm(c, "bn2"));
+  });
+  const Net chain = net([&](Net& n, Node x) {
+    for (int i = 1; i < 5; ++i) x = n.relu(n.add(norm(n, x, std::to_string(i)), x));
+    return x;
+  });
+  for (const Net* each : {&plain, &no_relu, &residual, &residual_without_relu, &projection,
+                          &projection_without_relu, &shared_convolution, &chain}) {
+    SCOPED_TRACE(each->nodes().size());
+    expect_same_training(*each, 4);
+  }
+}
+
+// Parts made in place (norms, pools, ReLUs), parts that are copied (a convolution, one with other
+// readers), a concat inside a concat, and one whose value is flattened.
+TEST(CudaPlan, Concats) {
+  const auto net = make_net(10, 4, [](Net& n) {
+    const Conv2d one{.out = 8};
+    Node x = n.relu(n.batch_norm(n.conv2d(n.input(), "stem", {.out = 16}), "bn0"));
+    const Node a = n.relu(n.batch_norm(n.conv2d(x, "a", one), "bn_a"));
+    const Node b = n.relu(n.conv2d(x, "b", {.out = 5, .bias = true}));
+    const Node c = n.conv2d(x, "c", one);
+    const Node d = n.max_pool(x, {3, 1, 1});
+    const Node inner = n.concat({n.relu(c), d});
+    Node y = n.concat({a, b, inner, a});
+    y = n.relu(n.conv2d(n.average_pool(y, {3, 2, 1}), "mix", {.out = 6, .bias = true}));
+    n.loss(n.linear(n.flatten(n.concat({n.max_pool(y, {2, 2}), n.average_pool(y, {2, 2})})), "fc",
+                    {4}));
+  });
+  expect_same_training(net, 3);
+}
+
+TEST(CudaPlan, AuxiliaryHeadsAndSigmoid) {
+  expect_same_training(
+      make_net(8, 5,
+               [](Net& n) {
+                 Node x = n.relu(n.conv2d(n.input(), "a", {.out = 9, .bias = true}));
+                 const Node side = classify(n, n.conv2d(x, "b", {.out = 8}));
+                 x = n.relu(n.conv2d(x, "c", {.out = 8, .bias = true}));
+                 n.loss(n.linear(n.flatten(x), "fc1", {5}));
+                 n.loss(side, 0.3);
+               }),
+      2);
+  expect_same_training(make_net(
+                           8, 2,
+                           [](Net& n) {
+                             Node x = n.relu(n.conv2d(n.input(), "a", {.out = 9, .bias = true}));
+                             n.loss(n.linear(n.flatten(x), "fc", {1}));
+                           },
+                           LossKind::kSigmoidCrossEntropy),
+                       3);
+}
+
+Net small_net() {
+  return make_net(12, 10, [](Net& n) {
+    Node x = n.relu(n.batch_norm(n.conv2d(n.input(), "a", {.out = 16, .kernel_h = 3, .kernel_w = 3}),
+                                 "bn"));
+    x = n.dropout(n.flatten(n.adaptive_average_pool(x, {2})), 0.5);
+    n.loss(n.linear(x, "fc", {10}));
+  });
+}
+
+PlanOptions small_options(const std::string& precision = "fp32") {
+  return {.batch = 4, .precision = precision, .seed = 3};
+}
+
+std::vector<std::vector<double>> everything(const TrainPlan& plan) {
+  std::vector<std::vector<double>> values;
+  for (std::size_t p = 0; p < plan.net().parameters().size(); ++p)
+    values.push_back(plan.read_parameter(static_cast<int>(p)));
+  for (std::size_t s = 0; s < plan.net().running_statistics().size(); ++s)
+    values.push_back(plan.read_running(static_cast<int>(s)));
+  return values;
+}
+
+// A step of the plan itself, the three calls, and an exchange that works on copies on the host.
+TEST(CudaPlan, EveryWayToMakeAStepGivesTheSameBits) {
+  for (const std::string precision : {"fp32", "fp16"}) {
+    const Net net = small_net();
+    const auto alone = cuda_plan(net, small_options(precision));
+    const auto calls = cuda_plan(net, small_options(precision));
+    const auto staged = cuda_plan(net, small_options(precision));
+    const auto served = cuda_plan(net, small_options(precision));
+    const auto gradients = staged->gradient_block();
+    const auto pushed = served->gradient_block(), pulled = served->parameter_block();
+    std::vector<float> velocity(pulled.size());
+    for (int step = 0; step < 3; ++step) {
+      const Data data = make_data(net, 4, step);
+      const double loss = alone->step(data.batch(), kStep);
+      EXPECT_EQ(calls->forward(data.batch()), loss);
+      calls->backward();
+      calls->update(kStep);
+      staged->forward(data.batch());
+      std::vector<int> ready;
+      staged->backward([&](int parameter) { ready.push_back(parameter); });
+      EXPECT_EQ(ready.size(), net.parameters().size());
+      std::vector<float> copy(gradients.begin(), gradients.end());
+      std::fill(gradients.begin(), gradients.end(), 0.0F);  // as an exchange would: other values
+      std::copy(copy.begin(), copy.end(), gradients.begin());
+      staged->update(kStep);
+      served->forward(data.batch());
+      served->backward();
+      for (std::size_t i = 0; i < pulled.size(); ++i) {
+        velocity[i] = static_cast<float>(kStep.momentum) * velocity[i] +
+                      (pushed[i] + static_cast<float>(kStep.weight_decay) * pulled[i]);
+        pulled[i] -= static_cast<float>(kStep.learning_rate) * velocity[i];
+      }
+    }
+    EXPECT_EQ(everything(*alone), everything(*calls));
+    EXPECT_EQ(everything(*alone), everything(*staged));
+    const auto a = everything(*alone), b = everything(*served);
+    for (std::size_t i = 0; i < a.size(); ++i) EXPECT_LT(relative_distance(b[i], a[i]), 1e-5);
+    const Data data = make_data(net, 4, 7);
+    served->evaluate(data.batch());  // reads what was pulled last
+    alone->evaluate(data.batch());
+    EXPECT_LT(relative_distance(served->logits(), alone->logits()), 1e-4);
+  }
+}
+
+TEST(CudaPlan, GradientsLieInTheOrderInWhichTheyAreReady) {
+  const Net net = small_net();
+  const auto plan = cuda_plan(net, small_options());
+  const auto block = plan->gradient_block();
+  plan->forward(make_data(net, 4).batch());
+  std::int64_t end = 0;
+  plan->backward([&](int parameter) {
+    EXPECT_EQ(plan->extent(parameter).offset, end);
+    end += plan->extent(parameter).count;
+    const auto first = block.begin() + plan->extent(parameter).offset;
+    EXPECT_NE(std::accumulate(first, first + plan->extent(parameter).count, 0.0), 0);
+  });
+  EXPECT_EQ(end, std::ssize(block));
+}
+
+// The net's three input channels are padded to a group; the weights that read the padding are zero
+// and stay so.
+TEST(CudaPlan, PaddingOfWeightsStaysZero) {
+  const Net net = small_net();
+  const auto plan = cuda_plan(net, small_options("bf16"));
+  const auto parameters = plan->parameter_block();
+  for (int step = 0; step < 2; ++step) {
+    const Data data = make_data(net, 4, step);
+    plan->forward(data.batch());
+    plan->backward();
+    plan->update(kStep);
+  }
+  const std::int64_t first = plan->extent(0).offset;  // a.weight: 16 x 3 x 3 x 8 in memory
+  ASSERT_EQ(plan->extent(0).count, 16 * 9 * 8);
+  int zeros = 0;
+  for (std::int64_t i = 0; i < 16 * 9 * 8; ++i) {
+    if (i % 8 >= 3) zeros += parameters[first + i] == 0 ? 1 : 0;
+  }
+  EXPECT_EQ(zeros, 16 * 9 * 5);
+}
+
+TEST(CudaPlan, AnOverflowChangesNothingAndHalvesTheScale) {
+  const Net net = small_net();
+  const auto plan = cuda_plan(net, small_options("fp16"));
+  Data data = make_data(net, 4);
+  const auto before = everything(*plan);
+  std::vector<float> huge(plan->read_parameter(0).size(), 3e4F);
+  plan->write_parameter(0, huge);
+  const auto with_huge = plan->read_parameter(0);
+  plan->step(data.batch(), kStep);
+  EXPECT_EQ(plan->read_parameter(0), with_huge);
+  fill(*plan);
+  for (std::size_t s = 0; s < net.running_statistics().size(); ++s) {
+    const bool variance = net.running_statistics()[s].name.ends_with("var");
+    plan->write_running(static_cast<int>(s), std::vector<float>(16, variance ? 1.0F : 0.0F));
+  }
+  plan->step(data.batch(), kStep);  // the next step is taken
+  EXPECT_NE(everything(*plan), before);
+}
+
+TEST(CudaPlan, PicturesWithAKnownIdentityAreSentOnce) {
+  const Net net = small_net();
+  const auto plan = cuda_plan(net, small_options());
+  Data first = make_data(net, 4, 1), second = make_data(net, 4, 2);
+  const double a = plan->forward({first.images, first.labels, 5});
+  EXPECT_EQ(plan->forward({second.images, second.labels, 5}), plan->forward({first.images, first.labels, 5}));
+  EXPECT_NE(plan->forward({second.images, second.labels, 6}), a);
+}
+
+TEST(CudaPlan, ProfileTimesEveryPassAndChangesNothing) {
+  const Net net = small_net();
+  const auto plan = cuda_plan(net, small_options("fp16"));
+  const Data data = make_data(net, 4);
+  plan->step(data.batch(), kStep);
+  const auto before = everything(*plan);
+  std::vector<std::string> passes;
+  for (const OpTime& time : plan->profile(data.batch())) {
+    EXPECT_GE(time.ms, 0) << time.node;
+    EXPECT_FALSE(time.implementation.empty()) << time.node;
+    passes.push_back(time.pass);
+  }
+  for (const char* pass : {"load", "forward", "backward_data", "backward_weights", "update"})
+    EXPECT_THAT(passes, testing::Contains(pass));
+  EXPECT_EQ(everything(*plan), before);
+}
+
+TEST(CudaPlan, FaultsAreSeenInTheirGradients) {
+  const Net net = make_net(8, 3, [](Net& n) {
+    const Conv2d one{.out = 8};
+    const Node x = n.relu(n.batch_norm(n.conv2d(n.input(), "a", one), "bn_a"));
+    n.loss(classify(n, n.relu(n.add(n.batch_norm(n.conv2d(x, "b", one), "bn_b"), x))));
+  });
+  const Data data = make_data(net, 2);
+  const auto gradient = [&](const Faults& faults) {
+    PlanOptions options{.batch = 2};
+    options.faults = faults;
+    const auto plan = cuda_plan(net, options);
+    plan->forward(data.batch());
+    plan->backward();
+    return plan->read_gradient(0);
+  };
+  const auto right = gradient({});
+  auto negated = gradient({.negate_gradient = net.parameters()[0].name});
+  EXPECT_GT(relative_distance(gradient({.negate_residual_gradient = true}), right), 0.1);
+  for (double& value : negated) value = -value;
+  EXPECT_EQ(negated, right);
+}
+
+TEST(CudaPlan, RefusesWhatDoesNotFit) {
+  const Net net = small_net();
+  const auto wanted = host_cuda_backend()->predict_bytes(net, small_options());
+  ASSERT_TRUE(wanted);
+  try {
+    host_cuda_backend(*wanted - 1)->compile(net, small_options());
+    FAIL() << "was not refused";
+  } catch (const OutOfMemory& error) {
+    EXPECT_EQ(error.bytes_wanted, *wanted);
+    EXPECT_EQ(error.bytes_free, *wanted - 1);
+  }
+  EXPECT_LE(host_cuda_backend(*wanted)->compile(net, small_options())->facts().arena_bytes, *wanted);
+}
+
+TEST(CudaPlan, RefusesWrongUse) {
+  const Net net = small_net();
+  const auto plan = cuda_plan(net, small_options());
+  const Data data = make_data(net, 3);
+  EXPECT_THROW(plan->forward(data.batch()), std::invalid_argument);
+  EXPECT_THROW(plan->backward(), std::logic_error);
+  EXPECT_THROW(plan->write_parameter(0, std::vector<float>(5)), std::invalid_argument);
+  EXPECT_THROW(cuda_plan(net, {.batch = 0}), std::invalid_argument);
+  EXPECT_THROW(cuda_plan(net, {.batch = 1, .precision = "fp8"}), std::invalid_argument);
+  EXPECT_THROW(cuda_plan(net, {.batch = 1, .fusion = "all"}), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace rackmark::worker::test
