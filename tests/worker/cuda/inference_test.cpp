@@ -24,20 +24,21 @@ void expect_same_answers(const Net& net, int batch) {
 }
 
 TEST(CudaInference, FoldsBatchNormAndAddsResiduals) {
-  expect_same_answers(make_net(9, 5,
-                               [](Net& n) {
-                                 const Conv2d three{
-                                     .out = 16, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1};
-                                 const auto norm = [&](Node x, const std::string& name) {
-                                   return n.batch_norm(n.conv2d(x, name, three), name + ".bn");
-                                 };
-                                 Node x = n.relu(norm(n.input(), "a"));
-                                 x = n.relu(n.add(norm(n.relu(norm(x, "b")), "c"), x));
-                                 x = n.relu(n.add(norm(x, "d"), norm(x, "e")));
-                                 x = n.batch_norm(n.max_pool(x, {3, 2, 1}), "lone");
-                                 n.loss(n.linear(n.dropout(n.flatten(x), 0.5), "fc", {5}));
-                               }),
-                      3);
+  expect_same_answers(
+      make_net(9, 5,
+               [](Net& n) {
+                 const Conv2d three{
+                     .out = 16, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1};
+                 const auto norm = [&](Node x, const std::string& name) {
+                   return n.batch_norm(n.conv2d(x, name, three), name + ".bn");
+                 };
+                 Node x = n.relu(norm(n.input(), "a"));
+                 x = n.relu(n.add(norm(n.relu(norm(x, "b")), "c"), x));
+                 x = n.relu(n.add(norm(x, "d"), norm(x, "e")));
+                 x = n.batch_norm(n.max_pool(x, {3, 2, 1}), "lone");
+                 n.loss(n.linear(n.dropout(n.flatten(x), 0.5), "fc", {5}));
+               }),
+      3);
 }
 
 TEST(CudaInference, MakesPartsInsideConcats) {

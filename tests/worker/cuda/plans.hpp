@@ -12,8 +12,8 @@ namespace rackmark::worker::test {
 
 inline std::unique_ptr<Backend> host_cuda_backend(std::int64_t memory_bytes = std::int64_t{4}
                                                                               << 30) {
-  return make_cuda_backend({[] { return std::string(); },
-                            [=] { return cuda::test::make_host_device(memory_bytes); }});
+  return make_cuda_backend(
+      {[] { return std::string(); }, [=] { return cuda::test::make_host_device(memory_bytes); }});
 }
 
 inline std::unique_ptr<TrainPlan> cuda_plan(const Net& net, PlanOptions options) {
