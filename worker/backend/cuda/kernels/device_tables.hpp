@@ -7,7 +7,7 @@ namespace rackmark::worker::cuda {
 
 void add_device_norm_kernels(Type type, Kernels& kernels);
 void add_device_elementwise_kernels(Type type, Kernels& kernels);
-void add_device_window_kernels(Type type, Kernels& kernels);  // pools, response norm, loss
-void add_device_optimizer_kernels(Type type, Kernels& kernels);
+void add_device_window_kernels(Type type, Kernels& kernels);     // pools, response norm
+void add_device_optimizer_kernels(Type type, Kernels& kernels);  // and the loss
 
 }  // namespace rackmark::worker::cuda

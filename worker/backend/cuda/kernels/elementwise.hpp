@@ -13,7 +13,7 @@ struct TwoOperands {
   using Access = Access_;
   using T = typename Access::Value;
   using Raw = typename Access::Raw;
-  static constexpr int kInFlight = 2;
+  static constexpr int kInFlight = in_flight<Access>(2);
   struct Values {
     Raw a, b;
   };
@@ -43,7 +43,7 @@ inline Matrix when(bool accumulate, const Matrix& m) { return accumulate ? m : M
 template <class Access>
 struct RectifyBody : TwoOperands<Access> {
   using Base = TwoOperands<Access>;
-  static constexpr int kInFlight = 4;
+  static constexpr int kInFlight = in_flight<Access>(4);
 
   explicit RectifyBody(const Rectify& k)
       : Base(k.x, Matrix{}), y(k.y), mask(k.mask, k.y.channels) {}
@@ -118,7 +118,7 @@ template <class Access_>
 struct AddBiasBody {
   using Access = Access_;
   using T = typename Access::Value;
-  static constexpr int kInFlight = 4;
+  static constexpr int kInFlight = in_flight<Access>(4);
   struct Channels {
     float bias[kGroup];
   };
@@ -158,7 +158,7 @@ template <class Access_>
 struct LoadPicturesBody {
   using Access = Access_;
   using T = typename Access::Value;
-  static constexpr int kInFlight = 2;
+  static constexpr int kInFlight = in_flight<Access>(2);
   struct Values {
     float x[kGroup];
   };

@@ -14,7 +14,7 @@ template <class Access_>
 struct NormSummand {
   using Access = Access_;
   using T = typename Access::Value;
-  static constexpr int kSums = 2, kInFlight = 4, kBlocksPerProcessor = 4;
+  static constexpr int kSums = 2, kInFlight = in_flight<Access>(4), kBlocksPerProcessor = 4;
   struct Channels {
     float first[kGroup];
   };
@@ -89,7 +89,7 @@ struct NormApplyBody {
   using Access = Access_;
   using T = typename Access::Value;
   using Raw = typename Access::Raw;
-  static constexpr int kInFlight = kResidual ? 2 : 4;
+  static constexpr int kInFlight = in_flight<Access>(kResidual ? 2 : 4);
   struct Channels {
     float scale[kGroup], shift[kGroup];
     float residual_scale[kResidual ? kGroup : 1];
@@ -169,7 +169,7 @@ struct NormBackwardSummand {
   using Access = Access_;
   using T = typename Access::Value;
   using Raw = typename Access::Raw;
-  static constexpr int kSums = kResidual ? 3 : 2, kInFlight = 2;
+  static constexpr int kSums = kResidual ? 3 : 2, kInFlight = in_flight<Access>(2);
   static constexpr int kBlocksPerProcessor = kResidual ? 2 : 4;
   struct Channels {
     float mean[kGroup];
@@ -254,7 +254,7 @@ struct NormBackwardApplyBody {
   using Access = Access_;
   using T = typename Access::Value;
   using Raw = typename Access::Raw;
-  static constexpr int kInFlight = 2;
+  static constexpr int kInFlight = in_flight<Access>(2);
   struct Channels {
     float mean[kGroup], a[kGroup], b[kGroup], c[kGroup];
   };
@@ -304,7 +304,7 @@ template <class Access_>
 struct BiasSummand {
   using Access = Access_;
   using T = typename Access::Value;
-  static constexpr int kSums = 1, kInFlight = 4, kBlocksPerProcessor = 4;
+  static constexpr int kSums = 1, kInFlight = in_flight<Access>(4), kBlocksPerProcessor = 4;
 
   explicit BiasSummand(const BiasSums& k) : dy(k.dy) {}
   RM_DEVICE Nothing begin(Span) const { return {}; }

@@ -9,18 +9,28 @@ namespace rackmark::worker::cuda::bodies {
 
 constexpr int kThreads = 256;  // of a block
 
+// How many rows a thread has on their way, given how many of them are wanted of 16-bit values: what
+// counts is bytes, and floats take twice the registers. Value by value there is no hurry.
+template <class Access>
+constexpr int in_flight(int rows) {
+  if (!Access::kWhole) return 1;
+  return sizeof(typename Access::Value) == 2 ? rows : rows / 2;
+}
+
 // use(row, load(row)) for row, row + step, ... below `rows`; kInFlight rows are loaded before the
 // first of them is used.
 template <int kInFlight, class Load, class Use>
 RM_DEVICE void for_rows(unsigned row, unsigned step, unsigned rows, const Load& load,
                         const Use& use) {
   using Values = decltype(load(row));
-  for (; row + (kInFlight - 1) * step < rows; row += kInFlight * step) {
-    Values values[kInFlight];
-    RM_UNROLL
-    for (unsigned i = 0; i < kInFlight; ++i) values[i] = load(row + i * step);
-    RM_UNROLL
-    for (unsigned i = 0; i < kInFlight; ++i) use(row + i * step, values[i]);
+  if constexpr (kInFlight > 1) {
+    for (; row + (kInFlight - 1) * step < rows; row += kInFlight * step) {
+      Values values[kInFlight];
+      RM_UNROLL
+      for (unsigned i = 0; i < kInFlight; ++i) values[i] = load(row + i * step);
+      RM_UNROLL
+      for (unsigned i = 0; i < kInFlight; ++i) use(row + i * step, values[i]);
+    }
   }
   for (; row < rows; row += step) use(row, load(row));
 }
