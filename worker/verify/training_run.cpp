@@ -5,6 +5,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "worker/backend/digits.hpp"
 #include "worker/models/registry.hpp"
 
 namespace rackmark::worker {
@@ -36,18 +37,18 @@ std::vector<std::vector<double>> first_logits(const TrainPlan& plan, std::int64_
   return rows;
 }
 
-void move_by_roundings(std::vector<float>& values, const std::string& name) {
-  constexpr float kMost = 4 * std::numeric_limits<float>::epsilon();
+void move(std::vector<float>& values, const std::string& name, float most) {
   const auto shares = uniform(name, static_cast<std::int64_t>(values.size()));
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] *= 1 + kMost * shares[i];
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] *= 1 + most * shares[i];
 }
 
-void fill(TrainPlan& plan, std::int64_t seed, int moved_by) {
+void fill(TrainPlan& plan, std::int64_t seed, const Moved& moved) {
   const Net& net = plan.net();
   for (std::size_t i = 0; i < net.parameters().size(); ++i) {
     std::vector<float> values = initial_value(net.parameters()[i], seed);
-    if (moved_by != 0)
-      move_by_roundings(values, std::to_string(moved_by) + ":" + net.parameters()[i].name);
+    if (moved.run != 0) {
+      move(values, std::to_string(moved.run) + ":" + net.parameters()[i].name, moved.most);
+    }
     plan.write_parameter(static_cast<int>(i), values);
   }
   for (std::size_t i = 0; i < net.running_statistics().size(); ++i) {
@@ -80,6 +81,14 @@ void measure_parameters(const TrainPlan& plan, std::int64_t seed, Results& resul
 
 }  // namespace
 
+Moved moved_by_rounding(const std::string& precision, int run) {
+  constexpr int kDigitsOfHalf = 11;
+  const float most = kept_digits(precision) == kDigitsOfHalf
+                         ? std::ldexp(1.0F, -kDigitsOfHalf)
+                         : 4 * std::numeric_limits<float>::epsilon();
+  return {run, most};
+}
+
 Net net_of(const Reference& reference) {
   Net net = build_model(reference.model, static_cast<int>(reference.image_size),
                         static_cast<int>(reference.classes));
@@ -101,7 +110,7 @@ Net net_of(const Reference& reference) {
   return net;
 }
 
-Results train(TrainPlan& plan, const Reference& reference, int moved_by) {
+Results train(TrainPlan& plan, const Reference& reference, const Moved& moved) {
   const std::int64_t size = reference.image_size;
   const auto images =
       uniform(std::to_string(reference.seed) + ":input", reference.batch * 3 * size * size);
@@ -112,7 +121,7 @@ Results train(TrainPlan& plan, const Reference& reference, int moved_by) {
   const Batch batch{images, labels};
   const SgdStep sgd{reference.optimizer.learning_rate, reference.optimizer.momentum,
                     reference.optimizer.weight_decay};
-  fill(plan, reference.seed, moved_by);
+  fill(plan, reference.seed, moved);
 
   Results results;
   for (std::int64_t step = 0; step < reference.steps; ++step) {

@@ -328,8 +328,8 @@ TEST(Refuses, PlansThatCannotTrain) {
   const auto backend = make_reference_backend();
   const Net net = every_layer();
   EXPECT_THAT(refusal_of_call([&] { backend->compile(net, {.batch = 0}); }), HasSubstr("batch"));
-  EXPECT_THAT(refusal_of_call([&] { backend->compile(net, {.precision = "fp16"}); }),
-              HasSubstr("no precision 'fp16', only fp32, bf16, fp64"));
+  EXPECT_THAT(refusal_of_call([&] { backend->compile(net, {.precision = "int8"}); }),
+              HasSubstr("no precision 'int8', only fp32, bf16, fp16, tf32, fp64"));
   EXPECT_THAT(refusal_of_call([&] { backend->compile(Net("empty", 8, 2), {}); }),
               HasSubstr("no loss"));
   Net lone("lone", 1, 3);
