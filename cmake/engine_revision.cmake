@@ -8,6 +8,7 @@ set(files)
 foreach(folder worker/models worker/net worker/backend worker/collective worker/train worker/input worker/measure
         common/measure)
   file(GLOB_RECURSE found RELATIVE ${SOURCE_DIR} ${SOURCE_DIR}/${folder}/*.cpp ${SOURCE_DIR}/${folder}/*.hpp
+       ${SOURCE_DIR}/${folder}/*.inc ${SOURCE_DIR}/${folder}/*.cu ${SOURCE_DIR}/${folder}/*.cuh
        ${SOURCE_DIR}/${folder}/CMakeLists.txt)
   list(APPEND files ${found})
 endforeach()
