@@ -15,7 +15,7 @@
 namespace rackmark::worker {
 namespace {
 
-constexpr double kLossScale = 128;
+constexpr double kLossScale = 1024;
 constexpr int kPassed = 0, kOutside = 1, kUnusable = 2;
 
 struct Report {
