@@ -123,6 +123,15 @@ class HostConvolution final : public Convolution {
       for (float& value : out) value = std::max(value, 0.0F);
     }
     put(t_.type, out, o.y, y_pixels(), t_.out, t_.y_stride);
+    if (t_.statistics) sum_up(out, o.sums);
+  }
+  void sum_up(const std::vector<float>& out, float* sums) const {
+    std::vector<double> exact(2 * std::size_t(t_.out), 0.0);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      exact[i % t_.out] += out[i];
+      exact[t_.out + i % t_.out] += double(out[i]) * out[i];
+    }
+    std::copy(exact.begin(), exact.end(), sums);
   }
 
   void backward_data(const ConvolutionOperands& o) {

@@ -354,7 +354,7 @@ struct Statistics {
     const Kernels& kernels = host_kernels(type);
     kernels.norm_sums(nullptr, {x.matrix(), partial.data()});
     if (twice) return;
-    kernels.norm_statistics(nullptr, {partial.data(), x.matrix(), weight.data(), bias.data(),
+    kernels.norm_statistics(nullptr, {partial.data(), false, x.matrix(), weight.data(), bias.data(),
                                       running_mean.data(), running_variance.data(), 0.1, 1e-5,
                                       mean.data(), inverse.data(), scale.data(), shift.data()});
   }

@@ -29,9 +29,10 @@ void expect_close(const Results& got, const Results& exact, double tolerance) {
 
 // A narrow precision may be three times as far from double as the plain backend with the same
 // digits.
-void expect_similar(const Net& net, int batch, const std::string& precision) {
-  SCOPED_TRACE(precision);
-  const auto got = trained(net, batch, precision, "", 1);
+void expect_similar(const Net& net, int batch, const std::string& precision,
+                    const std::string& fusion = "") {
+  SCOPED_TRACE(precision + " " + fusion);
+  const auto got = trained(net, batch, precision, fusion, 1);
   const auto plain = train_and_evaluate(*plain_plan(net, batch, precision), batch, 1);
   const auto exact = train_and_evaluate(*plain_plan(net, batch, "fp64"), batch, 1);
   const double floor = precision == "bf16" ? 0.02 : 0.004;
@@ -51,6 +52,7 @@ void expect_same_training(const Net& net, int batch, double tolerance = 2e-4) {
   }
   expect_similar(net, batch, "bf16");
   expect_similar(net, batch, "fp16");
+  expect_similar(net, batch, "fp16", "bn-relu-add+conv-statistics");
 }
 
 TEST(CudaPlan, Convolutions) {
@@ -371,6 +373,8 @@ TEST(CudaPlan, RefusesWrongUse) {
   EXPECT_THROW(cuda_plan(net, {.batch = 0}), std::invalid_argument);
   EXPECT_THROW(cuda_plan(net, {.batch = 1, .precision = "fp8"}), std::invalid_argument);
   EXPECT_THROW(cuda_plan(net, {.batch = 1, .fusion = "all"}), std::invalid_argument);
+  EXPECT_THROW(cuda_plan(net, {.batch = 1, .fusion = "bn-relu-add+conv-statistics"}),
+               std::invalid_argument);
 }
 
 }  // namespace

@@ -33,7 +33,8 @@ struct ConvolutionTask {
   int out = 0, kernel_h = 1, kernel_w = 1, stride = 1, pad_h = 0, pad_w = 0;
   std::int64_t x_stride = 0, y_stride = 0;  // values from one pixel to the next
   // kForward: y = relu?(conv(x, w) + bias + residual). kBackwardData: dx is added to what is there.
-  bool bias = false, residual = false, relu = false, accumulate = false;
+  // kForward of 16-bit values also, with `statistics`: sums of y and of y * y by output channel.
+  bool bias = false, residual = false, relu = false, accumulate = false, statistics = false;
   int out_height() const { return (height + 2 * pad_h - kernel_h) / stride + 1; }
   int out_width() const { return (width + 2 * pad_w - kernel_w) / stride + 1; }
   double flop() const {  // a multiply-add is 2
@@ -50,6 +51,7 @@ struct ConvolutionOperands {
   const float* bias = nullptr;
   const void* residual = nullptr;  // as y, same stride
   float* gradient = nullptr;       // of w, same order of elements
+  float* sums = nullptr;           // [2][out]
 };
 
 // c = a * b: a is rows x inner, b is inner x columns, all row major after the transposition that is

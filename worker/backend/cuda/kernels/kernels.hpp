@@ -63,6 +63,9 @@ struct NormSums {  // partial[block][0..1][channel]: sums of d and of d * d, d =
 };
 struct NormStatistics {  // from those sums; all arrays by channel
   const float* partial = nullptr;
+  // The convolution before has summed up already: partial[0..1][channel] are the sums of x and of
+  // x * x over all rows.
+  bool summed = false;
   Matrix x;  // as given to NormSums
   const float *weight = nullptr, *bias = nullptr;
   float *running_mean = nullptr, *running_variance = nullptr;  // updated; the variance unbiased

@@ -54,7 +54,8 @@ struct NormStatisticsFinish {
     const double shifted = sums[0] / n;
     double variance = sums[1] / n - shifted * shifted;
     if (variance < 0) variance = 0;  // rounding; NaN stays
-    const double mean = to_float(static_cast<const T*>(k.x.data)[channel]) + shifted;
+    const double first = k.summed ? 0.0 : to_float(static_cast<const T*>(k.x.data)[channel]);
+    const double mean = first + shifted;
     const double inverse = 1 / sqrt(variance + k.epsilon), scale = k.weight[channel] * inverse;
     blend(k.running_mean[channel], mean);
     blend(k.running_variance[channel], variance * n / (n - 1));
@@ -359,8 +360,10 @@ void norm_sums(Queue queue, const NormSums& k) {
 template <class T, class Runner>
 void norm_statistics(Queue queue, const NormStatistics& k) {
   require_alike("norm_statistics", k.x, k.x);
-  run_combination<Runner>(queue, "norm_statistics", NormStatisticsFinish<T>{{0, 1}, k}, k.partial,
-                          k.x.rows, k.x.channels, 2);
+  const NormStatisticsFinish<T> finish{{0, 1}, k};
+  const std::int64_t summed_rows = k.summed ? 1 : k.x.rows;  // of one block
+  run_combination<Runner>(queue, "norm_statistics", finish, k.partial, summed_rows, k.x.channels,
+                          2);
 }
 template <class Runner>
 void norm_from_running(Queue queue, const NormFromRunning& k) {

@@ -37,6 +37,7 @@ struct Value {
   Place gradient;               // exists once a reader has written its part of it
   int concat = -1;              // the only reader, a concat, inside whose value this one lies
   int first_channel = 0;        // there
+  int sums_slot = -1;           // sums over its rows that the operation makes on the way
 };
 
 // Where an operation writes its part of a value's gradient.

@@ -5,7 +5,8 @@ namespace {
 
 class ConvolutionOp final : public Op {
  public:
-  ConvolutionOp(int node, int relu) : node_(node), output_(node, relu) {}
+  ConvolutionOp(int node, int relu, bool statistics)
+      : node_(node), statistics_(statistics), output_(node, relu) {}
 
   void plan_forward(Assembly& assembly) override {
     const NodeInfo& info = assembly.node(node_);
@@ -31,7 +32,12 @@ class ConvolutionOp final : public Op {
              .pad_h = layer.pad_h,
              .pad_w = layer.pad_w,
              .x_stride = x_place_.stride,
-             .y_stride = y_place_.stride};
+             .y_stride = y_place_.stride,
+             .statistics = statistics_};
+    if (statistics_) {
+      sums_slot_ = assembly.add_floats(2 * layer.out);
+      assembly.values[output_.output()].sums_slot = sums_slot_;
+    }
     output_.plan_forward(assembly, y_place_);
   }
 
@@ -47,6 +53,7 @@ class ConvolutionOp final : public Op {
   void prepare(Engines& engines) override {
     forward_ = engines.find(task_);
     ConvolutionTask back = task_;
+    back.statistics = false;
     back.y_stride = dy_place_.stride;
     back.pass = ConvolutionPass::kBackwardWeights;
     weights_ = engines.find(back);
@@ -65,12 +72,13 @@ class ConvolutionOp final : public Op {
     dx_ = where.matrix(target_.place).data;
     w_ = where.narrow[weight_];
     gradient_ = where.gradients[weight_];
+    sums_ = where.floats(sums_slot_);
   }
 
   void forward(Pass& pass) override {
     pass.run(name_, "forward", forward_->implementation(), task_.flop(),
              static_cast<double>(x_place_.bytes() + y_place_.bytes()),
-             [&] { forward_->run({.x = x_, .w = w_, .y = y_}, pass.workspace); });
+             [&] { forward_->run({.x = x_, .w = w_, .y = y_, .sums = sums_}, pass.workspace); });
     output_.forward(pass);
   }
 
@@ -89,7 +97,8 @@ class ConvolutionOp final : public Op {
   int output() const override { return output_.output(); }
 
  private:
-  int node_, input_ = -1, weight_ = -1;
+  int node_, input_ = -1, weight_ = -1, sums_slot_ = -1;
+  bool statistics_;
   LayerOutput output_;
   std::string name_;
   ConvolutionTask task_;
@@ -98,13 +107,13 @@ class ConvolutionOp final : public Op {
   std::shared_ptr<Convolution> forward_, weights_, data_;
   void *x_ = nullptr, *y_ = nullptr, *dy_ = nullptr, *dx_ = nullptr;
   const void* w_ = nullptr;
-  float* gradient_ = nullptr;
+  float *gradient_ = nullptr, *sums_ = nullptr;
 };
 
 }  // namespace
 
-std::unique_ptr<Op> make_convolution_op(int node, int relu) {
-  return std::make_unique<ConvolutionOp>(node, relu);
+std::unique_ptr<Op> make_convolution_op(int node, int relu, bool statistics) {
+  return std::make_unique<ConvolutionOp>(node, relu, statistics);
 }
 
 }  // namespace rackmark::worker::cuda

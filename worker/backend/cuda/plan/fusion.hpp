@@ -7,8 +7,10 @@ namespace rackmark::worker::cuda {
 
 struct Fusion {
   bool norm = false;  // batch norm + residual add + ReLU, bias + ReLU, values made inside concats
+  bool statistics = false;  // sums of a batch norm made by the convolution before it; fp16 only
 };
-Fusion parse_fusion(const std::string& text);  // throws std::invalid_argument naming what is known
+// `precision` as in PlanOptions. Throws std::invalid_argument naming what is known.
+Fusion parse_fusion(const std::string& text, const std::string& precision);
 std::string fusion_text(const Fusion& fusion);
 
 }  // namespace rackmark::worker::cuda

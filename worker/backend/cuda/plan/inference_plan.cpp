@@ -20,7 +20,7 @@ InferencePlan::InferencePlan(PredictOnly, const Net& net, const InferOptions& op
                              const TrainedValues& values)
     : net_(net),
       options_(options),
-      fusion_(parse_fusion(options.fusion)),
+      fusion_(parse_fusion(options.fusion, options.precision)),
       precision_(parse_precision(options.precision)),
       assembly_(net_, options.batch, precision_.type, precision_.arithmetic) {
   if (options.batch < 1) {

@@ -28,6 +28,8 @@ class Norm {
     for (const int p : {weight_, bias_}) {
       assembly.layouts[p] = plain_layout(assembly.net.parameters()[p]);
     }
+    summed_slot_ = assembly.values[input_].sums_slot;
+    if (summed_slot_ >= 0) assembly.arena.use(summed_slot_, assembly.event);
     kept_slot_ = assembly.add_floats(2 * channels());     // mean, inverse deviation
     applied_slot_ = assembly.add_floats(2 * channels());  // scale, shift
   }
@@ -41,6 +43,7 @@ class Norm {
     binding_ = {where.parameters[weight_], where.parameters[bias_], where.gradients[weight_],
                 where.gradients[bias_],    where.running[mean_],    where.running[variance_]};
     partial_ = static_cast<float*>(where.scratch);
+    summed_ = where.floats(summed_slot_);
     mean_values_ = where.floats(kept_slot_);
     scale_ = where.floats(applied_slot_);
     a_ = where.floats(coefficients_slot_);
@@ -53,11 +56,13 @@ class Norm {
                 binding_.running_variance, layer_.epsilon, scale_, shift()});
       return;
     }
-    pass.run(name_, "forward", "norm_sums", pass.kernels.norm_sums, bytes(), {x_, partial_});
+    if (summed_ == nullptr) {
+      pass.run(name_, "forward", "norm_sums", pass.kernels.norm_sums, bytes(), {x_, partial_});
+    }
     pass.run(name_, "forward", "norm_statistics", pass.kernels.norm_statistics, 0,
-             {partial_, x_, binding_.weight, binding_.bias, binding_.running_mean,
-              binding_.running_variance, layer_.momentum, layer_.epsilon, mean_values_,
-              inverse_deviation(), scale_, shift()});
+             {summed_ == nullptr ? partial_ : summed_, summed_ != nullptr, x_, binding_.weight,
+              binding_.bias, binding_.running_mean, binding_.running_variance, layer_.momentum,
+              layer_.epsilon, mean_values_, inverse_deviation(), scale_, shift()});
   }
 
   // From the sums of the group: which of how many is of g * (x - mean).
@@ -103,9 +108,10 @@ class Norm {
   std::string name_;
   int input_ = -1, weight_ = -1, bias_ = -1, mean_ = -1, variance_ = -1;
   Place x_place_;
-  int kept_slot_ = -1, applied_slot_ = -1, coefficients_slot_ = -1;
+  int summed_slot_ = -1, kept_slot_ = -1, applied_slot_ = -1, coefficients_slot_ = -1;
   Matrix x_;
   Bound binding_;
+  const float* summed_ = nullptr;  // by the convolution before; null: own sums
   float *partial_ = nullptr, *mean_values_ = nullptr, *scale_ = nullptr, *a_ = nullptr;
 };
 

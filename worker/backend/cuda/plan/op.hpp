@@ -87,8 +87,9 @@ class Op {
 };
 
 std::unique_ptr<Op> make_input_op(bool pad_channels);  // node 0
-// With `relu`, a Relu node that alone reads the layer: the operation's output is that node's.
-std::unique_ptr<Op> make_convolution_op(int node, int relu);
+// With `relu`, a Relu node that alone reads the layer: the operation's output is that node's. With
+// `statistics`, the sums that a batch norm after it needs (Value::sums_slot).
+std::unique_ptr<Op> make_convolution_op(int node, int relu, bool statistics);
 std::unique_ptr<Op> make_linear_op(int node, int relu);
 std::unique_ptr<Op> make_norm_op(const NormGroup& group);
 std::unique_ptr<Op> make_relu_op(int node);

@@ -59,7 +59,16 @@ class OperationMaker {
   void add_layer(int id) {
     const int relu = merged_relu(id);
     const int output = relu >= 0 ? relu : id;
-    add(is<Conv2d>(net_, id) ? make_convolution_op(id, relu) : make_linear_op(id, relu), output);
+    add(is<Conv2d>(net_, id) ? make_convolution_op(id, relu, gives_statistics(id))
+                             : make_linear_op(id, relu),
+        output);
+  }
+
+  bool gives_statistics(int convolution) const {
+    const auto is_norm = [&](int reader) { return is<BatchNorm>(net_, reader); };
+    const auto& readers = readers_[convolution];
+    return fusion_.statistics && !std::get<Conv2d>(net_.nodes()[convolution].layer).bias &&
+           std::any_of(readers.begin(), readers.end(), is_norm);
   }
 
   std::unique_ptr<Op> make_simple(int id) {

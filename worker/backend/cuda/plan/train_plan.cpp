@@ -30,7 +30,7 @@ void require_size(std::size_t got, std::int64_t wanted, const std::string& what)
 Plan::Plan(PredictOnly, const Net& net, const PlanOptions& options)
     : net_(net),
       options_(options),
-      fusion_(parse_fusion(options.fusion)),
+      fusion_(parse_fusion(options.fusion, options.precision)),
       precision_(parse_precision(options.precision)),
       assembly_(net_, options.batch, precision_.type, precision_.arithmetic) {
   if (options.batch < 1) {
