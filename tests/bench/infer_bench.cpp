@@ -2,21 +2,21 @@
 // comparisons with other frameworks and for work on kernels; real runs go through rackmark-worker.
 //
 //   rackmark-bench-infer MODEL PRECISION BATCH [--steps 30] [--warmup 5] [--threads N]
-//                        [--backend onednn] [--fusion F] [--image-size N] [--profile]
+//                        [--backend onednn] [--fusion F] [--image-size N] [--profile] [--json]
 //
-// Prints one line: "<img/s of the median step> img/s median (best <img/s>) p50 .. p90 .. p95 .. p99
-// .. max .. ms <facts>". Percentiles are nearest-rank.
-#include <sys/resource.h>
-
+// The batch has an identity: a device is sent it once. A run ends when its answers are there.
+//
+// Prints one line: "<img/s of the median run> img/s median (best <img/s>; window <img/s of all
+// runs>) p50 .. p90 .. p95 .. p99 .. max .. ms <facts>"; with --json, one line of JSON instead.
+// Percentiles are nearest-rank.
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <map>
 #include <random>
 #include <stdexcept>
 #include <string>
 
+#include "report.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/models/registry.hpp"
 
@@ -26,7 +26,7 @@ namespace {
 struct Settings {
   std::string model, precision, backend = "onednn", fusion;
   int batch = 1, steps = 30, warmup = 5, threads = 0, image_size = 0;
-  bool profile = false;
+  bool profile = false, json = false;
 };
 
 Settings parse(int argc, char** argv) {
@@ -43,8 +43,8 @@ Settings parse(int argc, char** argv) {
                                             {"--image-size", &s.image_size}};
   for (int i = 4; i < argc; ++i) {
     const std::string name = argv[i];
-    if (name == "--profile") {
-      s.profile = true;
+    if (name == "--profile" || name == "--json") {
+      (name == "--json" ? s.json : s.profile) = true;
       continue;
     }
     if (i + 1 >= argc) throw std::invalid_argument("no value after '" + name + "'");
@@ -71,14 +71,6 @@ TrainedValues initial_values(const Net& net) {
   return values;
 }
 
-std::vector<float> random_pictures(const Net& net, int batch) {
-  std::mt19937 random(1);
-  std::normal_distribution<float> pixel;
-  std::vector<float> images(static_cast<std::size_t>(batch * net.nodes()[0].shape.elements()));
-  for (float& value : images) value = pixel(random);
-  return images;
-}
-
 void print_profile(InferPlan& plan, const std::vector<float>& images) {
   double total = 0;
   for (const OpTime& op : plan.profile(images)) {
@@ -89,10 +81,64 @@ void print_profile(InferPlan& plan, const std::vector<float>& images) {
   std::printf("total %9.3f ms\n", total);
 }
 
+struct Measured {
+  std::vector<double> seconds;  // of the runs in the window, sorted
+  double window_s = 0, compile_s = 0, first_run_s = 0;
+};
+
+void measure(InferPlan& plan, const std::vector<float>& images, const Settings& s,
+             Measured& measured) {
+  auto window = bench::Clock::now();
+  for (int step = 0; step < s.warmup + s.steps; ++step) {
+    const auto start = bench::Clock::now();
+    if (step == s.warmup) window = start;
+    plan.run(images, bench::kIdentity);
+    if (step == 0) measured.first_run_s = bench::seconds_since(start);
+    if (step >= s.warmup) measured.seconds.push_back(bench::seconds_since(start));
+  }
+  measured.window_s = bench::seconds_since(window);
+  std::sort(measured.seconds.begin(), measured.seconds.end());
+}
+
+void print_json(const Settings& s, const PlanFacts& facts, const Measured& measured) {
+  const auto& seconds = measured.seconds;
+  nlohmann::json line = bench::facts_of(facts);
+  line.update({{"mode", "inference"},
+               {"model", s.model},
+               {"precision", s.precision},
+               {"batch", s.batch},
+               {"steps", s.steps},
+               {"warmup", s.warmup},
+               {"images_per_s", s.steps * s.batch / measured.window_s},
+               {"window_s", measured.window_s},
+               {"images_per_s_median", s.batch / seconds[seconds.size() / 2]},
+               {"images_per_s_best", s.batch / seconds.front()},
+               {"step_ms", bench::percentiles_of(seconds, 1e3)},
+               {"compile_s", measured.compile_s},
+               {"first_step_s", measured.first_run_s},
+               {"peak_resident_bytes", bench::peak_resident_bytes()}});
+  std::printf("%s\n", line.dump().c_str());
+}
+
+void print_line(const Settings& s, const PlanFacts& facts, const Measured& measured) {
+  const auto& seconds = measured.seconds;
+  const auto ms = [&](double share) { return 1e3 * bench::percentile(seconds, share); };
+  std::printf(
+      "%.3f img/s median (best %.3f; window %.3f) p50 %.3f p90 %.3f p95 %.3f p99 %.3f max %.3f ms "
+      "%s %s bs%d threads %d fusion %s isa %s arena %.3f GB peakRSS %.3f GB\n",
+      s.batch / seconds[seconds.size() / 2], s.batch / seconds.front(),
+      s.steps * s.batch / measured.window_s, ms(0.5), ms(0.9), ms(0.95), ms(0.99), ms(1),
+      s.model.c_str(), s.precision.c_str(), s.batch, facts.threads, facts.fusion.c_str(),
+      facts.isa.c_str(), static_cast<double>(facts.arena_bytes) / 1e9,
+      bench::peak_resident_bytes() / 1e9);
+  for (const auto& [name, text] : facts.notes) std::printf("%s: %s\n", name.c_str(), text.c_str());
+}
+
 int run(int argc, char** argv) {
   const Settings s = parse(argc, argv);
   const Net net = build_model(s.model, s.image_size);
-  const auto images = random_pictures(net, s.batch);
+  std::mt19937 random(1);
+  const auto images = bench::random_pictures(net, s.batch, random);
   InferOptions options;
   options.batch = s.batch;
   options.threads = s.threads;
@@ -100,33 +146,19 @@ int run(int argc, char** argv) {
   options.precision = s.precision;
   if (s.precision == "int8") options.calibration = {images};
   const auto backend = load_backend(s.backend);
-  const auto plan = backend->compile_inference(net, options, initial_values(net));
-
-  using Clock = std::chrono::steady_clock;
-  std::vector<double> ms;
-  for (int step = 0; step < s.warmup + s.steps; ++step) {
-    const auto start = Clock::now();
-    plan->run(images);
-    const std::chrono::duration<double, std::milli> took = Clock::now() - start;
-    if (step >= s.warmup) ms.push_back(took.count());
+  if (std::string why_not; !backend->usable(&why_not)) {
+    throw std::runtime_error("backend " + s.backend + " cannot be used here: " + why_not);
   }
+  Measured measured;
+  const auto start = bench::Clock::now();
+  const auto plan = backend->compile_inference(net, options, initial_values(net));
+  measured.compile_s = bench::seconds_since(start);
+  measure(*plan, images, s, measured);
   if (s.profile) print_profile(*plan, images);
-  std::sort(ms.begin(), ms.end());
-  const auto percentile = [&](double q) {
-    const auto rank = static_cast<std::size_t>(std::ceil(q * static_cast<double>(ms.size())));
-    return ms[std::max<std::size_t>(rank, 1) - 1];
-  };
-  const PlanFacts facts = plan->facts();
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  std::printf(
-      "%.3f img/s median (best %.3f) p50 %.3f p90 %.3f p95 %.3f p99 %.3f max %.3f ms %s %s bs%d "
-      "threads %d fusion %s isa %s arena %.3f GB peakRSS %.3f GB\n",
-      1e3 * s.batch / ms[ms.size() / 2], 1e3 * s.batch / ms.front(), percentile(0.5),
-      percentile(0.9), percentile(0.95), percentile(0.99), ms.back(), s.model.c_str(),
-      s.precision.c_str(), s.batch, facts.threads, facts.fusion.c_str(), facts.isa.c_str(),
-      static_cast<double>(facts.arena_bytes) / 1e9, static_cast<double>(usage.ru_maxrss) / 1e6);
-  for (const auto& [name, text] : facts.notes) std::printf("%s: %s\n", name.c_str(), text.c_str());
+  if (s.json)
+    print_json(s, plan->facts(), measured);
+  else
+    print_line(s, plan->facts(), measured);
   return 0;
 }
 

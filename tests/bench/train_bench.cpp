@@ -3,23 +3,27 @@
 // frameworks and for work on kernels; real runs go through rackmark-worker.
 //
 //   rackmark-bench-train --model resnet50 --batch 16 --steps 5 [--warmup 2] [--threads N]
-//                        [--backend onednn] [--fusion F] [--image-size N] [--profile] [--bound]
+//                        [--backend onednn] [--precision fp32] [--fusion F] [--image-size N]
+//                        [--profile] [--bound] [--losses] [--json]
+//
+// The batch has an identity: a device is sent it once, before the window. The window lies between
+// two finish() calls; a step ends when its loss is known, and a device may be at work on the rest.
 //
 // --bound measures the convolution-only bound in turns with the steps, one round a step, and prints
 // which share of it the steps reach, by medians and by least times.
 //
-// Prints one line: "<img/s of the median step> img/s median (best <img/s>) <facts>".
-#include <sys/resource.h>
-
+// Prints one line: "<img/s of the median step> img/s median (best <img/s>; window <img/s of all
+// steps>; ...) <facts>"; with --json, one line of JSON instead. --losses adds every step's loss.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <ctime>
 #include <map>
+#include <optional>
 #include <random>
 #include <stdexcept>
 #include <string>
 
+#include "report.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/models/registry.hpp"
 
@@ -27,22 +31,27 @@ namespace rackmark::worker {
 namespace {
 
 struct Settings {
-  std::string model = "resnet50", backend = "onednn", fusion;
+  std::string model = "resnet50", backend = "onednn", precision = "fp32", fusion;
   int batch = 16, steps = 5, warmup = 2, threads = 0, image_size = 0;
-  bool profile = false, evaluate = false, bound = false;
+  bool profile = false, evaluate = false, bound = false, losses = false, json = false;
 };
 
 Settings parse(int argc, char** argv) {
   Settings s;
-  const std::map<std::string, std::string*> texts{
-      {"--model", &s.model}, {"--backend", &s.backend}, {"--fusion", &s.fusion}};
+  const std::map<std::string, std::string*> texts{{"--model", &s.model},
+                                                  {"--backend", &s.backend},
+                                                  {"--precision", &s.precision},
+                                                  {"--fusion", &s.fusion}};
   const std::map<std::string, int*> numbers{{"--batch", &s.batch},
                                             {"--steps", &s.steps},
                                             {"--warmup", &s.warmup},
                                             {"--threads", &s.threads},
                                             {"--image-size", &s.image_size}};
-  const std::map<std::string, bool*> flags{
-      {"--profile", &s.profile}, {"--evaluate", &s.evaluate}, {"--bound", &s.bound}};
+  const std::map<std::string, bool*> flags{{"--profile", &s.profile},
+                                           {"--evaluate", &s.evaluate},
+                                           {"--bound", &s.bound},
+                                           {"--losses", &s.losses},
+                                           {"--json", &s.json}};
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
     if (const auto flag = flags.find(name); flag != flags.end()) {
@@ -98,62 +107,126 @@ void print_bound(const BoundMeter& meter, const std::vector<double>& sorted_seco
       bound.ms / median_ms, bound.best_ms / (sorted_seconds.front() * 1e3));
 }
 
+struct Measured {
+  std::vector<double> seconds, cpu_seconds;  // of the steps in the window, sorted
+  std::optional<double> window_s;            // none where the bound was measured between them
+  std::vector<double> losses;                // of all steps, warm-up included
+  double compile_s = 0, first_step_s = 0;
+};
+
+double one_step(TrainPlan& plan, const Batch& batch, bool evaluate) {
+  if (!evaluate) {
+    return plan.step(batch, {.learning_rate = 0.01, .momentum = 0.9, .weight_decay = 1e-4});
+  }
+  plan.evaluate(batch);
+  plan.finish();
+  return 0;
+}
+
+void measure(TrainPlan& plan, const Batch& batch, const Settings& s, BoundMeter* meter,
+             Measured& measured) {
+  auto window = bench::Clock::now();
+  for (int step = 0; step < s.warmup + s.steps; ++step) {
+    if (step == s.warmup) {
+      plan.finish();
+      window = bench::Clock::now();
+    }
+    if (meter != nullptr && step >= s.warmup) meter->round();
+    const auto start = bench::Clock::now();
+    const double cpu_start = cpu_now();
+    measured.losses.push_back(one_step(plan, batch, s.evaluate));
+    if (step == 0) measured.first_step_s = bench::seconds_since(start);
+    if (step >= s.warmup) {
+      measured.seconds.push_back(bench::seconds_since(start));
+      measured.cpu_seconds.push_back(cpu_now() - cpu_start);
+    }
+  }
+  plan.finish();
+  if (meter == nullptr) measured.window_s = bench::seconds_since(window);
+  std::sort(measured.seconds.begin(), measured.seconds.end());
+  std::sort(measured.cpu_seconds.begin(), measured.cpu_seconds.end());
+}
+
+void print_json(const Settings& s, const PlanFacts& facts, const Measured& measured) {
+  const auto& seconds = measured.seconds;
+  nlohmann::json line = bench::facts_of(facts);
+  line.update({{"mode", s.evaluate ? "evaluation" : "training"},
+               {"model", s.model},
+               {"precision", s.precision},
+               {"batch", s.batch},
+               {"steps", s.steps},
+               {"warmup", s.warmup},
+               {"images_per_s_median", s.batch / seconds[seconds.size() / 2]},
+               {"images_per_s_best", s.batch / seconds.front()},
+               {"step_ms", bench::percentiles_of(seconds, 1e3)},
+               {"compile_s", measured.compile_s},
+               {"first_step_s", measured.first_step_s},
+               {"peak_resident_bytes", bench::peak_resident_bytes()},
+               {"first_loss", measured.losses.front()},
+               {"last_loss", measured.losses.back()}});
+  line["images_per_s"] = nullptr;
+  line["window_s"] = nullptr;
+  if (measured.window_s) {
+    line["images_per_s"] = s.steps * s.batch / *measured.window_s;
+    line["window_s"] = *measured.window_s;
+  }
+  if (s.losses) line["losses"] = measured.losses;
+  std::printf("%s\n", line.dump().c_str());
+}
+
+void print_line(const Settings& s, const PlanFacts& facts, const Measured& measured) {
+  const auto& seconds = measured.seconds;
+  char window[32] = "-";
+  if (measured.window_s) {
+    std::snprintf(window, sizeof window, "%.3f", s.steps * s.batch / *measured.window_s);
+  }
+  std::printf(
+      "%.3f img/s median (best %.3f; window %s; %.2f CPU s a step) %s %s bs%d threads %d fusion %s "
+      "isa %s arena %.2f GB peakRSS %.2f GB loss %.4f -> %.4f\n",
+      s.batch / seconds[seconds.size() / 2], s.batch / seconds.front(), window,
+      measured.cpu_seconds[seconds.size() / 2], s.model.c_str(), s.precision.c_str(), s.batch,
+      facts.threads, facts.fusion.c_str(), facts.isa.c_str(),
+      static_cast<double>(facts.arena_bytes) / 1e9, bench::peak_resident_bytes() / 1e9,
+      measured.losses.front(), measured.losses.back());
+  if (!s.losses) return;
+  std::printf("losses");
+  for (const double loss : measured.losses) std::printf(" %.6g", loss);
+  std::printf("\n");
+}
+
 int run(int argc, char** argv) {
   const Settings s = parse(argc, argv);
   const Net net = build_model(s.model, s.image_size);
   PlanOptions options;
   options.batch = s.batch;
   options.threads = s.threads;
+  options.precision = s.precision;
   options.fusion = s.fusion;
   const auto backend = load_backend(s.backend);
+  if (std::string why_not; !backend->usable(&why_not)) {
+    throw std::runtime_error("backend " + s.backend + " cannot be used here: " + why_not);
+  }
+  Measured measured;
+  const auto start = bench::Clock::now();
   const auto plan = backend->compile(net, options);
+  measured.compile_s = bench::seconds_since(start);
   fill_parameters(*plan);
   const auto meter = s.bound ? backend->convolution_bound(net, options, !s.evaluate) : nullptr;
   if (s.bound && !meter) throw std::invalid_argument("--bound: this backend has no such bound");
 
   std::mt19937 random(1);
-  std::normal_distribution<float> pixel;
-  std::vector<float> images(s.batch * net.nodes()[0].shape.elements());
-  for (float& value : images) value = pixel(random);
+  const std::vector<float> images = bench::random_pictures(net, s.batch, random);
   std::vector<std::int32_t> labels(s.batch);
   for (auto& label : labels) label = static_cast<std::int32_t>(random() % net.classes());
-  const Batch batch{images, labels};
+  const Batch batch{images, labels, bench::kIdentity};
 
-  using Clock = std::chrono::steady_clock;
-  std::vector<double> seconds, cpu_seconds;
-  double first_loss = 0, loss = 0;
-  for (int step = 0; step < s.warmup + s.steps; ++step) {
-    if (meter && step >= s.warmup) meter->round();
-    const auto start = Clock::now();
-    const double cpu_start = cpu_now();
-    if (s.evaluate) {
-      plan->evaluate(batch);
-    } else {
-      loss = plan->forward(batch);
-      plan->backward();
-      plan->update({.learning_rate = 0.01, .momentum = 0.9, .weight_decay = 1e-4});
-    }
-    if (step == 0) first_loss = loss;
-    if (step >= s.warmup) {
-      seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
-      cpu_seconds.push_back(cpu_now() - cpu_start);
-    }
-  }
+  measure(*plan, batch, s, meter.get(), measured);
   if (s.profile) print_profile(*plan, batch);
-  std::sort(seconds.begin(), seconds.end());
-  std::sort(cpu_seconds.begin(), cpu_seconds.end());
-  const PlanFacts facts = plan->facts();
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  std::printf(
-      "%.3f img/s median (best %.3f; %.2f CPU s a step) %s bs%d threads %d fusion %s isa %s arena "
-      "%.2f GB "
-      "peakRSS %.2f GB loss %.4f -> %.4f\n",
-      s.batch / seconds[seconds.size() / 2], s.batch / seconds.front(),
-      cpu_seconds[cpu_seconds.size() / 2], s.model.c_str(), s.batch, facts.threads,
-      facts.fusion.c_str(), facts.isa.c_str(), static_cast<double>(facts.arena_bytes) / 1e9,
-      static_cast<double>(usage.ru_maxrss) / 1e6, first_loss, loss);
-  if (meter) print_bound(*meter, seconds, s.batch);
+  if (s.json)
+    print_json(s, plan->facts(), measured);
+  else
+    print_line(s, plan->facts(), measured);
+  if (meter) print_bound(*meter, measured.seconds, s.batch);
   return 0;
 }
 
