@@ -95,13 +95,18 @@ class TrainPlan {
   // One optimiser step with the current gradients; first call starts momentum.
   virtual void update(const SgdStep& step) = 0;
 
-  // A whole step that nobody else takes part in; returns the loss. A device may still be at work on
-  // the rest of the step then.
-  virtual double step(const Batch& batch, const SgdStep& sgd) {
+  // A whole step, alone or with the group that was joined. A device may still be at work on the
+  // rest of the step when its loss is returned.
+  struct StepOutcome {
+    double loss = 0;
+    // While the device only waited for the group; of the step before, whose end is known.
+    double exposed_communication_ms = 0;
+  };
+  virtual StepOutcome step(const Batch& batch, const SgdStep& sgd) {
     const double loss = forward(batch);
     backward();
     update(sgd);
-    return loss;
+    return {.loss = loss};
   }
   virtual void finish() {}  // returns when all steps have ended
 
@@ -130,6 +135,21 @@ class TrainPlan {
   virtual std::span<float> parameter_block() = 0;  // same extents
   virtual Extent extent(int parameter) const = 0;
   virtual std::string layout_key() const = 0;
+
+  // Ranks whose devices exchange gradients among themselves. One rank makes a new group's name, all
+  // of them join it; then step() replaces every gradient by its mean over the ranks before the
+  // update. "" of new_group(): this plan cannot, its blocks on the host are to be exchanged.
+  struct Group {
+    std::string name;
+    int rank = 0, size = 1;
+    std::vector<Extent> buckets;  // of the gradient block, in its order: each is sent as a whole
+    bool overlap = true;          // false: nothing is sent before backward has ended
+  };
+  virtual std::string new_group() { return ""; }
+  // Collective. Returns the library that exchanges, with its version.
+  virtual std::string join_group(const Group& group) {
+    throw std::logic_error("this plan cannot join group " + group.name);
+  }
 
   // Times of every operation of one training step, in a separate, labelled pass.
   virtual std::vector<OpTime> profile(const Batch& batch) = 0;

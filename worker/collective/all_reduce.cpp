@@ -2,6 +2,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 
@@ -18,7 +19,7 @@ class Independent : public GradientExchange {
  public:
   Independent(TrainPlan& plan, std::string label) : plan_(plan), label_(std::move(label)) {}
   std::string label() const override { return label_; }
-  bool is_alone() const override { return true; }
+  bool leaves_steps_to_plan() const override { return true; }
   ExchangeWaits finish_step() override {
     plan_.update(step_);
     return {};
@@ -31,6 +32,36 @@ class Independent : public GradientExchange {
  private:
   TrainPlan& plan_;
   std::string label_;
+};
+
+// Exchanged by the devices themselves, inside the plan's steps.
+class DeviceAllReduce : public GradientExchange {
+ public:
+  DeviceAllReduce(TrainPlan& plan, Communicator& ranks, const std::string& group,
+                  const AllReduceOptions& options)
+      : plan_(plan) {
+    TrainPlan::Group joined{.name = group,
+                            .rank = static_cast<int>(ranks.rank()),
+                            .size = static_cast<int>(ranks.size()),
+                            .overlap = options.overlap};
+    for (const Bucket& bucket : make_buckets(plan, options.bucket_bytes)) {
+      joined.buckets.push_back(bucket.range);
+    }
+    library_ = plan.join_group(joined);
+  }
+  std::string label() const override { return "all_reduce (" + library_ + ")"; }
+  bool leaves_steps_to_plan() const override { return true; }
+  ExchangeWaits finish_step() override {
+    throw std::logic_error("the plan makes its steps by itself");
+  }
+  ExchangeWaits settle() override {
+    plan_.finish();
+    return {};
+  }
+
+ private:
+  TrainPlan& plan_;
+  std::string library_;
 };
 
 // "all_reduce", "all_reduce (ring)", "all_reduce (bf16 wire)"
@@ -172,6 +203,12 @@ std::unique_ptr<GradientExchange> make_independent(TrainPlan& plan, std::string 
 std::unique_ptr<GradientExchange> make_all_reduce(TrainPlan& plan, Communicator& ranks,
                                                   const AllReduceOptions& options) {
   if (ranks.size() == 1) return make_independent(plan, "all_reduce");
+  if (options.wire == Precision::kFp32) {
+    const auto groups = ranks.all_gather(plan.new_group());
+    if (std::none_of(groups.begin(), groups.end(), [](const auto& g) { return g.empty(); })) {
+      return std::make_unique<DeviceAllReduce>(plan, ranks, groups.front(), options);
+    }
+  }
   return std::make_unique<AllReduce>(plan, ranks, options);
 }
 

@@ -30,8 +30,8 @@ class GradientExchange {
  public:
   virtual ~GradientExchange() = default;
   virtual std::string label() const = 0;  // what the results say: "all_reduce", ...
-  // True: no other rank takes part, and the plan may make its steps by itself (TrainPlan::step).
-  virtual bool is_alone() const { return false; }
+  // True: the plan makes its steps by itself (TrainPlan::step), alone or with a group of devices.
+  virtual bool leaves_steps_to_plan() const { return false; }
   virtual void begin_step(const SgdStep& step) { step_ = step; }
   virtual void ready(int /*parameter*/) {}
   // Ends the step. Afterwards the plan holds the new parameters, or needed() waits for them.
@@ -60,8 +60,9 @@ struct AllReduceOptions {
   // kFp32, or kFp16 and kBf16 (see SixteenBitMean in wire.hpp).
   Precision wire = Precision::kFp32;
 };
-// Buckets are contiguous ranges of gradient_block(), exchanged in order by a thread of its own as
-// soon as their last gradient is ready.
+// Buckets are contiguous ranges of gradient_block(), exchanged in order as soon as their last
+// gradient is ready: by the plans' own devices where all of them can (fp32 wire only), else by a
+// thread that uses `ranks`.
 std::unique_ptr<GradientExchange> make_all_reduce(TrainPlan& plan, Communicator& ranks,
                                                   const AllReduceOptions& options);
 

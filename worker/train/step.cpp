@@ -47,8 +47,10 @@ TrainingStep make_step(TrainPlan& plan, BatchSource& input, GradientExchange& ex
     StepRecord record;
     const InputBatch& input_batch = timed_next(input, clock, record);
     const Batch batch{input_batch.images, input_batch.labels, input_batch.identity};
-    if (exchange.is_alone()) {
-      record.loss = plan.step(batch, sgd(t++));
+    if (exchange.leaves_steps_to_plan()) {
+      const TrainPlan::StepOutcome outcome = plan.step(batch, sgd(t++));
+      record.loss = outcome.loss;
+      record.exposed_communication_ms = outcome.exposed_communication_ms;
       return record;
     }
     record.loss = plan.forward(batch, wait_in(exchange));

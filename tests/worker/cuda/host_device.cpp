@@ -1,9 +1,13 @@
 #include "host_device.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <functional>
+#include <map>
+#include <mutex>
 #include <vector>
 
 #include "worker/backend/backend.hpp"
@@ -224,9 +228,70 @@ class HostRecording final : public Recording {
   std::function<void()> work_;
 };
 
+// The ranks of a group add up in the order of ranks; whoever comes last divides.
+class HostGroup {
+ public:
+  explicit HostGroup(int size) : size_(size), parts_(static_cast<std::size_t>(size)) {}
+  void mean(int rank, float* values, std::int64_t count) {
+    std::unique_lock lock(mutex_);
+    parts_[rank].assign(values, values + count);
+    const std::int64_t turn = turn_;
+    if (++arrived_ == size_) {
+      mean_ = parts_[0];
+      for (int r = 1; r < size_; ++r)
+        std::transform(mean_.begin(), mean_.end(), parts_[r].begin(), mean_.begin(), std::plus<>());
+      for (float& value : mean_) value /= static_cast<float>(size_);
+      arrived_ = 0;
+      ++turn_;
+      changed_.notify_all();
+    }
+    changed_.wait(lock, [&] { return turn_ != turn; });
+    // The next mean is made when all have come again, and so have taken this one.
+    std::copy(mean_.begin(), mean_.end(), values);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int size_, arrived_ = 0;
+  std::int64_t turn_ = 0;
+  std::vector<std::vector<float>> parts_;
+  std::vector<float> mean_;
+};
+
+std::shared_ptr<HostGroup> find_group(const std::string& name, int size) {
+  static std::mutex mutex;
+  static std::map<std::string, std::weak_ptr<HostGroup>> groups;
+  const std::lock_guard lock(mutex);
+  auto group = groups[name].lock();
+  if (!group) groups[name] = group = std::make_shared<HostGroup>(size);
+  return group;
+}
+
+class HostCollective final : public Collective {
+ public:
+  HostCollective(const std::string& name, int rank, int size)
+      : rank_(rank), group_(find_group(name, size)) {}
+  std::string library() const override { return "host threads"; }
+  void mean(float* values, std::int64_t count) override { group_->mean(rank_, values, count); }
+  void join() override {}
+
+ private:
+  int rank_;
+  std::shared_ptr<HostGroup> group_;
+};
+
 class HostDevice final : public Device {
  public:
-  explicit HostDevice(std::int64_t memory_bytes) : free_bytes_(memory_bytes) {}
+  HostDevice(std::int64_t memory_bytes, bool has_groups)
+      : free_bytes_(memory_bytes), has_groups_(has_groups) {}
+  std::string new_group() override {
+    static std::atomic<int> next{0};
+    return has_groups_ ? "group " + std::to_string(next++) : "";
+  }
+  std::unique_ptr<Collective> join_group(const std::string& name, int rank, int size) override {
+    return std::make_unique<HostCollective>(name, rank, size);
+  }
   DeviceFacts facts() const override {
     return {"host loops", "host", {{"cuda", "none"}}, free_bytes_};
   }
@@ -268,12 +333,13 @@ class HostDevice final : public Device {
 
  private:
   std::int64_t free_bytes_;
+  bool has_groups_;
 };
 
 }  // namespace
 
-std::unique_ptr<Device> make_host_device(std::int64_t memory_bytes) {
-  return std::make_unique<HostDevice>(memory_bytes);
+std::unique_ptr<Device> make_host_device(std::int64_t memory_bytes, bool has_groups) {
+  return std::make_unique<HostDevice>(memory_bytes, has_groups);
 }
 
 }  // namespace rackmark::worker::cuda::test

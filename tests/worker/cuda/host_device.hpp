@@ -10,7 +10,9 @@
 
 namespace rackmark::worker::cuda::test {
 
-// `memory_bytes`: what it pretends to have.
-std::unique_ptr<Device> make_host_device(std::int64_t memory_bytes = std::int64_t{4} << 30);
+// `memory_bytes`: what it pretends to have. `has_groups`: whether such devices of this process can
+// exchange values among themselves, each in a thread of its own.
+std::unique_ptr<Device> make_host_device(std::int64_t memory_bytes = std::int64_t{4} << 30,
+                                         bool has_groups = false);
 
 }  // namespace rackmark::worker::cuda::test

@@ -211,7 +211,7 @@ TEST(CudaPlan, EveryWayToMakeAStepGivesTheSameBits) {
     std::vector<float> velocity(pulled.size());
     for (int step = 0; step < 3; ++step) {
       const Data data = make_data(net, 4, step);
-      const double loss = alone->step(data.batch(), kStep);
+      const double loss = alone->step(data.batch(), kStep).loss;
       EXPECT_EQ(calls->forward(data.batch()), loss);
       calls->backward();
       calls->update(kStep);

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -101,6 +102,18 @@ class Mark {
   virtual double ms_since(const Mark& earlier) const = 0;  // both past; of the same device
 };
 
+// Devices that exchange values among themselves, one a rank. All ranks call the same in the same
+// order.
+class Collective {
+ public:
+  virtual ~Collective() = default;
+  virtual std::string library() const = 0;  // "nccl 2.28.3"
+  // Replaces every value by its mean over the ranks. Begins when what the queue was given before
+  // has run, and runs beside what it is given afterwards.
+  virtual void mean(float* values, std::int64_t count) = 0;
+  virtual void join() = 0;  // the queue goes on when all means have been made
+};
+
 struct DeviceFacts {
   std::string name;                              // "NVIDIA H200"
   std::string architecture;                      // "sm_90"
@@ -136,6 +149,13 @@ class Device {
   // What `work` gives to the queue is kept instead of run; it must not wait, allocate or download.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
   virtual std::unique_ptr<Mark> make_mark() = 0;
+
+  // The name of a new group of ranks, "" when this device cannot exchange with others.
+  virtual std::string new_group() { return ""; }
+  virtual std::unique_ptr<Collective> join_group(const std::string& name, int rank, int size) {
+    throw std::runtime_error("rank " + std::to_string(rank) + " of " + std::to_string(size) +
+                             " cannot join group " + name + ": no collectives");
+  }
 };
 
 // The first GPU that this process may use (CUDA_VISIBLE_DEVICES). Throws std::runtime_error.

@@ -273,7 +273,14 @@ void Plan::give_backward(Pass& pass) {
     const int output = operations_.ops[i]->output();
     if (assembly_.values[output].needs_gradient) operations_.ops[i]->backward(pass);
   }
-  finish_gradients(pass);
+}
+
+void Plan::give_backward_with_group() {
+  Pass pass = make_pass();
+  group_->begin();
+  pass.ready = [this](int parameter) { group_->ready(parameter); };
+  give_backward(pass);
+  group_->join();
 }
 
 void Plan::finish_gradients(Pass& pass) {
@@ -329,6 +336,7 @@ void Plan::backward(const GradientReady& ready) {
   replay(backward_, [this] {
     Pass pass = make_pass();
     give_backward(pass);
+    finish_gradients(pass);
   });
   apply_faults();
   bring_gradients_to_host(ready);
@@ -380,7 +388,7 @@ void Plan::update(const SgdStep& step) {
 
 // Everything is given to the device before the host waits for the loss, which is known when a third
 // of the step has run: the device goes on without a gap.
-double Plan::step(const Batch& batch, const SgdStep& sgd) {
+TrainPlan::StepOutcome Plan::step(const Batch& batch, const SgdStep& sgd) {
   if (host_gradients_ || host_parameters_ || !options_.faults.negate_gradient.empty()) {
     return TrainPlan::step(batch, sgd);
   }
@@ -392,16 +400,30 @@ double Plan::step(const Batch& batch, const SgdStep& sgd) {
     give_forward(pass);
   });
   fetch_loss();
-  replay(backward_, [this] {
+  if (group_) {
+    give_backward_with_group();
     Pass pass = make_pass();
-    give_backward(pass);
-  });
+    finish_gradients(pass);
+  } else {
+    replay(backward_, [this] {
+      Pass pass = make_pass();
+      give_backward(pass);
+      finish_gradients(pass);
+    });
+  }
   replay(update_, [this] {
     Pass pass = make_pass();
     give_update(pass);
   });
   can_go_back_ = false;
-  return loss();
+  const double known = loss();
+  return {.loss = known, .exposed_communication_ms = group_ ? group_->exposed_ms() : 0};
+}
+
+std::string Plan::join_group(const Group& group) {
+  group_ =
+      std::make_unique<GroupExchange>(*device_, group, extents_, at<float>(regions_.gradients));
+  return group_->library();
 }
 
 void Plan::evaluate(const Batch& batch) {
@@ -501,6 +523,7 @@ std::vector<OpTime> Plan::profile(const Batch& batch) {
   Pass pass = make_pass(&times);
   give_forward(pass);
   give_backward(pass);
+  finish_gradients(pass);
   device_->clear(at<float>(regions_.gradients), 4 * block_floats_);
   write_scalars({.learning_rate = 0, .momentum = 1, .weight_decay = 0});
   give_update(pass);

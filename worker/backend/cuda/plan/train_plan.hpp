@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "worker/backend/backend.hpp"
+#include "worker/backend/cuda/plan/group_exchange.hpp"
 #include "worker/backend/cuda/plan/operations.hpp"
 #include "worker/backend/cuda/plan/precision.hpp"
 
@@ -32,7 +33,7 @@ class Plan final : public TrainPlan {
   double forward(const Batch& batch, const ParameterNeeded& needed) override;
   void backward(const GradientReady& ready) override;
   void update(const SgdStep& step) override;
-  double step(const Batch& batch, const SgdStep& step) override;
+  StepOutcome step(const Batch& batch, const SgdStep& step) override;
   void finish() override { device_->wait(); }
   void evaluate(const Batch& batch) override;
   std::vector<double> logits() const override;
@@ -45,6 +46,8 @@ class Plan final : public TrainPlan {
   std::span<float> parameter_block() override;
   Extent extent(int parameter) const override { return extents_.at(parameter); }
   std::string layout_key() const override;
+  std::string new_group() override { return device_->new_group(); }
+  std::string join_group(const Group& group) override;
   std::vector<OpTime> profile(const Batch& batch) override;
 
  private:
@@ -78,6 +81,7 @@ class Plan final : public TrainPlan {
   void bring_parameters(const ParameterNeeded& needed);
   void give_forward(Pass& pass);
   void give_backward(Pass& pass);
+  void give_backward_with_group();
   void finish_gradients(Pass& pass);
   void give_update(Pass& pass);
   void fetch_loss();
@@ -103,6 +107,7 @@ class Plan final : public TrainPlan {
   std::shared_ptr<std::byte> memory_;
   std::shared_ptr<std::byte> host_loss_, host_gradients_, host_parameters_;
   std::unique_ptr<Mark> loss_known_;
+  std::unique_ptr<GroupExchange> group_;  // null: alone
   std::unique_ptr<Recording> forward_, backward_, update_;
   std::uint64_t loaded_ = 0;  // Batch::identity of the pictures on the device
   bool can_go_back_ = false;  // a training forward pass is the last one
