@@ -44,18 +44,18 @@ inline double percentile(const std::vector<double>& sorted, double share) {
 }
 
 inline nlohmann::json percentiles_of(const std::vector<double>& sorted, double factor) {
-  return {{"min", factor * sorted.front()},
-          {"p50", factor * percentile(sorted, 0.5)},
-          {"p90", factor * percentile(sorted, 0.9)},
-          {"p95", factor * percentile(sorted, 0.95)},
-          {"p99", factor * percentile(sorted, 0.99)},
-          {"max", factor * sorted.back()}};
+  return {{"min", factor * sorted.front()},           {"p50", factor * percentile(sorted, 0.5)},
+          {"p90", factor * percentile(sorted, 0.9)},  {"p95", factor * percentile(sorted, 0.95)},
+          {"p99", factor * percentile(sorted, 0.99)}, {"max", factor * sorted.back()}};
 }
 
 inline nlohmann::json facts_of(const PlanFacts& facts) {
-  return {{"backend", facts.backend},         {"isa", facts.isa},
-          {"fusion", facts.fusion},           {"libraries", facts.libraries},
-          {"arena_bytes", facts.arena_bytes}, {"threads", facts.threads},
+  return {{"backend", facts.backend},
+          {"isa", facts.isa},
+          {"fusion", facts.fusion},
+          {"libraries", facts.libraries},
+          {"arena_bytes", facts.arena_bytes},
+          {"threads", facts.threads},
           {"notes", facts.notes}};
 }
 

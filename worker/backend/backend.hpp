@@ -136,16 +136,17 @@ class TrainPlan {
   virtual Extent extent(int parameter) const = 0;
   virtual std::string layout_key() const = 0;
 
-  // Ranks whose devices exchange gradients among themselves. One rank makes a new group's name, all
-  // of them join it; then step() replaces every gradient by its mean over the ranks before the
-  // update. "" of new_group(): this plan cannot, its blocks on the host are to be exchanged.
+  // Ranks whose devices exchange gradients among themselves, where joins_groups(). One rank makes a
+  // new group's name, all of them join it; then step() replaces every gradient by its mean over the
+  // ranks before the update.
   struct Group {
     std::string name;
     int rank = 0, size = 1;
     std::vector<Extent> buckets;  // of the gradient block, in its order: each is sent as a whole
     bool overlap = true;          // false: nothing is sent before backward has ended
   };
-  virtual std::string new_group() { return ""; }
+  virtual bool joins_groups() const { return false; }
+  virtual std::string new_group() { throw std::logic_error("this plan makes no groups"); }
   // Collective. Returns the library that exchanges, with its version.
   virtual std::string join_group(const Group& group) {
     throw std::logic_error("this plan cannot join group " + group.name);

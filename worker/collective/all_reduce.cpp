@@ -204,9 +204,10 @@ std::unique_ptr<GradientExchange> make_all_reduce(TrainPlan& plan, Communicator&
                                                   const AllReduceOptions& options) {
   if (ranks.size() == 1) return make_independent(plan, "all_reduce");
   if (options.wire == Precision::kFp32) {
-    const auto groups = ranks.all_gather(plan.new_group());
-    if (std::none_of(groups.begin(), groups.end(), [](const auto& g) { return g.empty(); })) {
-      return std::make_unique<DeviceAllReduce>(plan, ranks, groups.front(), options);
+    const auto able = ranks.all_gather(plan.joins_groups() ? "yes" : "no");
+    if (std::count(able.begin(), able.end(), "yes") == ranks.size()) {
+      const auto group = ranks.all_gather(ranks.rank() == 0 ? plan.new_group() : "").front();
+      return std::make_unique<DeviceAllReduce>(plan, ranks, group, options);
     }
   }
   return std::make_unique<AllReduce>(plan, ranks, options);

@@ -285,9 +285,10 @@ class HostDevice final : public Device {
  public:
   HostDevice(std::int64_t memory_bytes, bool has_groups)
       : free_bytes_(memory_bytes), has_groups_(has_groups) {}
+  bool joins_groups() const override { return has_groups_; }
   std::string new_group() override {
     static std::atomic<int> next{0};
-    return has_groups_ ? "group " + std::to_string(next++) : "";
+    return "group " + std::to_string(next++);
   }
   std::unique_ptr<Collective> join_group(const std::string& name, int rank, int size) override {
     return std::make_unique<HostCollective>(name, rank, size);

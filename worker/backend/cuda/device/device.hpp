@@ -11,7 +11,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -150,12 +149,10 @@ class Device {
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
   virtual std::unique_ptr<Mark> make_mark() = 0;
 
-  // The name of a new group of ranks, "" when this device cannot exchange with others.
-  virtual std::string new_group() { return ""; }
-  virtual std::unique_ptr<Collective> join_group(const std::string& name, int rank, int size) {
-    throw std::runtime_error("rank " + std::to_string(rank) + " of " + std::to_string(size) +
-                             " cannot join group " + name + ": no collectives");
-  }
+  // Groups of ranks whose devices exchange with each other: one makes a name, all join it.
+  virtual bool joins_groups() const = 0;
+  virtual std::string new_group() = 0;
+  virtual std::unique_ptr<Collective> join_group(const std::string& name, int rank, int size) = 0;
 };
 
 // The first GPU that this process may use (CUDA_VISIBLE_DEVICES). Throws std::runtime_error.

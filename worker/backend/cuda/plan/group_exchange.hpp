@@ -1,5 +1,5 @@
-// Gradients of a step exchanged between devices: a bucket leaves when its last gradient has been given
-// to the queue.
+// Gradients of a step exchanged between devices: a bucket leaves when its last gradient has been
+// given to the queue.
 #pragma once
 
 #include <memory>

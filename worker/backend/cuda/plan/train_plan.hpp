@@ -46,6 +46,7 @@ class Plan final : public TrainPlan {
   std::span<float> parameter_block() override;
   Extent extent(int parameter) const override { return extents_.at(parameter); }
   std::string layout_key() const override;
+  bool joins_groups() const override { return device_->joins_groups(); }
   std::string new_group() override { return device_->new_group(); }
   std::string join_group(const Group& group) override;
   std::vector<OpTime> profile(const Batch& batch) override;
