@@ -54,15 +54,25 @@ TaggedLine parse_tagged_line(std::string_view line, std::string_view stream) {
 std::optional<AbortReport> parse_abort_report(std::span<const std::string> lines) {
   std::optional<AbortReport> found;
   std::optional<std::int64_t> named_rank;
+  bool noticed = false;  // named_rank is of a sentence whose end, the signal, is yet to come
   for (const auto& line : lines) {
     // mpirun noticed that process rank 1 with PID 4711 on node n exited on signal 9 (Killed).
+    // Open MPI 5 begins a new line before "signal".
     if (const auto rank = number_after(line, "process rank ")) {
       named_rank = rank;
-      if (const auto signal = number_after(line, "exited on signal "))
-        found = AbortReport{*rank, *signal, std::nullopt};
+      noticed = true;
     }
-    // Process name: [[59341,1],0]
-    if (line.find("Process name: [[") != std::string::npos) named_rank = number_after(line, "],");
+    auto signal = number_after(line, "exited on signal ");
+    if (!signal && line.starts_with("signal ")) signal = number_after(line, "signal ");
+    if (noticed && signal) {
+      found = AbortReport{*named_rank, *signal, std::nullopt};
+      noticed = false;
+    }
+    // Process name: [[59341,1],0] or [prterun-node1-4711@1,0]
+    if (line.find("Process name: [") != std::string::npos) {
+      const auto comma = line.find_last_of(",[");  // a "[" is there
+      named_rank = number_after(std::string_view(line).substr(comma), ",");
+    }
     // Exit code:    3
     if (const auto code = number_after(line, "Exit code:"); code && named_rank && !found)
       found = AbortReport{*named_rank, 0, code};

@@ -51,6 +51,23 @@ TEST(AbortReport, NamesRankAndExitCode) {
   EXPECT_EQ(report->signal, 0);
 }
 
+TEST(AbortReport, OfOpenMpi5) {
+  const std::string killed[] = {
+      "prterun noticed that process rank 2 with PID 23854 on node vm exited on",
+      "signal 9 (Killed)."};
+  const auto signalled = parse_abort_report(killed);
+  ASSERT_TRUE(signalled);
+  EXPECT_EQ(signalled->rank, 2);
+  EXPECT_EQ(signalled->signal, 9);
+  const std::string failed[] = {"   Process name: [prterun-vm-23942@1,2]", "   Exit code:    3"};
+  const auto exited = parse_abort_report(failed);
+  ASSERT_TRUE(exited);
+  EXPECT_EQ(exited->rank, 2);
+  EXPECT_EQ(exited->exit_code, 3);
+  const std::string stray[] = {"signal 9 (Killed).", "Process name: [", "Exit code: 3"};
+  EXPECT_FALSE(parse_abort_report(stray));
+}
+
 TEST(AbortReport, AbsentWhenMpirunSaysNothing) {
   const std::string lines[] = {"Exit code: 4", "something else"};
   EXPECT_FALSE(parse_abort_report(lines));
