@@ -51,10 +51,10 @@ std::optional<Error> socket_problem(const char* what, const std::filesystem::pat
                  "the path of a socket is too long; use a shorter --state folder");
 }
 
-const std::map<std::string, std::string>& two_way_transport() {
-  static const std::map<std::string, std::string> parameters{
-      {"btl_tcp_flags", "312"}, {"btl_tcp_sndbuf", "262144"}, {"pml_ob1_send_pipeline_depth", "8"}};
-  return parameters;
+std::map<std::string, std::string> two_way_transport(bool prrte) {
+  return {{"btl_tcp_flags", prrte ? "313" : "312"},
+          {"btl_tcp_sndbuf", "262144"},
+          {"pml_ob1_send_pipeline_depth", "8"}};
 }
 
 }  // namespace rackmark::agent

@@ -28,13 +28,14 @@ struct PortRange {
 };
 std::optional<PortRange> port_range(const std::string& ports);
 
-// Parameters of Open MPI 4.1 for ranks that send and receive large messages at the same time, as
-// every all-reduce does. By default (flags 314) the receiver asks for a message's data, and that
-// request waits behind all that the receiver itself is sending: both directions together then carry
-// half of what the link could. 312: no such requests; eight pieces on their way instead of three.
-// And few bytes in the kernel's queue, which grows to megabytes otherwise: there the next message's
-// announcement and its answer wait behind all of them.
-const std::map<std::string, std::string>& two_way_transport();
+// Parameters of Open MPI for ranks that send and receive large messages at the same time, as every
+// exchange of gradients does. By default (flags 314 in 4.1, 315 in 5) the receiver asks for a
+// message's data, and that request waits behind all that the receiver itself is sending: both
+// directions together then carry half of what the link could. Here: no such requests; eight pieces
+// on their way instead of three. And few bytes in the kernel's queue, which grows to megabytes
+// otherwise: there the next message's announcement and its answer wait behind all of them. `prrte`:
+// for Open MPI 5.
+std::map<std::string, std::string> two_way_transport(bool prrte);
 
 // kInvalid when the kernel would cut the path of this socket; nullopt when it fits.
 std::optional<Error> socket_problem(const char* what, const std::filesystem::path& path);

@@ -138,7 +138,7 @@ Result<Launch> plan_gang_launch(const GangInput& in) {
   mca("pml", "ob1");
   mca("btl", "self,vader,tcp");
   mca("btl_tcp_if_include", in.network);
-  for (const auto& [name, value] : two_way_transport()) mca(name, value);
+  for (const auto& [name, value] : two_way_transport(false)) mca(name, value);
   mca("oob_tcp_if_include", in.network);
   mca("oob_tcp_keepalive_time", "5");
   mca("oob_tcp_keepalive_intvl", "1");
@@ -180,6 +180,7 @@ Result<Launch> plan_gang_launch_prrte(const GangInput& in) {
   mca("pml", "ob1");
   mca("btl", "self,sm,tcp");
   mca("btl_tcp_if_include", in.network);
+  for (const auto& [name, value] : two_way_transport(true)) mca(name, value);
   // Takes hosts of one name for one host, and then waits for ever.
   if (one_machine) mca("coll_han_priority", "0");
   if (const auto ports = port_range(in.rank_ports)) {

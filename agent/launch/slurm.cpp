@@ -52,8 +52,8 @@ Environment transport(const SlurmInput& in) {
   Environment out{{mca("pml"), "ob1"},
                   {mca("btl"), uses_prrte(in.openmpi_version) ? "self,sm,tcp" : "self,vader,tcp"},
                   {mca("btl_tcp_if_include"), in.network}};
-  if (!uses_prrte(in.openmpi_version))
-    for (const auto& [name, value] : two_way_transport()) out[mca(name)] = value;
+  for (const auto& [name, value] : two_way_transport(uses_prrte(in.openmpi_version)))
+    out[mca(name)] = value;
   if (const auto ports = port_range(in.rank_ports)) {
     out[mca("btl_tcp_port_min_v4")] = std::to_string(ports->first);
     out[mca("btl_tcp_port_range_v4")] = std::to_string(ports->count);

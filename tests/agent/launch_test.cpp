@@ -157,7 +157,9 @@ TEST(GangLaunch, OpenMpi5ByItsOwnNames) {
             "--prtemca prte_keepalive_time 5 --prtemca prte_keepalive_intvl 1 "
             "--prtemca prte_keepalive_probes 3 --prtemca prte_dynamic_ipv4_ports 22000-22015 "
             "--mca pml ob1 --mca btl self,sm,tcp --mca btl_tcp_if_include 10.77.0.0/24 "
-            "--mca btl_tcp_port_min_v4 21000 --mca btl_tcp_port_range_v4 1000 --output tag "
+            "--mca btl_tcp_flags 313 --mca btl_tcp_sndbuf 262144 "
+            "--mca pml_ob1_send_pipeline_depth 8 --mca btl_tcp_port_min_v4 21000 --mca "
+            "btl_tcp_port_range_v4 1000 --output tag "
             "--map-by slot:PE=1 --bind-to core "
             "--host rackmarkhost0:2,rackmarkhost1:2,rackmarkhost2:1 -n 5 rackmark-worker run");
   GangInput one_machine = three_hosts();
