@@ -59,7 +59,7 @@ describe("Slurm", () => {
     return { id, run };
   }
 
-  test("a fleet that stays: a result, a cancelled job, a killed rank, and nothing left", async () => {
+  test("a fleet that stays: a result, a cancelled job, a killed rank, a killed srun, and nothing left", async () => {
     const { job, output } = batch("fleet");
     await until(() => output().includes("agents are idle"), { timeoutMs: 60_000, what: () => `the fleet: ${output()}` });
     fleet.port = Number(/controller at http:\/\/127.0.0.1:(\d+)/.exec(output())[1]);
@@ -85,6 +85,16 @@ describe("Slurm", () => {
     const failed = await fleet.waitForJob(killed.id, { timeoutMs: 30_000 });
     assert.equal(failed.reason, "worker_crashed", failed.detail);
     assert.match(failed.detail, new RegExp(`rank 1 on agent ${killed.run.hosts[1].agent} ended on signal 9`));
+    await nothingLeft();
+
+    const orphaned = await measuring();
+    const step = `--job-name=rackmark-run-${orphaned.run.id}`;
+    const sruns = processes().filter((p) => p.program === "srun" && p.argv.includes(step) && environmentOf(p.pid, "SLURM_CONF") === slurm.conf);
+    const srun = sruns.find((p) => !sruns.some((other) => other.pid === p.ppid)); // it has a child of the same name
+    process.kill(srun.pid, "SIGKILL");
+    const alone = await fleet.waitForJob(orphaned.id, { timeoutMs: 30_000 });
+    assert.equal(alone.reason, "worker_crashed", alone.detail);
+    assert.match(alone.detail, /srun ended on signal 9/);
     await nothingLeft();
 
     slurm.run("scancel", "--batch", "--signal=TERM", String(job));

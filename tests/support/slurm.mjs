@@ -10,7 +10,7 @@ import { once } from "node:events";
 import { existsSync, openSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { hostname, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { sleep, until } from "./fleet.mjs";
 
@@ -55,7 +55,7 @@ class Slurm {
       "--pid-file", munge("pid"), "--log-file", munge("log"), "--seed-file", munge("seed"));
     await until(() => existsSync(munge("socket")), { what: "munged" });
     await this.daemon("slurmctld", "-D", "-f", this.conf);
-    for (const node of this.nodes) await this.daemon("slurmd", "-D", "-N", node, "-f", this.conf);
+    for (const node of this.nodes) await this.daemonOn(node, "slurmd", "-D", "-N", node, "-f", this.conf);
     const states = () => {
       try {
         return this.run("sinfo", "--noheader", "--Node", "--format=%T");
@@ -68,7 +68,7 @@ class Slurm {
     return this;
   }
 
-  // All nodes are this machine: one name of the host, a port each.
+  // All nodes are this machine: an own name of the host and a port each.
   async configure([control, ...ports]) {
     await writeFile(
       this.conf,
@@ -98,15 +98,22 @@ ReturnToService=2
 MpiDefault=none
 KillWait=10
 SlurmdTimeout=60
-${this.nodes.map((n, i) => `NodeName=${n} NodeHostname=${hostname()} NodeAddr=127.0.0.1 Port=${ports[i]} CPUs=2 CoresPerSocket=2 ThreadsPerCore=1 RealMemory=500`).join("\n")}
+${this.nodes.map((n, i) => `NodeName=${n} NodeAddr=127.0.0.1 Port=${ports[i]} CPUs=2 CoresPerSocket=2 ThreadsPerCore=1 RealMemory=500`).join("\n")}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 `,
     );
   }
 
-  async daemon(program, ...args) {
-    const log = openSync(this.in("log", `${program}.out`), "a");
-    const child = spawn(`/usr/sbin/${program}`, args, { stdio: ["ignore", log, log], env: this.env, detached: true });
+  daemon(program, ...args) {
+    return this.start(program, `/usr/sbin/${program}`, ...args);
+  }
+  // Ranks of nodes with one host name would take each other's shared memory for their own.
+  daemonOn(node, program, ...args) {
+    return this.start(program, "unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', node, `/usr/sbin/${program}`, ...args);
+  }
+  async start(name, ...command) {
+    const log = openSync(this.in("log", `${name}.out`), "a");
+    const child = spawn(command[0], command.slice(1), { stdio: ["ignore", log, log], env: this.env, detached: true });
     await once(child, "spawn");
     this.daemons.push(child);
   }
