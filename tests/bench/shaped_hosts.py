@@ -18,8 +18,8 @@ def ip(*words):
 
 
 class ShapedHosts:
-    def __init__(self, count, prefix="rmb"):
-        self.prefix, self.count = prefix, count
+    def __init__(self, count, prefix="rmb", mtu=1500):
+        self.prefix, self.count, self.mtu = prefix, count, mtu
         self.names = [f"{prefix}{i}" for i in range(count)]
         self.switch = f"{prefix}sw"
 
@@ -34,9 +34,9 @@ class ShapedHosts:
             ip("-n", name, "link", "set", "lo", "up")
             ip("-n", self.switch, "link", "add", f"v{i}", "type", "veth", "peer", "name", "eth0",
                "netns", name)
-            ip("-n", self.switch, "link", "set", f"v{i}", "master", "br0", "up")
+            ip("-n", self.switch, "link", "set", f"v{i}", "mtu", str(self.mtu), "master", "br0", "up")
             ip("-n", name, "addr", "add", f"{NETWORK}.{10 + i}/24", "dev", "eth0")
-            ip("-n", name, "link", "set", "eth0", "up")
+            ip("-n", name, "link", "set", "eth0", "mtu", str(self.mtu), "up")
             # As a network card's own limit does: few bytes wait in the queue, so that an
             # acknowledgement does not wait behind them.
             subprocess.run(["ip", "netns", "exec", name, "sysctl", "-qw",
