@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""One line about a run of rackmark-worker, from its event lines: `events.py FILE`."""
+import json
+import statistics
+import sys
+
+
+def middle(events, field, form):
+    values = [event[field] for event in events
+              if event.get("type") == "telemetry" and event.get(field) is not None]
+    return form.format(statistics.median(values)) if values else "none"
+
+
+def main():
+    with open(sys.argv[1]) as file:
+        events = [json.loads(line) for line in file if line.startswith("{")]
+    setup = next((event for event in events if "arena_bytes" in event), {})
+    ends = [event for event in events if event.get("type") == "summary"]
+    line = f"batch {setup.get('batch_size')}, backend {setup.get('backend')}"
+    if ends:
+        end = ends[-1]
+        rate = end["images"] / (end["end_ns"] - end["start_ns"]) * 1e9
+        line += f", {rate:.1f} img/s, loss {end['first_loss']} to {end['final_loss']}"
+    if setup.get("arena_bytes"):
+        line += f", {setup['arena_bytes'] / 1e9:.2f} GB"
+    print(line + "; telemetry: busy " + middle(events, "gpu_fraction", "{:.2f}")
+          + ", W " + middle(events, "power_w", "{:.0f}") + ", MHz " + middle(events, "clock_mhz", "{:.0f}")
+          + ", C " + middle(events, "temperature_c", "{:.0f}"))
+
+
+main()
