@@ -20,8 +20,9 @@ int verify(const std::string& file, const std::string& precision = "fp32",
   return run_verify(options);
 }
 
-// The others are left to a call by hand, for the time that plain loops take: RACKMARK_PLUGIN_DIR=<the
-// plug-in's folder> rackmark-worker verify --backend cuda-on-host --reference FILE ...
+// The others are left to a call by hand, for the time that plain loops take:
+// RACKMARK_PLUGIN_DIR=<the plug-in's folder> rackmark-worker verify --backend cuda-on-host
+// --reference FILE ...
 TEST(CudaGolden, Cifar10) {
   for (const std::string precision : {"fp32", "fp16"})
     EXPECT_EQ(verify("cifar10-b8-s24-seed1-decay.json", precision), 0) << precision;
