@@ -4,7 +4,7 @@
 #   tests/gpu/check.sh [--prebuilt DIR] [--only STEP,STEP] [--minutes N] [--tiny] [--dry-run]
 #
 #   --prebuilt DIR  programs and libraries made by tests/gpu/carry; without it, build here with CMake
-#   --only          of: facts verify faults memcheck run bench profile fusion cache losses
+#   --only          of: facts device verify faults memcheck run bench memory profile cache fusion losses
 #   --minutes       for everything, 8 by default; what does not fit is "not measured"
 #   --tiny          small batches and pictures: tries this script, measures nothing of interest
 #   --dry-run       says what would run
@@ -17,7 +17,7 @@ set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-all_steps="facts verify faults memcheck run bench profile fusion cache losses"
+all_steps="facts device verify faults memcheck run bench memory profile cache fusion losses"
 steps=$all_steps prebuilt='' minutes=8 tiny='' dry=''
 usage() { printf 'check.sh: %s\n' "$*" >&2; exit 2; }
 while [ $# -gt 0 ]; do
@@ -148,9 +148,21 @@ step_facts() {
   printf 'libraries from %s\n' "$libraries"
 }
 
+# The tests of the device interface that need a GPU, where they were carried or built.
+step_device() {
+  if [ ! -x "$bin/cuda_device_test" ]; then
+    printf '{"step": "device", "name": "all", "error": "no cuda_device_test here"}\n' >>"$facts"
+    printf '%-9s no cuda_device_test here\n' device
+    return
+  fi
+  attempt device cuda_device_test 60 0 "${ours[@]}" "$bin/cuda_device_test"
+  grep -E '^\[ +(FAILED|SKIPPED|PASSED) +\]' "$last" | head -12
+  ! grep -q '^\[  SKIPPED' "$last" || note device tests-were-skipped 1 0 0  # no GPU was seen
+}
+
 # Reference files, the small ones first; some at a time, since most of the time is the host's.
 step_verify() {
-  local file precision files until=$((SECONDS + 170)) pool=$(((cores + 3) / 4)) count=0
+  local file precision files until=$((SECONDS + 110)) pool=$(((cores + 3) / 4)) count=0
   mapfile -t files < <(ls -Sr "$golden"/*-seed*.json)
   [ -z "$tiny" ] || files=("${files[@]:0:2}")
   for precision in fp32 fp16 bf16 tf32; do
@@ -196,7 +208,7 @@ step_faults() {
 
 # Every kernel of a small net, and of one with batch norm and residuals, under compute-sanitizer.
 step_memcheck() {
-  local tool net
+  local tool net until=$((SECONDS + 75))
   if ! command -v compute-sanitizer >/dev/null || [ "$backend" != cuda ]; then
     printf '{"step": "memcheck", "name": "all", "error": "no compute-sanitizer here"}\n' >>"$facts"
     printf '%-9s no compute-sanitizer here\n' memcheck
@@ -205,18 +217,26 @@ step_memcheck() {
   for tool in memcheck racecheck synccheck; do
     for net in cifar10/24 resnet50/32; do
       [ $tool/$net != synccheck/resnet50/32 ] || continue
-      sanitized $tool "${net%/*}" "${net#*/}"
+      sanitized $tool "${net%/*}" "${net#*/}" $((until - SECONDS))
     done
   done
 }
-sanitized() { # TOOL NET SIZE
-  attempt memcheck "$1/$2" 60 0 "${ours[@]}" compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/rackmark-bench-train" \
-    --backend "$backend" --model "$2" --image-size "$3" --batch 2 --steps 1 --warmup 1 --precision fp16 && return
-  # Where the tool itself cannot work nothing was checked, and nothing has failed.
-  if grep -qE 'Device not supported|not supported on this' "$last"; then
-    failures=$((failures - 1))
-    printf '{"step": "memcheck", "name": "%s", "error": "compute-sanitizer does not work here"}\n' "$1/$2" >>"$facts"
-  fi
+sanitized() { # TOOL NET SIZE LIMIT
+  local problem small=("$bin/rackmark-bench-train" --backend "$backend" --model "$2" --image-size "$3" --batch 2
+    --steps 1 --warmup 1 --precision fp16)
+  # Once without the tool: engines are chosen then, and under it only the chosen ones run.
+  timeout 30 "${ours[@]}" "${small[@]}" >/dev/null 2>&1
+  attempt memcheck "$1/$2" "$4" 0 "${ours[@]}" compute-sanitizer --tool "$1" --error-exitcode 9 "${small[@]}"
+  case $? in
+    0 | 125) return ;;
+    124) problem="not done within $4 s" ;;
+    *) grep -qE 'Device not supported|not supported on this' "$last" || return
+      problem="compute-sanitizer does not work here" ;;
+  esac
+  # Nothing was checked, and nothing has failed.
+  failures=$((failures - 1))
+  printf '%-9s nothing was checked, nothing failed: %s\n' memcheck "$problem"
+  printf '{"step": "memcheck", "name": "%s", "error": "%s"}\n' "$1/$2" "$problem" >>"$facts"
 }
 
 # A file in $work; a stand-in for the GPU runs as the host does.
@@ -235,20 +255,27 @@ step_run() {
     spec $net "$precision" $usual 20
     attempt run "training/$precision" 60 0 "${run[@]}" && python3 "$here/events.py" "$last"
   done
+}
+
+# More than there is, and all that there is; nothing else may hold the device's memory meanwhile.
+step_memory() {
+  local run=("${ours[@]}" "$bin/rackmark-worker" run --backend "$backend" --spec "$work/spec.json")
   spec "$model" fp32 8192 2
-  attempt run out-of-memory 60 3 "${run[@]}"
+  attempt memory out-of-memory 60 3 "${run[@]}"
   grep -m 1 'out of memory:' "$last"
-  grep -q '"bytes_wanted":[1-9]' "$last" || note run out-of-memory-names-bytes 1 0 0
+  grep -q '"bytes_wanted":[1-9]' "$last" || note memory out-of-memory-names-bytes 1 0 0
   [ -z "$tiny" ] || return
   spec "$model" fp16 '"max"' 5
-  attempt run batch-size-max 120 0 "${run[@]}" && python3 "$here/events.py" "$last"
+  attempt memory batch-size-max 60 0 "${run[@]}" && python3 "$here/events.py" "$last"
 }
 
 # Started first, so that PyTorch's compiler works while the checks run; measures once the gate is open.
 start_compare() {
   local seconds more=()
   seconds=$(($(left) - 20))
-  wants profile || wants fusion || wants cache || wants losses && seconds=$((seconds - 60))
+  ! wants memory || seconds=$((seconds - 30))
+  ! wants profile || seconds=$((seconds - 15))
+  ! wants cache || seconds=$((seconds - 15))
   [ -z "$tiny" ] || more=(--tiny --rounds 2 --variants eager --works 'train-resnet50-fp16,latency-resnet50-fp16' --parallel 1)
   python3 "$here/compare.py" --bin "$bin" --libraries "$libraries" --backend "$backend" --python "$python" --device $torch_device \
     --facts "$facts" --log "$work/compare.log" --seconds $seconds --gate "$work/gate" "${more[@]}" \

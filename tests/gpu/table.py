@@ -89,7 +89,7 @@ def bars(facts):
 
 def checks(facts):
     rows = []
-    for step in ("verify", "faults", "memcheck", "run"):
+    for step in ("device", "verify", "faults", "memcheck", "run", "memory"):
         named = facts.named(step)
         done = [line for line in named.values() if "status" in line]
         good = [line for line in done if line["status"] == line["wanted"]]
@@ -194,7 +194,7 @@ def self_test():
               {"step": "faults", "name": "c", "status": 0, "wanted": 1}]
     verdicts = [row[3] for row in checks(Facts(lines)) + bars(Facts(lines))]
     none = NOT_MEASURED
-    wanted = ["ok", "FAILED", none, none, "ok", "miss", "miss", none, none, none, none, none, none,
+    wanted = [none, "ok", "FAILED", none, none, none, "ok", "miss", "miss", none, none, none, none, none, none,
               "ok", "miss", none]
     if verdicts != wanted:
         sys.exit(f"table.py: {verdicts}, wanted {wanted}")
