@@ -230,6 +230,12 @@ def set_arithmetic(precision):
     torch.backends.cudnn.allow_tf32 = precision != "fp32"
 
 
+def begin_step(variant):
+    """Outputs of the last step may be overwritten."""
+    if variant == "compile-graphs":
+        torch.compiler.cudagraph_mark_step_begin()
+
+
 def pictures(options, device):
     size = options.image_size or IMAGE_SIZE[options.model]
     images = torch.randn(options.batch, 3, size, size, device=device)
@@ -250,6 +256,7 @@ def training_step(options, variant, device):
     run = torch.compile(net, mode=COMPILE_MODES[variant]) if variant in COMPILE_MODES else net
 
     def step():
+        begin_step(variant)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device, dtype=kind, enabled=kind != torch.float32):
             loss = loss_of(run(images), labels)
@@ -293,6 +300,7 @@ def inference_step(options, variant, device):
         run = torch.compile(net, mode=COMPILE_MODES[variant])
 
     def step():
+        begin_step(variant)
         with torch.inference_mode():
             return run(images)
 
