@@ -1,4 +1,5 @@
-// The engine's own GPU kernels, compiled for the host, against plain loops in double. Shapes take
+// The engine's own GPU kernels, compiled for the host (or on a GPU: tested_kernels.hpp), against
+// plain loops in double. Shapes take
 // every way through the code: whole groups of channels and parts of one, rows inside a concat,
 // addresses that allow no vectors, more rows than one block or lane has.
 #include "worker/backend/cuda/kernels/kernels.hpp"
@@ -11,7 +12,7 @@
 #include <string>
 
 #include "tests/worker/cuda/stored_values.hpp"
-#include "worker/backend/cuda/kernels/numbers.hpp"
+#include "tests/worker/cuda/tested_kernels.hpp"
 #include "worker/net/net.hpp"
 
 namespace rackmark::worker::cuda::testing {
@@ -110,53 +111,64 @@ double relu(double x) { return x < 0 ? 0 : x; }
 
 // --- stored numbers ------------------------------------------------------------------------------
 
-template <class Number>
-void expect_conversions(Type type) {
-  SCOPED_TRACE(name_of(type));
-  const auto narrowed = [](double x) {
-    Number y;
-    bodies::put(y, static_cast<float>(x));
-    return y.bits;
-  };
-  for (int pattern = 0; pattern < 65536; ++pattern) {
-    const auto bits = static_cast<std::uint16_t>(pattern);
-    const double value = decoded(type, bits), wide = bodies::to_float(Number{bits});
-    ASSERT_TRUE(wide == value || (std::isnan(wide) && std::isnan(value))) << pattern;
-    ASSERT_TRUE(std::isnan(value) || std::signbit(wide) == std::signbit(value)) << pattern;
-    if (std::isnan(value)) {
-      ASSERT_TRUE(std::isnan(decoded(type, narrowed(value)))) << pattern;
-      continue;
+Stored narrowed(Type type, const std::vector<float>& from) {
+  Stored to(type, static_cast<std::int64_t>(from.size()), 1);
+  tested_kernels(type).narrow(
+      nullptr, {from.data(), to.matrix().data, static_cast<std::int64_t>(from.size())});
+  return to;
+}
+float as_float(std::uint32_t bits) {
+  float x = 0;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+// All 65,536 patterns to float and back, NaN and the sign of zero included.
+TEST(CudaKernels, SixteenBitNumbersAreFloats) {
+  for (const Type type : {Type::kHalf, Type::kBfloat}) {
+    SCOPED_TRACE(name_of(type));
+    std::vector<std::uint16_t> patterns(65536), back(65536);
+    std::iota(patterns.begin(), patterns.end(), std::uint16_t{0});
+    std::vector<float> wide(65536);
+    tested_kernels(type).widen(nullptr, {patterns.data(), wide.data(), 65536});
+    tested_kernels(type).narrow(nullptr, {wide.data(), back.data(), 65536});
+    for (std::size_t i = 0; i < patterns.size(); ++i) {
+      const double value = decoded(type, patterns[i]);
+      if (std::isnan(value)) {
+        ASSERT_TRUE(std::isnan(wide[i]) && std::isnan(decoded(type, back[i]))) << i;
+        continue;
+      }
+      ASSERT_EQ(wide[i], value) << i;
+      ASSERT_EQ(std::signbit(wide[i]), std::signbit(value)) << i;
+      ASSERT_EQ(back[i], patterns[i]);
     }
-    ASSERT_EQ(narrowed(value), bits);
-    // The middle between this value and the next, and the floats beside the middle.
-    const double next = decoded(type, static_cast<std::uint16_t>(bits + 1));
-    if (std::isinf(value) || !std::isfinite(next)) continue;
-    const auto middle = static_cast<float>((value + next) / 2);
-    for (const float x : {std::nextafter(middle, -1e30F), middle, std::nextafter(middle, 1e30F)}) {
-      ASSERT_EQ(narrowed(x), encoded(type, rounded(type, x))) << pattern << " " << x;
-    }
-  }
-  Draws draw;
-  for (int i = 0; i < 100000; ++i) {
-    const std::uint32_t bits = draw.bits();
-    float x = 0;
-    std::memcpy(&x, &bits, sizeof x);
-    ASSERT_EQ(std::isnan(x), std::isnan(decoded(type, narrowed(x)))) << x;
-    if (std::isnan(x)) continue;
-    ASSERT_EQ(narrowed(x), encoded(type, rounded(type, x))) << x;
   }
 }
 
+// The middle between any two neighbours, the floats beside it, and floats of any bits.
 TEST(CudaKernels, SixteenBitNumbersRoundToNearestEven) {
-  expect_conversions<bodies::Half>(Type::kHalf);
-  expect_conversions<bodies::Bfloat>(Type::kBfloat);
-  // All of a NaN's payload below what is kept.
-  bodies::Half half;
-  bodies::put(half, bodies::float_of(0x7F800001U));
-  EXPECT_TRUE(std::isnan(decoded(Type::kHalf, half.bits)));
-  bodies::Bfloat bfloat;
-  bodies::put(bfloat, bodies::float_of(0xFF800001U));
-  EXPECT_TRUE(std::isnan(decoded(Type::kBfloat, bfloat.bits)));
+  for (const Type type : {Type::kHalf, Type::kBfloat}) {
+    SCOPED_TRACE(name_of(type));
+    // All of a NaN's payload below what is kept.
+    std::vector<float> floats{as_float(0x7F800001U), as_float(0xFF800001U)};
+    for (int pattern = 0; pattern < 65536; ++pattern) {
+      const double value = decoded(type, static_cast<std::uint16_t>(pattern));
+      const double next = decoded(type, static_cast<std::uint16_t>(pattern + 1));
+      if (!std::isfinite(value) || !std::isfinite(next)) continue;
+      const auto middle = static_cast<float>((value + next) / 2);
+      floats.insert(floats.end(),
+                    {std::nextafter(middle, -1e30F), middle, std::nextafter(middle, 1e30F)});
+    }
+    Draws draw;
+    for (int i = 0; i < 100000; ++i) floats.push_back(as_float(draw.bits()));
+    for (const float x : {65519.99F, 65520.0F, 3.3961776e38F}) floats.insert(floats.end(), {x, -x});
+    const Stored to = narrowed(type, floats);
+    for (std::size_t i = 0; i < floats.size(); ++i) {
+      const double got = to.get(static_cast<std::int64_t>(i), 0), want = rounded(type, floats[i]);
+      ASSERT_TRUE(got == want || (std::isnan(got) && std::isnan(want)))
+          << floats[i] << ": " << got << ", expected " << want;
+    }
+  }
 }
 
 TEST(CudaKernels, NarrowAndWiden) {
@@ -168,8 +180,8 @@ TEST(CudaKernels, NarrowAndWiden) {
         Stored to(type, count + offset, 1);
         std::vector<float> back(static_cast<std::size_t>(count + offset), -7);
         auto* at = static_cast<std::uint8_t*>(to.matrix().data) + offset * width(type);
-        host_kernels(type).narrow(nullptr, {from.data() + offset, at, count});
-        host_kernels(type).widen(nullptr, {at, back.data() + offset, count});
+        tested_kernels(type).narrow(nullptr, {from.data() + offset, at, count});
+        tested_kernels(type).widen(nullptr, {at, back.data() + offset, count});
         for (int i = offset; i < count + offset; ++i) {
           const auto index = static_cast<std::size_t>(i);
           ASSERT_EQ(to.get(i, 0), rounded(type, from[index]));
@@ -192,7 +204,7 @@ TEST(CudaKernels, LoadPicturesTransposesAndPads) {
         const Place place{2 * 3 * 5, channels};
         const auto images = floats(2 * planes * 15, 1);
         Stored y = empty(type, place);
-        host_kernels(type).load_pictures(nullptr, {images.data(), planes, {y.matrix(), 2, 3, 5}});
+        tested_kernels(type).load_pictures(nullptr, {images.data(), planes, {y.matrix(), 2, 3, 5}});
         expect_values(type, y, [&](std::int64_t row, int c) {
           return c < planes
                      ? images[static_cast<std::size_t>((row / 15 * planes + c) * 15 + row % 15)]
@@ -211,7 +223,7 @@ TEST(CudaKernels, RectifyKeepsNanAndAMask) {
     const Stored before = x;
     Stored y = empty(type, place);
     auto mask = empty_mask(place);
-    const Kernels& kernels = host_kernels(type);
+    const Kernels& kernels = tested_kernels(type);
     kernels.rectify(nullptr, {x.matrix(), y.matrix(), mask.data()});
     const auto expected = [&](std::int64_t row, int c) { return relu(before.get(row, c)); };
     expect_values(type, y, expected, 0);
@@ -242,7 +254,7 @@ TEST(CudaKernels, RectifyKeepsNanAndAMask) {
 
 TEST(CudaKernels, SumsCopiesAndBiases) {
   for_types(kPlaces, [](Type type, const Place& place) {
-    const Kernels& kernels = host_kernels(type);
+    const Kernels& kernels = tested_kernels(type);
     const Stored a = drawn(type, place, 1), b = drawn(type, place, 2);
     const auto bias = floats(place.channels + 1, 3);
     for (const bool on : {false, true}) {
@@ -290,9 +302,9 @@ TEST(CudaKernels, BiasGradientSumsRows) {
     std::vector<float> partial(
         static_cast<std::size_t>(sum_blocks(place.rows, place.channels) * place.channels));
     std::vector<float> gradient(static_cast<std::size_t>(place.channels));
-    host_kernels(type).bias_sums(nullptr, {dy.matrix(), partial.data()});
-    host_kernels(type).bias_gradient(nullptr,
-                                     {partial.data(), place.rows, place.channels, gradient.data()});
+    tested_kernels(type).bias_sums(nullptr, {dy.matrix(), partial.data()});
+    tested_kernels(type).bias_gradient(
+        nullptr, {partial.data(), place.rows, place.channels, gradient.data()});
     expect_close(
         gradient,
         [&](int c) {
@@ -309,12 +321,12 @@ TEST(CudaKernels, DropoutDrawsByElementAndPass) {
   for_types(kDense, [](Type type, const Place& place) {
     const Stored x = drawn(type, place, 1), before = drawn(type, place, 2);
     for (const double probability : {0.0, 0.4, 1.0}) {
-      for (const std::int64_t pass : {1, 2}) {
+      for (const std::vector<std::int64_t>& pass : {std::vector<std::int64_t>{1}, {2}}) {
         for (const bool accumulate : {false, true}) {
           Stored from = x, y = before;
-          host_kernels(type).dropout(
-              nullptr, {from.matrix(), y.matrix(), probability, 99, &pass, accumulate});
-          const std::uint64_t key = splitmix64(99 + static_cast<std::uint64_t>(pass));
+          tested_kernels(type).dropout(
+              nullptr, {from.matrix(), y.matrix(), probability, 99, pass.data(), accumulate});
+          const std::uint64_t key = splitmix64(99 + static_cast<std::uint64_t>(pass[0]));
           expect_values(type, y, [&](std::int64_t row, int c) {
             const auto element = static_cast<std::uint64_t>(row * place.channels + c);
             const double draw = static_cast<double>(splitmix64(key + element) >> 11) * 0x1p-53;
@@ -351,7 +363,7 @@ struct Statistics {
     }
     partial.assign(static_cast<std::size_t>(sum_blocks(x.rows(), x.channels()) * 2 * x.channels()),
                    -99);
-    const Kernels& kernels = host_kernels(type);
+    const Kernels& kernels = tested_kernels(type);
     kernels.norm_sums(nullptr, {x.matrix(), partial.data()});
     if (twice) return;
     kernels.norm_statistics(nullptr, {partial.data(), false, x.matrix(), weight.data(), bias.data(),
@@ -413,7 +425,7 @@ TEST(CudaKernels, NormFromRunning) {
     const auto weight = floats(channels, 1), bias = floats(channels, 2), mean = floats(channels, 3);
     const auto variance = floats(channels, 4, 0.4, 1);
     std::vector<float> scale(weight.size()), shift(weight.size());
-    host_kernels(Type::kHalf)
+    tested_kernels(Type::kHalf)
         .norm_from_running(nullptr, {channels, weight.data(), bias.data(), mean.data(),
                                      variance.data(), 1e-3, scale.data(), shift.data()});
     const auto expected = [&](int c) {
@@ -452,7 +464,7 @@ TEST(CudaKernels, NormApply) {
         k.residual_scale = residual_scale.data();
         k.residual_shift = residual_shift.data();
       }
-      host_kernels(type).norm_apply(nullptr, k);
+      tested_kernels(type).norm_apply(nullptr, k);
       const auto expected = [&](std::int64_t row, int c) {
         const auto i = static_cast<std::size_t>(c);
         double v = x.get(row, c) * scale[i] + shift[i];
@@ -500,7 +512,7 @@ struct NormBackwardTest {
                        .partial = partial.data()};
     if (form.two_norms) k.residual_x = second.matrix(), k.residual_mean = s2.mean.data();
     if (form.writes_masked) k.masked = gradient.matrix();
-    host_kernels(type).norm_backward_sums(nullptr, k);
+    tested_kernels(type).norm_backward_sums(nullptr, k);
     if (form.writes_masked) {
       expect_values(
           type, gradient, [&](std::int64_t row, int c) { return at(row, c); }, 0);
@@ -510,7 +522,7 @@ struct NormBackwardTest {
   // The norm of `input`, whose sum is number `which`.
   void expect_gradients(Stored& input, const Statistics& s, int which) {
     std::vector<float> dw(s.weight.size()), db(dw), a(dw), b(dw), c(dw);
-    const Kernels& kernels = host_kernels(type);
+    const Kernels& kernels = tested_kernels(type);
     kernels.norm_backward_statistics(
         nullptr, {partial.data(), sums(), which, place.rows, place.channels, s.weight.data(),
                   s.inverse.data(), dw.data(), db.data(), a.data(), b.data(), c.data()});
@@ -678,7 +690,7 @@ TEST(CudaKernels, MaxPool) {
     });
     t.x.set(t.in_row(1, 2, 3), 0, kNan);
     std::vector<std::uint8_t> winner(static_cast<std::size_t>(t.small.rows * place.channels), 255);
-    const Kernels& kernels = host_kernels(type);
+    const Kernels& kernels = tested_kernels(type);
     kernels.max_pool(nullptr, {t.in(t.x), t.out(t.y), pool.windows, winner.data()});
 
     Stored expected = t.y, plain = empty(type, t.large);
@@ -723,7 +735,7 @@ TEST(CudaKernels, MaxPool) {
 
 void expect_average_pool(Type type, const PoolCase& pool, const Place& place) {
   PoolTest t(type, pool, place);
-  const Kernels& kernels = host_kernels(type);
+  const Kernels& kernels = tested_kernels(type);
   kernels.average_pool(nullptr, {t.in(t.x), t.out(t.y), pool.windows});
   std::vector<double> mean(static_cast<std::size_t>(t.small.rows * place.channels));
   std::vector<double> gradient(static_cast<std::size_t>(t.large.rows * place.channels));
@@ -764,7 +776,7 @@ TEST(CudaKernels, ResponseNorm) {
       const int n = place.channels, before = size / 2, after = (size - 1) / 2;
       const double alpha = 0.3, beta = size == 4 ? 0.5 : 0.75, k = 2;
       Stored x = drawn(type, place, 1), dy = drawn(type, place, 2), y = empty(type, place);
-      const Kernels& kernels = host_kernels(type);
+      const Kernels& kernels = tested_kernels(type);
       kernels.response_norm(nullptr, {x.matrix(), y.matrix(), size, alpha, beta, k});
       const auto s = [&](std::int64_t row, int c) {
         double squares = 0;
@@ -808,16 +820,17 @@ TEST(CudaKernels, SoftmaxCrossEntropy) {
       std::vector<std::int32_t> labels(static_cast<std::size_t>(rows));
       for (int row = 0; row < rows; ++row)
         labels[static_cast<std::size_t>(row)] = row * 31 % classes;
-      StepState state;
+      std::vector<StepState> states(1);
+      StepState& state = states[0];
       state.loss_scale = 128;
       std::vector<float> losses(labels.size());
       Stored gradient(type, rows, classes, classes + 3);
       CrossEntropy k{LossForm::kSoftmax, logits.data(), rows, classes, labels.data(), 0.3, &state};
       k.row_loss = losses.data();
-      host_kernels(type).cross_entropy(nullptr, k);  // the loss alone
+      tested_kernels(type).cross_entropy(nullptr, k);  // the loss alone
       const auto alone = losses;
       k.d_logits = gradient.matrix();
-      host_kernels(type).cross_entropy(nullptr, k);
+      tested_kernels(type).cross_entropy(nullptr, k);
       EXPECT_EQ(losses, alone);
       std::vector<double> total(labels.size());
       for (int row = 0; row < rows; ++row) {
@@ -847,13 +860,14 @@ TEST(CudaKernels, CrossEntropyOfNanAndOfNoClass) {
   for_types([](Type type) {
     auto logits = floats(3 * 300, 1);
     logits[300 + 280] = static_cast<float>(kNan);
-    const std::int32_t labels[] = {4, 0, 300};
-    StepState state;
-    float losses[3];
+    const std::vector<std::int32_t> labels{4, 0, 300};
+    std::vector<StepState> states(1);
+    StepState& state = states[0];
+    std::vector<float> losses(3);
     Stored gradient(type, 3, 304);
-    CrossEntropy k{LossForm::kSoftmax, logits.data(), 3, 300, labels, 1, &state};
-    k.d_logits = gradient.matrix(), k.row_loss = losses;
-    host_kernels(type).cross_entropy(nullptr, k);
+    CrossEntropy k{LossForm::kSoftmax, logits.data(), 3, 300, labels.data(), 1, &state};
+    k.d_logits = gradient.matrix(), k.row_loss = losses.data();
+    tested_kernels(type).cross_entropy(nullptr, k);
     EXPECT_TRUE(std::isfinite(losses[0]));
     EXPECT_TRUE(std::isnan(losses[1]));
     EXPECT_TRUE(std::isnan(losses[2]));
@@ -864,32 +878,35 @@ TEST(CudaKernels, CrossEntropyOfNanAndOfNoClass) {
 
 TEST(CudaKernels, SigmoidCrossEntropyAndSumOfLosses) {
   for_types([](Type type) {
-    const float logits[] = {0.3F, -2, 100, -100, 5};
-    const std::int32_t labels[] = {1, 0, 1, 1, 0};
-    StepState state;
+    const std::vector<float> logits{0.3F, -2, 100, -100, 5};
+    const std::vector<std::int32_t> labels{1, 0, 1, 1, 0};
+    std::vector<StepState> states(1);
+    StepState& state = states[0];
     state.loss_scale = 4;
-    float losses[5];
+    std::vector<float> losses(5);
     Stored gradient(type, 5, 1, 8);
-    CrossEntropy k{LossForm::kSigmoid, logits, 5, 1, labels, 2, &state};
-    k.d_logits = gradient.matrix(), k.row_loss = losses;
-    host_kernels(type).cross_entropy(nullptr, k);
+    CrossEntropy k{LossForm::kSigmoid, logits.data(), 5, 1, labels.data(), 2, &state};
+    k.d_logits = gradient.matrix(), k.row_loss = losses.data();
+    tested_kernels(type).cross_entropy(nullptr, k);
     double sum = 0;
     for (int row = 0; row < 5; ++row) {
-      const double z = logits[row];
-      const double want =
-          2.0 / 5 * (std::log1p(std::exp(-std::abs(z))) + relu(z) - z * labels[row]);
-      ASSERT_NEAR(losses[row], want, 1e-6 * std::abs(want) + 1e-7);
-      sum += losses[row];
+      const double z = logits[static_cast<std::size_t>(row)];
+      const double want = 2.0 / 5 *
+                          (std::log1p(std::exp(-std::abs(z))) + relu(z) -
+                           z * labels[static_cast<std::size_t>(row)]);
+      ASSERT_NEAR(losses[static_cast<std::size_t>(row)], want, 1e-6 * std::abs(want) + 1e-7);
+      sum += losses[static_cast<std::size_t>(row)];
     }
     expect_values(type, gradient, [&](std::int64_t row, int) {
       return 4 * 2.0 / 5 * (1 / (1 + std::exp(-static_cast<double>(logits[row]))) - labels[row]);
     });
-    host_kernels(type).loss_sum(nullptr, {losses, 5, &state});
+    tested_kernels(type).loss_sum(nullptr, {losses.data(), 5, &state});
     EXPECT_NEAR(state.loss, sum, 1e-12);
   });
   const auto many = floats(1000, 1);
-  StepState state;
-  host_kernels(Type::kFloat).loss_sum(nullptr, {many.data(), 1000, &state});
+  std::vector<StepState> states(1);
+  StepState& state = states[0];
+  tested_kernels(Type::kFloat).loss_sum(nullptr, {many.data(), 1000, &state});
   EXPECT_NEAR(state.loss, std::accumulate(many.begin(), many.end(), 0.0), 1e-9);
 }
 
@@ -905,7 +922,8 @@ TEST(CudaKernels, SgdUpdatesUnlessGradientsOverflowed) {
         auto weights = w, velocities = v;
         Stored narrow(type, count, 1);
         narrow.fill([](std::int64_t, int) { return 9; });
-        StepState state;
+        std::vector<StepState> states(1);
+        StepState& state = states[0];
         state.learning_rate = 0.1F, state.momentum = 0.9F, state.weight_decay = 0.01F;
         const Sgd k{weights.data() + offset,
                     velocities.data() + offset,
@@ -914,12 +932,12 @@ TEST(CudaKernels, SgdUpdatesUnlessGradientsOverflowed) {
                     count,
                     &state};
         state.overflow = 1;
-        host_kernels(type).sgd(nullptr, k);
+        tested_kernels(type).sgd(nullptr, k);
         EXPECT_EQ(weights, w);
         EXPECT_EQ(velocities, v);
         EXPECT_EQ(narrow.get(0, 0), 9);
         state.overflow = 0;
-        host_kernels(type).sgd(nullptr, k);
+        tested_kernels(type).sgd(nullptr, k);
         for (int i = 0; i < count; ++i) {
           const auto at = static_cast<std::size_t>(i + offset);
           const double velocity = 0.9F * v[at] + (g[at] + 0.01F * w[at]);
@@ -930,19 +948,20 @@ TEST(CudaKernels, SgdUpdatesUnlessGradientsOverflowed) {
         EXPECT_EQ(weights[0] == w[0], offset == 1);
         Sgd plain = k;
         plain.narrow = nullptr;
-        host_kernels(type).sgd(nullptr, plain);
+        tested_kernels(type).sgd(nullptr, plain);
       }
     }
   }
 }
 
 TEST(CudaKernels, UnscaleAndFindOverflow) {
-  const Kernels& kernels = host_kernels(Type::kHalf);
+  const Kernels& kernels = tested_kernels(Type::kHalf);
   for (const int count : {5, 64, 77}) {
     SCOPED_TRACE(count);
     const auto before = floats(count, 1);
     auto gradients = before;
-    StepState state;
+    std::vector<StepState> states(1);
+    StepState& state = states[0];
     state.loss_scale = 1024;
     kernels.unscale(nullptr, {gradients.data(), count, &state});
     expect_close(
@@ -962,8 +981,9 @@ TEST(CudaKernels, UnscaleAndFindOverflow) {
 }
 
 TEST(CudaKernels, LossScaleHalvesAndDoubles) {
-  const Kernels& kernels = host_kernels(Type::kHalf);
-  StepState state;
+  const Kernels& kernels = tested_kernels(Type::kHalf);
+  std::vector<StepState> states(1);
+  StepState& state = states[0];
   state.loss_scale = 4;
   state.good_steps = 7;
   for (const float scale : {2.0F, 1.0F, 1.0F}) {
@@ -989,7 +1009,7 @@ TEST(CudaKernels, LossScaleHalvesAndDoubles) {
 // --- refusals ------------------------------------------------------------------------------------
 
 TEST(CudaKernels, RefuseWhatTheyCannotDo) {
-  const Kernels& kernels = host_kernels(Type::kHalf);
+  const Kernels& kernels = tested_kernels(Type::kHalf);
   Stored a = drawn(Type::kHalf, {4, 8}, 1), b = drawn(Type::kHalf, {5, 8}, 2);
   EXPECT_THROW(kernels.rectify(nullptr, {a.matrix(), b.matrix(), nullptr}), std::invalid_argument);
   Matrix large = a.matrix();

@@ -3,6 +3,7 @@
 // it, the same groups go value by value.
 #pragma once
 
+#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 
@@ -21,10 +22,17 @@ struct Span {  // channels of one group; `count` is kGroup, or less in a row's l
 struct alignas(16) Words {
   std::uint32_t word[4];
 };
+#ifndef __CUDACC__
+// The device would stop there, so the host does.
+inline void refuse_misaligned(const void* at, std::uintptr_t bytes) {
+  if (reinterpret_cast<std::uintptr_t>(at) % bytes != 0) std::abort();
+}
+#endif
 RM_DEVICE Words load_words(const void* at) {
 #ifdef __CUDACC__
   return *static_cast<const Words*>(at);
 #else
+  refuse_misaligned(at, sizeof(Words));
   Words words;
   std::memcpy(&words, at, sizeof words);
   return words;
@@ -34,6 +42,7 @@ RM_DEVICE void store_words(void* at, const Words& words) {
 #ifdef __CUDACC__
   *static_cast<Words*>(at) = words;
 #else
+  refuse_misaligned(at, sizeof words);
   std::memcpy(at, &words, sizeof words);
 #endif
 }
@@ -47,6 +56,7 @@ struct WholeBytes {
 #ifdef __CUDACC__
     *reinterpret_cast<uint2*>(at) = make_uint2(word[0], word[1]);
 #else
+    refuse_misaligned(at, sizeof word);
     std::memcpy(at, word, sizeof word);
 #endif
   }
@@ -56,6 +66,7 @@ struct WholeBytes {
     const uint2 both = *reinterpret_cast<const uint2*>(at);
     word[0] = both.x, word[1] = both.y;
 #else
+    refuse_misaligned(at, sizeof word);
     std::memcpy(word, at, sizeof word);
 #endif
     RM_UNROLL
@@ -185,13 +196,13 @@ void by_access(bool vectors, const Run& run) {
 template <class T>
 struct View {
   T* data = nullptr;
-  int stride = 0;
+  unsigned stride = 0;
 
   View() = default;
   explicit View(const Matrix& m)
-      : data(static_cast<T*>(m.data)), stride(static_cast<int>(m.stride)) {}
+      : data(static_cast<T*>(m.data)), stride(static_cast<unsigned>(m.stride)) {}
   RM_DEVICE T* at(unsigned row, int channel) const {
-    return data + static_cast<std::int64_t>(row) * stride + channel;
+    return data + static_cast<std::uint64_t>(row) * stride + channel;
   }
   RM_DEVICE bool present() const { return data != nullptr; }
 };
@@ -199,13 +210,13 @@ struct View {
 template <class Byte>
 struct MaskView {
   Byte* data = nullptr;
-  int row_bytes = 0;
+  unsigned row_bytes = 0;
 
   MaskView() = default;
   MaskView(Byte* mask, int channels)
-      : data(mask), row_bytes(static_cast<int>(mask_row_bytes(channels))) {}
+      : data(mask), row_bytes(static_cast<unsigned>(mask_row_bytes(channels))) {}
   RM_DEVICE Byte* at(unsigned row, Span span) const {
-    return data + static_cast<std::int64_t>(row) * row_bytes + span.first / kGroup;
+    return data + static_cast<std::uint64_t>(row) * row_bytes + span.first / kGroup;
   }
   RM_DEVICE bool present() const { return data != nullptr; }
 };
