@@ -32,8 +32,9 @@ struct Place {  // of a matrix
            std::to_string(stride) + " from " + std::to_string(first);
   }
 };
-constexpr Place kPlaces[] = {{7, 3},  {37, 8},         {5, 20},       {29, 24, 64, 16},
-                             {9, 64}, {33, 16, 41, 3}, {11, 5, 9, 2}, {1, 8, 8, 0}};
+constexpr Place kPlaces[] = {{7, 3},           {37, 8},    {5, 20},
+                             {29, 24, 64, 16}, {9, 64},    {33, 16, 41, 3},
+                             {11, 5, 9, 2},    {6, 8, 21}, {1, 8}};
 // Several blocks; one and two tiles of channels; whole groups and not.
 constexpr Place kTall[] = {{4200, 8}, {520, 64, 80, 8}, {1400, 20}, {130, 264}, {2, 3}};
 
