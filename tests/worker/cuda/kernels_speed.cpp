@@ -75,8 +75,8 @@ struct Speeds {
     const std::string at = " " + std::to_string(rows) + " x " + std::to_string(channels);
     watch.measure("norm_sums" + at, size, [&] { kernels.norm_sums(nullptr, {x, partial}); });
     watch.measure("norm_statistics" + at, sums, [&] {
-      kernels.norm_statistics(nullptr, {partial, x, array(0), array(1), array(2), array(3), 0.1,
-                                        1e-5, array(4), array(5), array(6), array(7)});
+      kernels.norm_statistics(nullptr, {partial, false, x, array(0), array(1), array(2), array(3),
+                                        0.1, 1e-5, array(4), array(5), array(6), array(7)});
     });
     NormApply apply{.x = x, .y = y, .scale = array(6), .shift = array(7)};
     apply.relu = true, apply.mask = mask;
