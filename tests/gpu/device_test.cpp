@@ -1,0 +1,273 @@
+// The device on a real GPU against the one that computes on the host: convolutions in every form,
+// products, recordings, memory. Skipped where there is no GPU.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <random>
+
+#include "net_convolutions.hpp"
+#include "tests/worker/cuda/host_device.hpp"
+#include "worker/backend/backend.hpp"
+#include "worker/backend/cuda/device/ceilings.hpp"
+#include "worker/backend/cuda/device/convolution_graph.hpp"
+#include "worker/backend/cuda/device/cublas_product.hpp"
+
+namespace rackmark::worker::cuda {
+namespace {
+
+namespace fs = std::filesystem;
+using Memory = std::shared_ptr<std::byte>;
+
+std::vector<float> draws(std::size_t count, unsigned seed) {
+  std::mt19937 engine(seed);
+  std::vector<float> values(count);
+  for (float& value : values) value = static_cast<float>(engine() / 2147483648.0 - 1);
+  return values;
+}
+
+// How far sums of `terms` products may differ when they are made in another order, and stored.
+double tolerance_of(const ConvolutionKind& kind, double terms) {
+  const double size = std::sqrt(terms);
+  if (kind.type == Type::kBfloat) return 0.02 * size;
+  if (kind.type == Type::kHalf) return 0.003 * size;
+  return (kind.arithmetic == Arithmetic::kTensor ? 2e-3 : 2e-6) * size;
+}
+
+// Values on a device, written and read as floats.
+class Values {
+ public:
+  Values(Device& device, Type type, std::int64_t count, unsigned seed)
+      : device_(device), type_(type), count_(count), memory_(device.allocate(count * width(type))) {
+    const auto values = draws(static_cast<std::size_t>(count), seed);
+    std::vector<std::byte> stored(static_cast<std::size_t>(count * width(type)));
+    if (type == Type::kFloat) {
+      std::memcpy(stored.data(), values.data(), stored.size());
+    } else {
+      host_kernels(type).narrow(nullptr, {values.data(), stored.data(), count});
+    }
+    device.upload(memory_.get(), stored.data(), count * width(type));
+    device.wait();
+  }
+  void* data() const { return memory_.get(); }
+  std::vector<std::byte> bits() const {
+    std::vector<std::byte> stored(static_cast<std::size_t>(count_ * width(type_)));
+    device_.download(stored.data(), memory_.get(), count_ * width(type_));
+    return stored;
+  }
+  std::vector<float> read() const {
+    const auto stored = bits();
+    std::vector<float> values(static_cast<std::size_t>(count_));
+    if (type_ == Type::kFloat) {
+      std::memcpy(values.data(), stored.data(), stored.size());
+    } else {
+      host_kernels(type_).widen(nullptr, {stored.data(), values.data(), count_});
+    }
+    return values;
+  }
+
+ private:
+  Device& device_;
+  Type type_;
+  std::int64_t count_;
+  Memory memory_;
+};
+
+struct Outcome {
+  std::vector<float> values;
+  std::vector<std::byte> bits;
+  std::string implementation;
+};
+
+Outcome run(Device& device, const ConvolutionTask& t) {
+  const std::int64_t x_count = std::int64_t{t.images} * t.height * t.width * t.x_stride,
+                     y_count = std::int64_t{t.images} * t.out_height() * t.out_width() * t.y_stride,
+                     w_count = std::int64_t{t.out} * t.kernel_h * t.kernel_w * t.channels;
+  const Values x(device, t.type, x_count, 1), w(device, t.type, w_count, 2),
+      y(device, t.type, y_count, 3), residual(device, t.type, y_count, 4),
+      bias(device, Type::kFloat, t.out, 5), gradient(device, Type::kFloat, w_count, 6);
+  const auto convolution = device.prepare(t);
+  const auto workspace = device.allocate(convolution->workspace_bytes());
+  convolution->run({.x = x.data(),
+                    .w = w.data(),
+                    .y = y.data(),
+                    .bias = t.bias ? static_cast<const float*>(bias.data()) : nullptr,
+                    .residual = t.residual ? residual.data() : nullptr,
+                    .gradient = static_cast<float*>(gradient.data())},
+                   workspace.get());
+  const Values& result = t.pass == ConvolutionPass::kForward        ? y
+                         : t.pass == ConvolutionPass::kBackwardData ? x
+                                                                    : gradient;
+  return {result.read(), result.bits(), convolution->implementation()};
+}
+
+double terms_of(const ConvolutionTask& t) {
+  const double window = t.kernel_h * t.kernel_w;
+  switch (t.pass) {
+    case ConvolutionPass::kForward:
+      return window * t.channels;
+    case ConvolutionPass::kBackwardData:
+      return window * t.out;
+    case ConvolutionPass::kBackwardWeights:
+      break;
+  }
+  return static_cast<double>(t.images) * t.out_height() * t.out_width();
+}
+
+class CudaDeviceTest : public testing::TestWithParam<ConvolutionKind> {
+ protected:
+  void SetUp() override {
+    if (const std::string why = why_no_cuda_device(); !why.empty()) GTEST_SKIP() << why;
+    std::string name = (fs::temp_directory_path() / "cuda-device-XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+    setenv("RACKMARK_PLAN_CACHE", folder_.c_str(), 1);
+    gpu_ = open_cuda_device();
+  }
+  void TearDown() override {
+    gpu_.reset();
+    if (!folder_.empty()) fs::remove_all(folder_);
+  }
+  ConvolutionTask task(ConvolutionPass pass) const {
+    return {.pass = pass,
+            .type = GetParam().type,
+            .arithmetic = GetParam().arithmetic,
+            .images = 2,
+            .channels = 16,
+            .height = 15,
+            .width = 13,
+            .out = 24,
+            .kernel_h = 3,
+            .kernel_w = 3,
+            .stride = 1,
+            .pad_h = 1,
+            .pad_w = 1,
+            .x_stride = 16,
+            .y_stride = 24};
+  }
+  void expect_as_on_the_host(const ConvolutionTask& t) {
+    const Outcome ours = run(*gpu_, t), truth = run(*host_, t);
+    ASSERT_EQ(ours.values.size(), truth.values.size());
+    double worst = 0;
+    for (std::size_t i = 0; i < ours.values.size(); ++i) {
+      worst = std::max<double>(worst, std::abs(ours.values[i] - truth.values[i]));
+    }
+    EXPECT_LE(worst, tolerance_of(GetParam(), terms_of(t)))
+        << task_text(t) << " by " << ours.implementation;
+    EXPECT_EQ(run(*gpu_, t).bits, ours.bits) << task_text(t) << ": not the same bits twice";
+  }
+
+  fs::path folder_;
+  std::unique_ptr<Device> gpu_, host_ = test::make_host_device();
+};
+
+TEST_P(CudaDeviceTest, ConvolutionsAreThoseOfTheHost) {
+  for (const auto pass : {ConvolutionPass::kForward, ConvolutionPass::kBackwardData,
+                          ConvolutionPass::kBackwardWeights}) {
+    for (const int stride : {1, 2}) {
+      ConvolutionTask t = task(pass);
+      t.stride = stride;
+      expect_as_on_the_host(t);
+      t.y_stride = 40;  // inside a concat
+      expect_as_on_the_host(t);
+      t.y_stride = t.out;
+      t.kernel_h = t.kernel_w = 1;
+      t.pad_h = t.pad_w = 0;
+      expect_as_on_the_host(t);
+    }
+  }
+}
+
+TEST_P(CudaDeviceTest, EpiloguesAndSumsAreThoseOfTheHost) {
+  for (const int bits : {1, 2, 3, 4, 5, 6, 7}) {
+    ConvolutionTask t = task(ConvolutionPass::kForward);
+    t.bias = bits & 1;
+    t.relu = bits & 2;
+    t.residual = bits & 4;
+    expect_as_on_the_host(t);
+  }
+  ConvolutionTask data = task(ConvolutionPass::kBackwardData);
+  data.accumulate = true;
+  expect_as_on_the_host(data);
+  data.x_stride = 48;
+  expect_as_on_the_host(data);
+}
+
+TEST_P(CudaDeviceTest, ProductsAreThoseOfTheHost) {
+  const auto& kind = GetParam();
+  for (const int bits : {0, 1, 2, 3, 4, 7}) {
+    const ProductTask t{.type = kind.type,
+                        .arithmetic = kind.arithmetic,
+                        .rows = 24,
+                        .columns = 40,
+                        .inner = 72,
+                        .transpose_a = (bits & 1) != 0,
+                        .transpose_b = (bits & 2) != 0,
+                        .float_result = (bits & 4) != 0};
+    const auto result = [&](Device& device) {
+      const Values a(device, t.type, t.rows * t.inner, 1),
+          b(device, t.type, t.inner * t.columns, 2),
+          c(device, t.float_result ? Type::kFloat : t.type, t.rows * t.columns, 3);
+      const auto product = device.prepare(t);
+      const auto workspace = device.allocate(product->workspace_bytes());
+      product->run({.a = a.data(), .b = b.data(), .c = c.data()}, workspace.get());
+      return c.read();
+    };
+    const auto ours = result(*gpu_), truth = result(*host_);
+    for (std::size_t i = 0; i < ours.size(); ++i) {
+      ASSERT_NEAR(ours[i], truth[i], tolerance_of(kind, static_cast<double>(t.inner)))
+          << task_text(t);
+    }
+  }
+}
+
+TEST_P(CudaDeviceTest, RecordedWorkRunsAgain) {
+  const Values x(*gpu_, Type::kFloat, 64, 1);
+  const Matrix matrix{.data = x.data(), .rows = 1, .channels = 64, .stride = 64};
+  const auto before = x.read();
+  const auto recording = gpu_->record([&] {
+    gpu_->kernels(Type::kFloat).copy(gpu_->queue(), {.from = matrix, .to = matrix, .factor = 2});
+  });
+  EXPECT_EQ(x.read(), before);
+  const auto begin = gpu_->make_mark(), end = gpu_->make_mark();
+  begin->set();
+  recording->replay();
+  recording->replay();
+  end->set();
+  end->wait();
+  EXPECT_GT(end->ms_since(*begin), 0);
+  EXPECT_FLOAT_EQ(x.read()[7], 4 * before[7]);
+  EXPECT_THROW(gpu_->record([] { throw std::runtime_error("work"); }), std::runtime_error);
+  EXPECT_NO_THROW(gpu_->record([] {})->replay());
+}
+
+TEST_P(CudaDeviceTest, ChoicesAreRememberedAndMemoryIsCounted) {
+  const ConvolutionTask t = task(ConvolutionPass::kForward);
+  const std::string chosen = gpu_->prepare(t)->implementation();
+  const std::int64_t free = gpu_->free_bytes(), wanted = gpu_->facts().memory_bytes * 2;
+  try {
+    gpu_->allocate(wanted);
+    FAIL() << "twice the memory was there";
+  } catch (const OutOfMemory& error) {
+    EXPECT_EQ(error.bytes_wanted, wanted);
+    EXPECT_GT(error.bytes_free, 0);
+    EXPECT_LE(error.bytes_free, free + (std::int64_t{1} << 30));
+  }
+  gpu_ = open_cuda_device();
+  EXPECT_EQ(gpu_->prepare(t)->implementation(), chosen);
+  EXPECT_FALSE(fs::is_empty(folder_));
+}
+
+TEST_P(CudaDeviceTest, CeilingsAreMeasured) {
+  const auto rate = fastest_product(*gpu_, GetParam().type, GetParam().arithmetic, 0.2);
+  EXPECT_GT(rate.gflops, 1000) << rate.what << " " << rate.implementation;
+  EXPECT_GT(copy_rate(*gpu_, std::int64_t{256} << 20, 0.1), 50);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, CudaDeviceTest, testing::ValuesIn(kConvolutionKinds),
+                         [](const auto& kind) { return std::string(kind.param.name); });
+
+}  // namespace
+}  // namespace rackmark::worker::cuda

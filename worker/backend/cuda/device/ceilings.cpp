@@ -1,0 +1,106 @@
+#include "worker/backend/cuda/device/ceilings.hpp"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+namespace rackmark::worker::cuda {
+namespace {
+
+struct ProductSize {
+  std::int64_t rows, columns, inner;
+};
+constexpr std::array kProductSizes{ProductSize{4096, 4096, 4096}, ProductSize{8192, 8192, 4096},
+                                   ProductSize{8192, 8192, 8192}, ProductSize{16384, 8192, 4096}};
+
+// Values with 0.5 <= |v| < 1 in the order of a generator: zeros would draw less power and run
+// faster. Block by block, so that the host keeps little.
+void fill_randomly(Device& device, Type type, std::byte* to, std::int64_t bytes) {
+  constexpr std::int64_t kBlock = std::int64_t{8} << 20;
+  const std::uint32_t exponent = type == Type::kFloat  ? 0x3F000000
+                                 : type == Type::kHalf ? 0x3800
+                                                       : 0x3F00;
+  const std::uint32_t mantissa = type == Type::kFloat  ? 0x7FFFFF
+                                 : type == Type::kHalf ? 0x3FF
+                                                       : 0x7F;
+  std::uint32_t state = 0x2545F491;
+  std::vector<std::uint32_t> block(kBlock / 4);
+  const auto value = [&] {
+    state = state * 1664525 + 1013904223;
+    const std::uint32_t sign = (state >> 31) << (width(type) * 8 - 1);
+    return exponent | ((state >> 8) & mantissa) | sign;
+  };
+  for (auto& word : block) word = type == Type::kFloat ? value() : value() | value() << 16;
+  for (std::int64_t at = 0; at < bytes; at += kBlock) {
+    device.upload(to + at, block.data(), std::min(kBlock, bytes - at));
+  }
+  device.wait();
+}
+
+// Milliseconds of the fastest of several runs.
+double best_ms(Device& device, double seconds, const std::function<void()>& work) {
+  work();
+  device.wait();
+  const auto begin = device.make_mark(), end = device.make_mark();
+  double best = 0, spent = 0;
+  while (spent < seconds * 1000) {
+    begin->set();
+    work();
+    end->set();
+    end->wait();
+    const double ms = end->ms_since(*begin);
+    best = best == 0 ? ms : std::min(best, ms);
+    spent += std::max(ms, 1e-3);
+  }
+  return best;
+}
+
+}  // namespace
+
+ProductRate fastest_product(Device& device, Type type, Arithmetic arithmetic, double seconds) {
+  ProductRate best;
+  for (const auto& [rows, columns, inner] : kProductSizes) {
+    const ProductTask task{.type = type,
+                           .arithmetic = arithmetic,
+                           .rows = rows,
+                           .columns = columns,
+                           .inner = inner,
+                           .transpose_b = true};
+    const auto product = device.prepare(task);
+    const auto a = device.allocate(rows * inner * width(type)),
+               b = device.allocate(inner * columns * width(type)),
+               c = device.allocate(rows * columns * width(type)),
+               workspace = device.allocate(product->workspace_bytes());
+    fill_randomly(device, type, a.get(), rows * inner * width(type));
+    fill_randomly(device, type, b.get(), inner * columns * width(type));
+    const double ms = best_ms(device, seconds / kProductSizes.size(), [&] {
+      product->run({.a = a.get(), .b = b.get(), .c = c.get()}, workspace.get());
+    });
+    const double gflops = task.flop() / ms / 1e6;
+    if (gflops <= best.gflops) continue;
+    best = {.gflops = gflops,
+            .what = std::to_string(rows) + " x " + std::to_string(columns) + " x " +
+                    std::to_string(inner),
+            .implementation = product->implementation()};
+  }
+  return best;
+}
+
+double copy_rate(Device& device, std::int64_t bytes, double seconds) {
+  constexpr int kChannels = 1024;
+  const auto from = device.allocate(bytes), to = device.allocate(bytes);
+  fill_randomly(device, Type::kFloat, from.get(), bytes);
+  const auto matrix = [&](std::byte* data) {
+    return Matrix{.data = data,
+                  .rows = bytes / width(Type::kFloat) / kChannels,
+                  .channels = kChannels,
+                  .stride = kChannels};
+  };
+  const Copy copy{.from = matrix(from.get()), .to = matrix(to.get())};
+  const double ms =
+      best_ms(device, seconds, [&] { device.kernels(Type::kFloat).copy(device.queue(), copy); });
+  const double copied = 2.0 * static_cast<double>(copy.from.rows) * kChannels * width(Type::kFloat);
+  return copied / ms / 1e6;
+}
+
+}  // namespace rackmark::worker::cuda

@@ -1,0 +1,252 @@
+#include "worker/backend/cuda/device/convolution_graph.hpp"
+
+#include <initializer_list>
+
+namespace rackmark::worker::cuda {
+namespace {
+
+cudnnDataType_t stored_type(Type type) {
+  switch (type) {
+    case Type::kFloat:
+      return CUDNN_DATA_FLOAT;
+    case Type::kHalf:
+      return CUDNN_DATA_HALF;
+    case Type::kBfloat:
+      return CUDNN_DATA_BFLOAT16;
+  }
+  return CUDNN_DATA_FLOAT;
+}
+
+TensorSpec x_spec(const ConvolutionTask& t) {
+  return channels_last(kTensorX, stored_type(t.type), t.images, t.channels, t.height, t.width,
+                       t.x_stride);
+}
+TensorSpec w_spec(const ConvolutionTask& t) {
+  return channels_last(kTensorW, stored_type(t.type), t.out, t.channels, t.kernel_h, t.kernel_w);
+}
+TensorSpec y_spec(const ConvolutionTask& t) {
+  return channels_last(kTensorY, stored_type(t.type), t.images, t.out, t.out_height(),
+                       t.out_width(), t.y_stride);
+}
+TensorSpec bias_spec(const ConvolutionTask& t, ConvolutionForm form) {
+  const bool narrow = form == ConvolutionForm::kNarrowBias;
+  return channels_last(kTensorBias, narrow ? stored_type(t.type) : CUDNN_DATA_FLOAT, 1, t.out, 1,
+                       1);
+}
+TensorSpec by_channel(const ConvolutionTask& t, std::int64_t id) {
+  return channels_last(id, CUDNN_DATA_FLOAT, 1, t.out, 1, 1);
+}
+// Between two operations values stay as they were summed.
+TensorSpec virtual_like(TensorSpec spec, std::int64_t id) {
+  spec.id = id;
+  spec.type = CUDNN_DATA_FLOAT;
+  spec.is_virtual = true;
+  return spec;
+}
+TensorSpec renamed(TensorSpec spec, std::int64_t id) {
+  spec.id = id;
+  return spec;
+}
+
+const Descriptor& geometry(GraphBuilder& graph, const ConvolutionTask& t) {
+  Descriptor shape(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
+  const std::vector<std::int64_t> padding{t.pad_h, t.pad_w};
+  shape.set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT)
+      .set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_CROSS_CORRELATION)
+      .set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, std::int64_t{2})
+      .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, std::vector<std::int64_t>{t.stride, t.stride})
+      .set(CUDNN_ATTR_CONVOLUTION_DILATIONS, std::vector<std::int64_t>{1, 1})
+      .set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, padding)
+      .set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, padding)
+      .finalize();
+  return graph.keep(std::move(shape));
+}
+
+void add_statistics(GraphBuilder& graph, const ConvolutionTask& t, const Descriptor& y) {
+  Descriptor sums(CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR);
+  sums.set(CUDNN_ATTR_OPERATION_GENSTATS_MODE, CUDNN_GENSTATS_SUM_SQSUM)
+      .set(CUDNN_ATTR_OPERATION_GENSTATS_MATH_PREC, CUDNN_DATA_FLOAT)
+      .set(CUDNN_ATTR_OPERATION_GENSTATS_XDESC, y)
+      .set(CUDNN_ATTR_OPERATION_GENSTATS_SUMDESC, graph.tensor(by_channel(t, kTensorSum)))
+      .set(CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC, graph.tensor(by_channel(t, kTensorSquareSum)));
+  graph.operation(std::move(sums));
+}
+
+// y = conv(x, w), then residual, bias and ReLU in this order: the one that ready-made engines know.
+Graph forward_graph(const ConvolutionTask& t, ConvolutionForm form, const EngineTarget& target) {
+  GraphBuilder graph;
+  const bool epilogue = form != ConvolutionForm::kBareForward;
+  std::vector<TensorSpec> results;  // of each operation in turn
+  const int steps = 1 + (epilogue ? t.residual + t.bias + t.relu : 0);
+  for (int i = 1; i < steps; ++i) results.push_back(virtual_like(y_spec(t), kFirstVirtual + i));
+  results.push_back(y_spec(t));
+
+  auto next = results.begin();
+  const Descriptor* value = &graph.tensor(*next++);
+  Descriptor convolution(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
+  convolution.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, geometry(graph, t))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, graph.tensor(x_spec(t)))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, graph.tensor(w_spec(t)))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, *value)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0F)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0F);
+  graph.operation(std::move(convolution));
+  const auto then = [&](cudnnPointwiseMode_t mode, const Descriptor* other) {
+    const Descriptor& result = graph.tensor(*next++);
+    graph.pointwise(mode, *value, other, result);
+    value = &result;
+  };
+  if (epilogue && t.residual) {
+    then(CUDNN_POINTWISE_ADD, &graph.tensor(renamed(y_spec(t), kTensorResidual)));
+  }
+  if (epilogue && t.bias) then(CUDNN_POINTWISE_ADD, &graph.tensor(bias_spec(t, form)));
+  if (epilogue && t.relu) then(CUDNN_POINTWISE_RELU_FWD, nullptr);
+  if (t.statistics) add_statistics(graph, t, *value);
+  return Graph(std::move(graph), target);
+}
+
+Graph backward_data_graph(const ConvolutionTask& t, ConvolutionForm form,
+                          const EngineTarget& target) {
+  GraphBuilder graph;
+  const bool added = form == ConvolutionForm::kAddedAfter;
+  TensorSpec result = added ? virtual_like(x_spec(t), kFirstVirtual) : x_spec(t);
+  if (form == ConvolutionForm::kSeparateSum) {
+    result = channels_last(kTensorX, result.type, t.images, t.channels, t.height, t.width);
+  }
+  const Descriptor& dx = graph.tensor(result);
+  const float beta = t.accumulate && form == ConvolutionForm::kWhole ? 1.0F : 0.0F;
+  Descriptor convolution(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR);
+  convolution.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC, geometry(graph, t))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, graph.tensor(w_spec(t)))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, graph.tensor(y_spec(t)))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, dx)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, 1.0F)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, beta);
+  graph.operation(std::move(convolution));
+  if (added) {
+    const Descriptor& before = graph.tensor(renamed(x_spec(t), kTensorResidual));
+    graph.pointwise(CUDNN_POINTWISE_ADD, dx, &before, graph.tensor(x_spec(t)));
+  }
+  return Graph(std::move(graph), target);
+}
+
+Graph backward_weights_graph(const ConvolutionTask& t, ConvolutionForm form,
+                             const EngineTarget& target) {
+  GraphBuilder graph;
+  const bool converted = form == ConvolutionForm::kConvertedGradient;
+  TensorSpec gradient = renamed(w_spec(t), kTensorGradient);
+  if (form != ConvolutionForm::kNarrowGradient) gradient.type = CUDNN_DATA_FLOAT;
+  const Descriptor& dw = graph.tensor(converted ? virtual_like(gradient, kFirstVirtual) : gradient);
+  Descriptor convolution(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR);
+  convolution.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, geometry(graph, t))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, graph.tensor(x_spec(t)))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, graph.tensor(y_spec(t)))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, dw)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, 1.0F)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA, 0.0F);
+  graph.operation(std::move(convolution));
+  if (converted) {
+    graph.pointwise(CUDNN_POINTWISE_IDENTITY, dw, nullptr, graph.tensor(gradient));
+  }
+  return Graph(std::move(graph), target);
+}
+
+const char* pass_name(ConvolutionPass pass) {
+  switch (pass) {
+    case ConvolutionPass::kForward:
+      return "forward";
+    case ConvolutionPass::kBackwardData:
+      return "backward_data";
+    case ConvolutionPass::kBackwardWeights:
+      return "backward_weights";
+  }
+  return "?";
+}
+
+const char* type_name(const ConvolutionTask& t) {
+  if (t.type == Type::kHalf) return "half";
+  if (t.type == Type::kBfloat) return "bfloat";
+  return t.arithmetic == Arithmetic::kTensor ? "tf32" : "float";
+}
+
+std::string epilogue_text(const ConvolutionTask& t) {
+  std::string text;
+  if (t.residual) text += " +residual";
+  if (t.bias) text += " +bias";
+  if (t.relu) text += " +relu";
+  if (t.accumulate) text += " +accumulate";
+  if (t.statistics) text += " +statistics";
+  return text;
+}
+
+}  // namespace
+
+const char* form_name(ConvolutionForm form) {
+  switch (form) {
+    case ConvolutionForm::kWhole:
+      return "whole";
+    case ConvolutionForm::kNarrowBias:
+      return "narrow_bias";
+    case ConvolutionForm::kBareForward:
+      return "bare_forward";
+    case ConvolutionForm::kAddedAfter:
+      return "added_after";
+    case ConvolutionForm::kSeparateSum:
+      return "separate_sum";
+    case ConvolutionForm::kConvertedGradient:
+      return "converted_gradient";
+    case ConvolutionForm::kNarrowGradient:
+      return "narrow_gradient";
+  }
+  return "?";
+}
+
+// In front those with ready-made engines; asking for the others costs heuristics a fifth of a
+// second.
+std::vector<ConvolutionForm> forms_of(const ConvolutionTask& task) {
+  using enum ConvolutionForm;
+  const bool narrow = task.type != Type::kFloat;
+  switch (task.pass) {
+    case ConvolutionPass::kForward:
+      if (task.statistics) return {kWhole};  // no kernel of ours would make the sums afterwards
+      if (task.bias && narrow) return {kNarrowBias, kBareForward, kWhole};
+      if (task.bias) return {kWhole, kBareForward};
+      if (task.residual || task.relu) return {kBareForward, kWhole};
+      return {kWhole};
+    case ConvolutionPass::kBackwardData:
+      if (task.accumulate) return {kWhole, kSeparateSum, kAddedAfter};
+      return {kWhole};
+    case ConvolutionPass::kBackwardWeights:
+      if (narrow) return {kNarrowGradient, kConvertedGradient, kWhole};
+      return {kWhole};
+  }
+  return {};
+}
+
+Graph convolution_graph(const ConvolutionTask& task, ConvolutionForm form,
+                        const EngineTarget& target) {
+  switch (task.pass) {
+    case ConvolutionPass::kForward:
+      return forward_graph(task, form, target);
+    case ConvolutionPass::kBackwardData:
+      return backward_data_graph(task, form, target);
+    case ConvolutionPass::kBackwardWeights:
+      break;
+  }
+  return backward_weights_graph(task, form, target);
+}
+
+std::string task_text(const ConvolutionTask& t) {
+  const auto numbers = [](std::initializer_list<std::int64_t> values, const char* between) {
+    std::string text;
+    for (const auto value : values) text += (text.empty() ? "" : between) + std::to_string(value);
+    return text;
+  };
+  return std::string("conv ") + pass_name(t.pass) + " " + type_name(t) + " " +
+         numbers({t.images, t.channels, t.height, t.width}, "x") + ":" +
+         std::to_string(t.x_stride) + " -> " + std::to_string(t.out) + ":" +
+         std::to_string(t.y_stride) + " k" + numbers({t.kernel_h, t.kernel_w}, "x") + " s" +
+         std::to_string(t.stride) + " p" + numbers({t.pad_h, t.pad_w}, ",") + epilogue_text(t);
+}
+
+}  // namespace rackmark::worker::cuda

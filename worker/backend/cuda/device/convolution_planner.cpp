@@ -1,0 +1,179 @@
+#include "worker/backend/cuda/device/convolution_planner.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include "worker/backend/cuda/device/errors.hpp"
+
+namespace rackmark::worker::cuda {
+namespace {
+
+constexpr std::int64_t kOffersAsked = 100;      // heuristics know some 40 for a plain convolution
+constexpr std::size_t kChoicesOfOneEngine = 5;  // its knobs differ less than engines do
+
+std::int64_t aligned(std::int64_t bytes) { return (bytes + 255) / 256 * 256; }
+
+// What a form keeps in the workspace beside the engine's own.
+std::int64_t form_bytes(const ConvolutionTask& t, ConvolutionForm form) {
+  const std::int64_t value = width(t.type);
+  switch (form) {
+    case ConvolutionForm::kNarrowBias:
+      return aligned(t.out * value);
+    case ConvolutionForm::kSeparateSum:
+      return aligned(std::int64_t{t.images} * t.height * t.width * t.channels * value);
+    case ConvolutionForm::kNarrowGradient:
+      return aligned(std::int64_t{t.out} * t.channels * t.kernel_h * t.kernel_w * value);
+    default:
+      return 0;
+  }
+}
+
+bool is_full(const ConvolutionTask& task) {
+  return task.type == Type::kFloat && task.arithmetic == Arithmetic::kFull;
+}
+std::int64_t workspace_limit(const ConvolutionTask& task) {
+  return is_full(task) ? kFullWorkspaceLimit : kWorkspaceLimit;
+}
+
+// Engines that are offered more than once, by several modes, count once.
+std::vector<EngineOffer> offers_for(const Graph& graph, const EngineTarget& target,
+                                    const ConvolutionTask& task) {
+  std::vector<EngineOffer> kept;
+  for (const auto mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK}) {
+    for (auto& offer : offered_engines(graph, target, mode, kOffersAsked)) {
+      const bool known = std::any_of(kept.begin(), kept.end(), [&](const EngineOffer& other) {
+        return other.choice == offer.choice;
+      });
+      if (!known && keeps_the_rules(offer, task)) kept.push_back(std::move(offer));
+    }
+    // The best heuristics' answer is enough, unless rules have struck most of it.
+    if (kept.size() >= kTimedCandidates / 2) break;
+  }
+  return kept;
+}
+
+std::optional<ConvolutionCandidate> built(const ConvolutionTask& task, ConvolutionForm form,
+                                          const Graph& graph, const EngineTarget& target,
+                                          const EngineChoice& choice) {
+  try {
+    return ConvolutionCandidate{.form = form,
+                                .choice = choice,
+                                .plan = std::make_shared<EnginePlan>(graph, target, choice),
+                                .extra_bytes = form_bytes(task, form)};
+  } catch (const std::runtime_error&) {  // offered, and yet it cannot: the next one may
+    return std::nullopt;
+  }
+}
+
+// At most kTimedCandidates of one form. `frugal`: only those within the workspace limit.
+std::vector<ConvolutionCandidate> candidates_of(const ConvolutionTask& task, ConvolutionForm form,
+                                                const Graph& graph, const EngineTarget& target,
+                                                const std::vector<EngineOffer>& offers,
+                                                bool compiled, bool frugal) {
+  std::vector<ConvolutionCandidate> found;
+  std::map<std::int64_t, std::size_t> of_engine;
+  for (const auto& offer : offers) {
+    if (found.size() == kTimedCandidates) break;
+    if (offer.has(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) != compiled) continue;
+    if (of_engine[offer.choice.engine] == kChoicesOfOneEngine) continue;
+    auto candidate = built(task, form, graph, target, offer.choice);
+    if (!candidate) continue;
+    if (frugal && candidate->workspace_bytes() > workspace_limit(task)) continue;
+    candidate->compiled_at_run_time = compiled;
+    ++of_engine[offer.choice.engine];
+    found.push_back(std::move(*candidate));
+  }
+  return found;
+}
+
+std::string engine_text(const EngineChoice& choice) { return "cudnn " + choice.text(); }
+
+}  // namespace
+
+std::string ConvolutionCandidate::name() const {
+  const std::string text = engine_text(choice);
+  return form == ConvolutionForm::kWhole ? text : text + ", " + form_name(form);
+}
+
+bool keeps_the_rules(const EngineOffer& offer, const ConvolutionTask& task) {
+  if (offer.has(CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC)) return false;
+  if (offer.has(CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION)) return false;
+  if (!is_full(task)) return true;
+  return !offer.has(CUDNN_NUMERICAL_NOTE_TENSOR_CORE) &&
+         !offer.has(CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS);
+}
+
+std::vector<ConvolutionCandidate> convolution_candidates(const ConvolutionTask& task,
+                                                         const EngineTarget& target) {
+  struct Offered {
+    ConvolutionForm form;
+    Graph graph;
+    std::vector<EngineOffer> offers;
+  };
+  const auto candidates_in = [&](const Offered& offered, bool compiled, bool frugal) {
+    return candidates_of(task, offered.form, offered.graph, target, offered.offers, compiled,
+                         frugal);
+  };
+  std::vector<Offered> forms;
+  for (const auto form : forms_of(task)) {  // heuristics are asked for no form after the one taken
+    Graph graph = convolution_graph(task, form, target);
+    auto offers = offers_for(graph, target, task);
+    forms.push_back({form, std::move(graph), std::move(offers)});
+    auto found = candidates_in(forms.back(), false, true);
+    if (!found.empty()) return found;
+  }
+  for (const auto& [compiled, frugal] : {std::pair(true, true), {false, false}, {true, false}}) {
+    for (const auto& offered : forms) {
+      auto found = candidates_in(offered, compiled, frugal);
+      if (!found.empty()) return found;
+    }
+  }
+  return {};
+}
+
+ConvolutionPlanner::ConvolutionPlanner(const EngineTarget& target, PlanCache& cache, Clock clock)
+    : target_(target), cache_(cache), clock_(std::move(clock)) {}
+
+ConvolutionCandidate ConvolutionPlanner::choose(const ConvolutionTask& task) {
+  if (auto known = remembered(task)) return std::move(*known);
+  auto candidates = convolution_candidates(task, target_);
+  if (candidates.empty()) {
+    throw std::runtime_error("cuDNN " + cudnn_version_text(cudnnGetVersion()) +
+                             " has no engine for " + task_text(task));
+  }
+  return clock_ ? fastest(task, std::move(candidates)) : std::move(candidates.front());
+}
+
+std::optional<ConvolutionCandidate> ConvolutionPlanner::remembered(
+    const ConvolutionTask& task) const {
+  const auto entry = cache_.find(task_text(task));
+  if (!entry) return std::nullopt;
+  for (const auto form : forms_of(task)) {
+    if (entry->form != form_name(form)) continue;
+    const Graph graph = convolution_graph(task, form, target_);
+    return built(task, form, graph, target_, {.engine = entry->engine, .knobs = entry->knobs});
+  }
+  return std::nullopt;  // of another version of this file
+}
+
+ConvolutionCandidate ConvolutionPlanner::fastest(const ConvolutionTask& task,
+                                                 std::vector<ConvolutionCandidate> candidates) {
+  const Times times = clock_(task, candidates);
+  std::size_t best = 0;  // where none could be tried, what heuristics think
+  std::optional<double> best_ms;
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    if (!times[i] || (best_ms && *times[i] >= *best_ms)) continue;
+    best = i;
+    best_ms = times[i];
+  }
+  ConvolutionCandidate& winner = candidates[best];
+  if (best_ms) {
+    cache_.put(task_text(task), {.form = form_name(winner.form),
+                                 .engine = winner.choice.engine,
+                                 .knobs = winner.choice.knobs,
+                                 .ms = *best_ms});
+  }
+  return std::move(winner);
+}
+
+}  // namespace rackmark::worker::cuda

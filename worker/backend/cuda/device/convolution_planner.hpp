@@ -1,0 +1,64 @@
+// Which engine runs a convolution: heuristics name engines, rules strike those whose results would
+// not be ours, building strikes those that cannot, the clock decides among the first of the rest,
+// and a file remembers. Everything but the clock also works for a device that is only described.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "worker/backend/cuda/device/convolution_graph.hpp"
+#include "worker/backend/cuda/device/plan_cache.hpp"
+
+namespace rackmark::worker::cuda {
+
+// More than this only where nothing else serves a task.
+inline constexpr std::int64_t kWorkspaceLimit = std::int64_t{256} << 20;
+// Float products without tensor cores are made in NCHW inside: copies of both pictures.
+inline constexpr std::int64_t kFullWorkspaceLimit = std::int64_t{2} << 30;
+inline constexpr std::size_t kTimedCandidates = 8;
+
+struct ConvolutionCandidate {
+  ConvolutionForm form = ConvolutionForm::kWhole;
+  EngineChoice choice;
+  bool compiled_at_run_time = false;
+  std::shared_ptr<const EnginePlan> plan;
+  std::int64_t extra_bytes = 0;  // of the form, in front of the engine's own workspace
+  std::int64_t workspace_bytes() const { return extra_bytes + plan->workspace_bytes(); }
+  std::string name() const;  // "cudnn engine 62 {2=4 ...}, narrow_gradient"
+};
+
+// Results are the same bits for the same inputs, sums are float32, and kFull does not multiply in
+// TF32.
+bool keeps_the_rules(const EngineOffer& offer, const ConvolutionTask& task);
+
+// In the order of preference; all can run. Engines that cuDNN has ready come first: those compiled
+// at run time take a second each, so they are asked for only when there is no other.
+std::vector<ConvolutionCandidate> convolution_candidates(const ConvolutionTask& task,
+                                                         const EngineTarget& target);
+
+class ConvolutionPlanner {
+ public:
+  // Milliseconds of one run of each candidate; nullopt: it could not be tried.
+  using Times = std::vector<std::optional<double>>;
+  using Clock =
+      std::function<Times(const ConvolutionTask&, const std::vector<ConvolutionCandidate>&)>;
+  // Without a clock the first candidate is taken and nothing is remembered. `target` and `cache`
+  // have to outlive the planner.
+  ConvolutionPlanner(const EngineTarget& target, PlanCache& cache, Clock clock);
+  // Throws std::runtime_error naming the task when no engine serves it.
+  ConvolutionCandidate choose(const ConvolutionTask& task);
+
+ private:
+  std::optional<ConvolutionCandidate> remembered(const ConvolutionTask& task) const;
+  ConvolutionCandidate fastest(const ConvolutionTask& task,
+                               std::vector<ConvolutionCandidate> candidates);
+
+  const EngineTarget& target_;
+  PlanCache& cache_;
+  Clock clock_;
+};
+
+}  // namespace rackmark::worker::cuda

@@ -1,0 +1,199 @@
+#include "worker/backend/cuda/device/cudnn_convolution.hpp"
+
+#include <vector>
+
+#include "worker/backend/backend.hpp"
+#include "worker/backend/cuda/device/cuda_memory.hpp"
+
+namespace rackmark::worker::cuda {
+namespace {
+
+std::int64_t x_pixel(const ConvolutionTask& t) { return t.x_stride > 0 ? t.x_stride : t.channels; }
+std::int64_t y_pixel(const ConvolutionTask& t) { return t.y_stride > 0 ? t.y_stride : t.out; }
+std::int64_t x_rows(const ConvolutionTask& t) {
+  return std::int64_t{t.images} * t.height * t.width;
+}
+std::int64_t y_rows(const ConvolutionTask& t) {
+  return std::int64_t{t.images} * t.out_height() * t.out_width();
+}
+std::int64_t weight_count(const ConvolutionTask& t) {
+  return std::int64_t{t.out} * t.channels * t.kernel_h * t.kernel_w;
+}
+Matrix x_matrix(const ConvolutionTask& t, void* data) {
+  return {.data = data, .rows = x_rows(t), .channels = t.channels, .stride = x_pixel(t)};
+}
+Matrix y_matrix(const ConvolutionTask& t, const void* data) {
+  return {
+      .data = const_cast<void*>(data), .rows = y_rows(t), .channels = t.out, .stride = y_pixel(t)};
+}
+
+class CudnnConvolution final : public Convolution {
+ public:
+  CudnnConvolution(const ConvolutionSetting& setting, const ConvolutionTask& task,
+                   ConvolutionCandidate candidate)
+      : setting_(setting),
+        kernels_(setting.kernels(task.type)),
+        task_(task),
+        candidate_(std::move(candidate)) {}
+  std::int64_t workspace_bytes() const override { return candidate_.workspace_bytes(); }
+  std::string implementation() const override { return candidate_.name(); }
+  void run(const ConvolutionOperands& operands, void* workspace) override;
+
+ private:
+  void before(const ConvolutionOperands& operands, void* extra);
+  std::vector<EnginePlan::Binding> bindings(const ConvolutionOperands& operands, void* extra) const;
+  void after(const ConvolutionOperands& operands, void* extra);
+  void add_epilogue(const ConvolutionOperands& operands);
+
+  const ConvolutionSetting& setting_;
+  const Kernels& kernels_;
+  ConvolutionTask task_;
+  ConvolutionCandidate candidate_;
+};
+
+void CudnnConvolution::run(const ConvolutionOperands& operands, void* workspace) {
+  auto* extra = static_cast<std::byte*>(workspace);
+  before(operands, extra);
+  candidate_.plan->run(setting_.handle, bindings(operands, extra), extra + candidate_.extra_bytes);
+  after(operands, extra);
+}
+
+void CudnnConvolution::before(const ConvolutionOperands& operands, void* extra) {
+  if (candidate_.form != ConvolutionForm::kNarrowBias) return;
+  kernels_.narrow(setting_.queue, {.from = operands.bias, .to = extra, .count = task_.out});
+}
+
+std::vector<EnginePlan::Binding> CudnnConvolution::bindings(const ConvolutionOperands& operands,
+                                                            void* extra) const {
+  using enum ConvolutionForm;
+  const auto form = candidate_.form;
+  void* x = form == kSeparateSum ? extra : operands.x;
+  switch (task_.pass) {
+    case ConvolutionPass::kBackwardData: {
+      std::vector<EnginePlan::Binding> bound{
+          {kTensorX, x}, {kTensorW, const_cast<void*>(operands.w)}, {kTensorY, operands.y}};
+      if (form == kAddedAfter) bound.push_back({kTensorResidual, operands.x});
+      return bound;
+    }
+    case ConvolutionPass::kBackwardWeights:
+      return {{kTensorX, x},
+              {kTensorY, operands.y},
+              {kTensorGradient, form == kNarrowGradient ? extra : operands.gradient}};
+    case ConvolutionPass::kForward:
+      break;
+  }
+  std::vector<EnginePlan::Binding> bound{
+      {kTensorX, x}, {kTensorW, const_cast<void*>(operands.w)}, {kTensorY, operands.y}};
+  if (form == kBareForward) return bound;
+  if (task_.bias) {
+    void* bias = form == kNarrowBias ? extra : const_cast<float*>(operands.bias);
+    bound.push_back({kTensorBias, bias});
+  }
+  if (task_.residual) bound.push_back({kTensorResidual, const_cast<void*>(operands.residual)});
+  if (task_.statistics) {
+    bound.push_back({kTensorSum, operands.sums});
+    bound.push_back({kTensorSquareSum, operands.sums + task_.out});
+  }
+  return bound;
+}
+
+void CudnnConvolution::after(const ConvolutionOperands& operands, void* extra) {
+  switch (candidate_.form) {
+    case ConvolutionForm::kBareForward:
+      return add_epilogue(operands);
+    case ConvolutionForm::kSeparateSum: {
+      const Matrix sum{.data = extra,
+                       .rows = x_rows(task_),
+                       .channels = task_.channels,
+                       .stride = task_.channels};
+      return kernels_.copy(setting_.queue,
+                           {.from = sum, .to = x_matrix(task_, operands.x), .accumulate = true});
+    }
+    case ConvolutionForm::kNarrowGradient:
+      return kernels_.widen(setting_.queue,
+                            {.from = extra, .to = operands.gradient, .count = weight_count(task_)});
+    default:
+      return;
+  }
+}
+
+void CudnnConvolution::add_epilogue(const ConvolutionOperands& operands) {
+  const Matrix y = y_matrix(task_, operands.y);
+  const bool relu_last = task_.relu && task_.residual;
+  if (task_.bias) {
+    kernels_.add_bias(setting_.queue,
+                      {.x = y, .y = y, .bias = operands.bias, .relu = task_.relu && !relu_last});
+  }
+  if (task_.residual) {
+    const Matrix residual = y_matrix(task_, operands.residual);
+    kernels_.sum(setting_.queue, {.a = y, .b = residual, .y = y, .relu = task_.relu});
+  }
+  if (task_.relu && !task_.bias && !task_.residual)
+    kernels_.rectify(setting_.queue, {.x = y, .y = y});
+}
+
+// All that a task reads and writes, of random values.
+class TrialOperands {
+ public:
+  TrialOperands(const ConvolutionTask& t, cudaStream_t stream) : task_(t), stream_(stream) {
+    operands_.x = take(t.type, x_rows(t) * x_pixel(t));
+    operands_.y = take(t.type, y_rows(t) * y_pixel(t));
+    operands_.w = take(t.type, weight_count(t));
+    operands_.bias = static_cast<float*>(take(Type::kFloat, t.out));
+    operands_.sums = static_cast<float*>(take(Type::kFloat, std::int64_t{2} * t.out));
+    if (t.residual) operands_.residual = take(t.type, y_rows(t) * y_pixel(t));
+    if (t.pass == ConvolutionPass::kBackwardWeights) {
+      operands_.gradient = static_cast<float*>(take(Type::kFloat, weight_count(t)));
+    }
+  }
+  const ConvolutionOperands& operands() const { return operands_; }
+  const ConvolutionTask& task() const { return task_; }
+
+ private:
+  void* take(Type type, std::int64_t count) {
+    return held_.emplace_back(random_memory(type, count * width(type), stream_)).get();
+  }
+  ConvolutionTask task_;
+  cudaStream_t stream_;
+  std::vector<std::shared_ptr<std::byte>> held_;
+  ConvolutionOperands operands_;
+};
+
+std::optional<double> trial_ms(const ConvolutionSetting& setting, CudaQueue& queue,
+                               const TrialOperands& trial, const std::optional<double>& best_ms,
+                               const ConvolutionCandidate& candidate) {
+  const auto workspace = device_memory(candidate.workspace_bytes());
+  CudnnConvolution convolution(setting, trial.task(), candidate);
+  try {
+    return recorded_ms(queue, best_ms, [&] { convolution.run(trial.operands(), workspace.get()); });
+  } catch (const std::runtime_error&) {  // it was built, and yet it does not run
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Convolution> make_convolution(const ConvolutionSetting& setting,
+                                              const ConvolutionTask& task,
+                                              ConvolutionCandidate candidate) {
+  return std::make_unique<CudnnConvolution>(setting, task, std::move(candidate));
+}
+
+ConvolutionPlanner::Clock convolution_clock(const ConvolutionSetting& setting, CudaQueue& queue) {
+  return [&setting, &queue](const ConvolutionTask& task,
+                            const std::vector<ConvolutionCandidate>& candidates) {
+    ConvolutionPlanner::Times times(candidates.size());
+    try {
+      const TrialOperands trial(task, queue.stream());
+      std::optional<double> best_ms;
+      for (std::size_t i = 0; i < candidates.size(); ++i) {
+        times[i] = trial_ms(setting, queue, trial, best_ms, candidates[i]);
+        if (times[i] && (!best_ms || *times[i] < *best_ms)) best_ms = times[i];
+      }
+    } catch (const OutOfMemory&) {  // the rest is not tried
+    }
+    return times;
+  };
+}
+
+}  // namespace rackmark::worker::cuda

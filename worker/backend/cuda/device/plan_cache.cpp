@@ -1,0 +1,120 @@
+#include "worker/backend/cuda/device/plan_cache.hpp"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+namespace rackmark::worker::cuda {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr std::size_t kSaveEvery = 16;  // entries; a process that is killed loses fewer
+
+std::string as_file_name(const std::string& device) {
+  std::string name = "plans-" + device + ".json";
+  for (char& c : name) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '.' || c == '-' || c == '_';
+    if (!plain) c = '-';
+  }
+  return name;
+}
+
+PlanEntry entry_from(const Json& json) {
+  return {.form = json.at("form"),
+          .engine = json.at("engine"),
+          .knobs = json.at("knobs").get<std::vector<std::pair<int, std::int64_t>>>(),
+          .ms = json.at("ms")};
+}
+
+Json as_json(const PlanEntry& entry) {
+  return {{"form", entry.form}, {"engine", entry.engine}, {"knobs", entry.knobs}, {"ms", entry.ms}};
+}
+
+std::string folder_from(const char* variable, const char* below) {
+  const char* set = std::getenv(variable);
+  return set != nullptr && *set != '\0' ? std::string(set) + below : std::string();
+}
+
+}  // namespace
+
+PlanCache::PlanCache(fs::path folder, const std::string& device) : folder_(std::move(folder)) {
+  if (folder_.empty()) return;
+  file_ = folder_ / as_file_name(device);
+  entries_ = read();
+}
+
+PlanCache::~PlanCache() { save(); }
+
+std::optional<PlanEntry> PlanCache::find(const std::string& task) const {
+  const auto found = entries_.find(task);
+  return found == entries_.end() ? std::nullopt : std::optional(found->second);
+}
+
+void PlanCache::put(const std::string& task, PlanEntry entry) {
+  added_[task] = entry;
+  entries_[task] = std::move(entry);
+  if (added_.size() >= kSaveEvery) save();
+}
+
+void PlanCache::save() {
+  if (file_.empty() || added_.empty()) return;
+  try {
+    Entries all = read();  // others may have added theirs
+    for (const auto& [task, entry] : added_) all[task] = entry;
+    write(all);
+  } catch (const std::exception& error) {
+    if (trouble_.empty()) {
+      trouble_ = error.what();
+      std::fprintf(stderr, "rackmark-worker: timed plans are not kept: %s\n", error.what());
+    }
+  }
+  added_.clear();
+}
+
+PlanCache::Entries PlanCache::read() const {
+  std::ifstream stream(file_);
+  const Json json = Json::parse(stream, nullptr, /*allow_exceptions=*/false);
+  Entries entries;
+  if (!json.is_object()) return entries;
+  for (const auto& [task, value] : json.items()) {
+    try {
+      entries[task] = entry_from(value);
+    } catch (const Json::exception&) {  // of another version
+    }
+  }
+  return entries;
+}
+
+void PlanCache::write(const Entries& entries) const {
+  Json json = Json::object();
+  for (const auto& [task, entry] : entries) json[task] = as_json(entry);
+  fs::create_directories(folder_);
+  const fs::path fresh = file_.string() + "." + std::to_string(getpid());
+  std::ofstream stream(fresh);
+  stream << json.dump(1) << '\n';
+  stream.close();
+  if (!stream) {
+    std::error_code ignored;
+    fs::remove(fresh, ignored);
+    throw std::runtime_error("cannot write " + fresh.string());
+  }
+  fs::rename(fresh, file_);
+}
+
+fs::path plan_cache_folder() {
+  for (const auto& [variable, below] :
+       {std::pair("RACKMARK_PLAN_CACHE", ""), std::pair("XDG_CACHE_HOME", "/rackmark"),
+        std::pair("HOME", "/.cache/rackmark")}) {
+    if (const std::string folder = folder_from(variable, below); !folder.empty()) return folder;
+  }
+  return {};
+}
+
+}  // namespace rackmark::worker::cuda
