@@ -175,19 +175,22 @@ step_verify() {
   wait_for_others
   for file in "$work"/verify.*.note; do
     # shellcheck disable=SC2046
-    note verify $(cat "$file")
-    cat "${file%.note}.out" >>"$log"
+    note verify $(cat "$file") >"$work/line"
+    grep -v ' ok (' "$work/line"
+    cat "$work/line" "${file%.note}.out" >>"$log"
   done
+  printf '%-9s %d of %d ok, each in the log\n' verify "$(grep -lE ' 0 0 [0-9]+$' "$work"/verify.*.note | wc -l)" "$count"
 }
 one_verify() { # PREFIX PRECISION FILE UNTIL
   local limit=$(($4 - SECONDS)) began=$SECONDS name
   name=$(basename "$3" .json)
   [ $limit -le 100 ] || limit=100
-  if [ $limit -lt 3 ] || [ "$(left)" -lt 5 ]; then
+  [ $limit -le "$(left)" ] || limit=$(left)
+  if [ "$limit" -lt 3 ] || [ "$(left)" -lt 5 ]; then
     printf '{"step": "verify", "name": "%s", "error": "not run: no time left"}\n' "$name/$2" >>"$facts"
     return
   fi
-  timeout -k 5 $limit "${ours[@]}" "$bin/rackmark-worker" verify --reference "$3" --backend "$backend" --precision "$2" \
+  timeout -k 5 "$limit" "${ours[@]}" "$bin/rackmark-worker" verify --reference "$3" --backend "$backend" --precision "$2" \
     --threads 4 >"$1.out" 2>&1
   printf '%s %d 0 %d\n' "$name/$2" $? $((SECONDS - began)) >"$1.note"
 }

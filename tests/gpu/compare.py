@@ -175,7 +175,8 @@ class Bench:
                     variants = [v for v in variants if v in self.options.variants.split(",")]
                 tries[work.name] = [pool.submit(self.prepare, work, v) for v in variants]
             everything = [one for list_of in tries.values() for one in list_of]
-            concurrent.futures.wait(everything, timeout=self.options.prepare_seconds)
+            concurrent.futures.wait(everything, timeout=min(self.options.prepare_seconds,
+                                                            self.options.seconds / 2))
             with self.lock:
                 self.closed = True
                 late = list(self.running)
@@ -209,7 +210,7 @@ class Bench:
     def measure(self, work, variant):
         peer = self.start_peer(work, variant) if variant else None
         if peer:
-            ready = peer.answer(min(self.options.compile_limit + 30, self.left()))
+            ready = peer.answer(min(self.options.compile_limit + 30, self.left() - 40))  # 40 s for rounds
             if "error" in ready:
                 self.write(work, "pytorch", ready, variant=variant)
                 self.end_peer(peer)
