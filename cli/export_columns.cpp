@@ -99,6 +99,7 @@ const auto kColumns = std::to_array<ExportColumn>({
     MEMBER(convolution_bound_share_fraction, convolution_bound_share),
     MEMBER(setup_s, setup_s),
     MEMBER(peak_rss_bytes, peak_rss_bytes),
+    MEMBER(peak_gpu_memory_bytes, peak_gpu_memory_bytes),
     MEMBER(power_w, power_w),
     MEMBER(joules_per_image, joules_per_image),
     MEMBER(images_per_second_per_watt, images_per_second_per_watt),

@@ -119,6 +119,20 @@ void print_ranks(std::ostream& out, const protocol::ResultView& result) {
   table.print(out);
 }
 
+// "GPUs: 612 W, 0.0912 J an image, 10.9 images/s per W, at most 29.1 GiB of memory in use".
+void print_gpus(std::ostream& out, const protocol::ResultView& result) {
+  if (result.device != "gpu") return;
+  const auto number = [](std::optional<double> value, const char* unit) {
+    if (!value) return std::string("not available") + unit;
+    return (*value < 1000 ? fmt::format("{:.3g}", *value) : fmt::format("{:.0f}", *value)) + unit;
+  };
+  out << "  GPUs: " << number(result.power_w, " W, ")
+      << number(result.joules_per_image, " J an image, ")
+      << number(result.images_per_second_per_watt, " images/s per W, at most ")
+      << (result.peak_gpu_memory_bytes ? bytes_text(*result.peak_gpu_memory_bytes) : "unknown")
+      << " of memory in use\n";
+}
+
 void print_result(Context& context, const protocol::JobView& job) {
   const protocol::ResultView* result = nullptr;
   for (const auto& run : job.runs) {
@@ -142,6 +156,7 @@ void print_result(Context& context, const protocol::JobView& job) {
     out << "  loss: " << rate_text(*result->first_loss) << " -> " << rate_text(*result->final_loss)
         << '\n';
   }
+  print_gpus(out, *result);
   out << "  validity: " << json::enum_name(result->validity.verdict);
   for (const auto& cause : result->validity.causes) out << "; " << printable(cause);
   out << '\n';

@@ -33,8 +33,6 @@ enum class AllReduceAlgorithm { kAuto, kRing, kRecursiveDoubling, kRabenseifner 
 BOOST_DESCRIBE_ENUM(AllReduceAlgorithm, kAuto, kRing, kRecursiveDoubling, kRabenseifner)
 enum class Consistency { kSync, kAsync, kBounded };
 BOOST_DESCRIBE_ENUM(Consistency, kSync, kAsync, kBounded)
-enum class FusionLevel { kBest, kNone };
-BOOST_DESCRIBE_ENUM(FusionLevel, kBest, kNone)
 enum class ServerPlacement { kColocated, kDedicated };
 BOOST_DESCRIBE_ENUM(ServerPlacement, kColocated, kDedicated)
 
@@ -96,8 +94,9 @@ struct JobSpec {
   std::string model;
   Mode mode = Mode::kTraining;
   Precision precision = Precision::kFp32;
-  std::int64_t batch_size = 0;  // per worker; 0 together with batch_max
-  bool batch_max = false;       // "max": the largest that fits
+  std::optional<double> loss_scale;  // fp16 training only; absent: dynamic
+  std::int64_t batch_size = 0;       // per worker; 0 together with batch_max
+  bool batch_max = false;            // "max": the largest that fits
   std::int64_t image_size = 0, classes = 0, seed = 1;
   OptimizerSpec optimizer;
   std::optional<VariableUpdate> variable_update;
@@ -109,8 +108,8 @@ struct JobSpec {
   std::optional<std::int64_t> inference_instances;  // resolved: workers_per_agent
   RepetitionsSpec repetitions;
   bool profile = false;
-  bool measure_collectives = false;         // time all-reduces before the warm-up; several ranks
-  FusionLevel fusion = FusionLevel::kBest;  // the backend's best, or one kernel a layer
+  bool measure_collectives = false;  // time all-reduces before the warm-up; several ranks
+  std::string fusion = "best";       // the backend's best, "none", or which layers share a kernel
   std::int64_t priority = 0, retries = 1;
   std::optional<double> timeout_s;  // derived when absent
   std::optional<double> stall_s;    // absent: max(60, 20 x median step)
@@ -120,9 +119,9 @@ struct JobSpec {
 
 // One row of the table, for schema, form and documentation.
 struct SpecField {
-  std::string path;  // "optimizer.learning_rate"
-  std::string
-      type;  // string, integer, number, boolean, enum, object, integer_or_max, repetitions, map
+  std::string path;              // "optimizer.learning_rate"
+  std::string type;              // string, integer, number, boolean, enum, object, integer_or_max,
+                                 // number_or_dynamic, repetitions, map
   std::string unit;              // "", "s", "bytes", "pixels", "images", ...
   nlohmann::json default_value;  // null: none, or depends (then `default_text` says on what)
   std::string default_text;

@@ -20,6 +20,7 @@ bool infers(const JobSpec& s) { return s.mode == Mode::kInference; }
 bool measures_accuracy(const JobSpec& s) { return s.mode == Mode::kAccuracy; }
 bool counts_steps(const JobSpec& s) { return s.mode != Mode::kAccuracy; }
 bool on_gpu(const JobSpec& s) { return s.resources.device == Device::kGpu; }
+bool scales_loss(const JobSpec& s) { return trains(s) && s.precision == Precision::kFp16; }
 
 Row&& training(Row&& row) {
   return std::move(row).when("mode is training or accuracy", {"mode"}, trains);
@@ -76,14 +77,16 @@ void add_network_rows(std::vector<Row>& rows) {
                      .now({"training", "inference"})
                      .help("Training steps, forward passes only, or training to an accuracy."));
   rows.push_back(Row("precision", AT(precision))
-                     .now({"fp32", "bf16", "int8"})
-                     .help("Number format of the heavy arithmetic."));
-  rows.push_back(Row::unavailable("loss_scale", "number")
+                     .help("Number format of the heavy arithmetic: fp32, bf16 and, in inference, "
+                           "int8 on cpu; all but int8 on gpu."));
+  rows.push_back(Row("loss_scale", AT(loss_scale))
+                     .custom("number_or_dynamic", get_loss_scale, set_loss_scale)
                      .range(1, 1 << 24)
-                     .defaults_to_text("dynamic")
-                     .when("precision is fp16", {"precision"},
-                           [](const JobSpec& s) { return s.precision == Precision::kFp16; })
-                     .help("Factor on the loss so that small gradients survive 16 bits."));
+                     .defaults_to("dynamic")
+                     .when("precision is fp16 and mode is training or accuracy",
+                           {"precision", "mode"}, scales_loss)
+                     .help("Factor on the loss so that small gradients survive 16 bits; dynamic: "
+                           "as large as they stay finite."));
   rows.push_back(Row("batch_size", AT(batch_size))
                      .custom("integer_or_max", get_batch_size, set_batch_size)
                      .range(1, 65536, "images")
@@ -165,7 +168,7 @@ void add_exchange_rows(std::vector<Row>& rows) {
 }
 
 void add_placement_rows(std::vector<Row>& rows) {
-  rows.push_back(Row("resources.device", AT(resources.device)).now({"cpu"}).help("What computes."));
+  rows.push_back(Row("resources.device", AT(resources.device)).help("What computes."));
   rows.push_back(Row("resources.agents", AT(resources.agents))
                      .range(1, 100000)
                      .help("Hosts of one run, of one device class and on one network; more than 1 "
@@ -185,6 +188,7 @@ void add_placement_rows(std::vector<Row>& rows) {
                      .help("Computing threads of one worker."));
   rows.push_back(Row("resources.gpus_per_worker", AT(resources.gpus_per_worker))
                      .range(1, 64)
+                     .now({"1"})
                      .defaults_to_text("1")
                      .when("resources.device is gpu", {"resources.device"}, on_gpu)
                      .help("GPUs that one worker drives."));
@@ -273,8 +277,11 @@ void add_service_rows(std::vector<Row>& rows) {
                      .help("Before the warm-up also time all-reduces of a few sizes between the "
                            "ranks, from which the network's latency and bandwidth follow."));
   rows.push_back(Row("fusion", AT(fusion))
-                     .help("How many layers one kernel covers: as many as the backend can, or "
-                           "none, to see what that brings."));
+                     .values({"best", "none", "bn-relu-add", "bn-relu-add+conv-statistics"})
+                     .help("Which layers one kernel covers: what the backend does best, none, or "
+                           "in training batch norm with the ReLU and sum behind it, in fp16 also "
+                           "with its sums made by the convolution before it; to see what each "
+                           "brings."));
   rows.push_back(Row("priority", AT(priority))
                      .range(-1000, 1000)
                      .now({"0"})

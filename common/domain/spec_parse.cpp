@@ -167,6 +167,7 @@ class Parser {
     check_instances();
     check_workers();
     check_precision();
+    check_fusion();
     check_path();
   }
 
@@ -245,12 +246,30 @@ class Parser {
   void check_precision() {
     if (is_bad("precision") || is_bad("mode") || is_bad("resources.device")) return;
     const std::string name = json::enum_name(spec_.precision);
+    const bool gpu = spec_.resources.device == Device::kGpu;
     const bool gpu_only =
         spec_.precision == Precision::kTf32 || spec_.precision == Precision::kFp16;
-    if (gpu_only && spec_.resources.device != Device::kGpu) {
+    if (gpu_only && !gpu) {
       add("precision", name, "fp32, bf16, int8 on cpu", "needs resources.device gpu");
-    } else if (spec_.precision == Precision::kInt8 && spec_.mode != Mode::kInference) {
-      add("precision", name, "fp32, tf32, bf16, fp16 in training", "needs mode inference");
+    } else if (spec_.precision != Precision::kInt8) {
+      return;
+    } else if (trains(spec_)) {
+      add("precision", name, gpu ? "fp32, tf32, bf16, fp16 in training" : "fp32, bf16 in training",
+          "needs mode inference");
+    } else if (gpu) {
+      add("precision", name, "fp32, tf32, bf16, fp16 on gpu", "is not served on gpu yet");
+    }
+  }
+
+  // Without training a batch norm is part of the convolution before it.
+  void check_fusion() {
+    if (is_bad("fusion") || is_bad("mode") || is_bad("precision")) return;
+    const std::string& level = spec_.fusion;
+    if (level == "best" || level == "none") return;
+    if (!trains(spec_)) {
+      add("fusion", level, "one of best, none in inference", "is about training");
+    } else if (level != "bn-relu-add" && spec_.precision != Precision::kFp16) {
+      add("fusion", level, "one of best, none, bn-relu-add", "needs precision fp16");
     }
   }
 

@@ -8,7 +8,9 @@ namespace {
 
 // Workers as one per NUMA domain keep memory local.
 std::int64_t default_workers(const JobSpec& spec, const HostShape& host) {
-  if (spec.resources.device == Device::kGpu) return std::max<std::int64_t>(1, host.gpus);
+  if (spec.resources.device == Device::kGpu) {
+    return std::max<std::int64_t>(1, host.gpus / spec.resources.gpus_per_worker.value_or(1));
+  }
   return std::clamp<std::int64_t>(host.numa_domains, 1,
                                   std::max<std::int64_t>(1, host.physical_cores));
 }

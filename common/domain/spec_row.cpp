@@ -103,6 +103,7 @@ std::string allowed_values(const SpecField& field) {
                       (field.unit.empty() ? "" : " " + field.unit);
   if (field.type == "integer") return "a whole number, " + range;
   if (field.type == "integer_or_max") return "a whole number, " + range + ", or \"max\"";
+  if (field.type == "number_or_dynamic") return "a number, " + range + ", or \"dynamic\"";
   if (field.type == "repetitions") {
     return "a whole number, " + range + ", or {min, max, target_rse, max_minutes}";
   }
@@ -148,6 +149,18 @@ Json get_batch_size(const JobSpec& spec) {
 void set_batch_size(const SpecField& field, const Json& value, JobSpec& spec, Problems& problems) {
   spec.batch_max = value == "max";
   if (!spec.batch_max) detail::decode_checked(field, value, spec.batch_size, problems);
+}
+
+Json get_loss_scale(const JobSpec& spec) {
+  return spec.loss_scale ? Json(*spec.loss_scale) : Json("dynamic");
+}
+
+void set_loss_scale(const SpecField& field, const Json& value, JobSpec& spec, Problems& problems) {
+  if (value == "dynamic") return spec.loss_scale.reset();
+  double scale = 0;
+  const std::size_t before = problems.size();
+  detail::decode_checked(field, value, scale, problems);
+  if (problems.size() == before) spec.loss_scale = scale;
 }
 
 Json get_classes(const JobSpec& spec) {

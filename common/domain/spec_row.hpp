@@ -19,6 +19,8 @@ void check_limits(const SpecField& field, const nlohmann::json& value, Problems&
 // Members that one JSON value of more than one form sets.
 nlohmann::json get_batch_size(const JobSpec& spec);
 void set_batch_size(const SpecField&, const nlohmann::json&, JobSpec&, Problems&);
+nlohmann::json get_loss_scale(const JobSpec& spec);
+void set_loss_scale(const SpecField&, const nlohmann::json&, JobSpec&, Problems&);
 nlohmann::json get_classes(const JobSpec& spec);
 void set_classes(const SpecField&, const nlohmann::json&, JobSpec&, Problems&);
 nlohmann::json get_repetitions(const JobSpec& spec);

@@ -38,6 +38,8 @@ Json field_schema(const SpecField& field) {
            {"additionalProperties", {{"type", "string"}, {"maxLength", 256}}}};
   } else if (field.type == "integer_or_max") {
     out = {{"oneOf", {number_schema(field, "integer"), Json{{"const", "max"}}}}};
+  } else if (field.type == "number_or_dynamic") {
+    out = {{"oneOf", {number_schema(field, "number"), Json{{"const", "dynamic"}}}}};
   } else if (field.type == "repetitions") {
     const Json count = number_schema(field, "integer");
     const Json adaptive = {

@@ -215,12 +215,9 @@ class Translator {
   }
 
   void map_resources(bool gpu_available) {
-    const SpecField& field = find_spec_row("resources.device")->field;
-    const bool gpu_runs = std::find(field.values_now.begin(), field.values_now.end(), "gpu") !=
-                          field.values_now.end();
     std::string device =
         choice("device", {{"cpu", "cpu"}, {"CPU", "cpu"}, {"gpu", "gpu"}, {"GPU", "gpu"}});
-    if (!find("device")) device = gpu_available && gpu_runs ? "gpu" : "cpu";
+    if (!find("device")) device = gpu_available ? "gpu" : "cpu";
     spec_["resources"] = {{"device", device},
                           {"workers_per_agent", integer("num_gpus").value_or(1)}};
     // 0 leaves the choice to the system, there as here.

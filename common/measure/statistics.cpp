@@ -10,7 +10,8 @@ namespace {
 
 constexpr double kScaledMad = 1.4826;  // makes the median absolute deviation a sigma of a normal
 
-constexpr double kMaxDrift = 0.05, kMaxVariation = 0.20, kMaxSteal = 0.02, kMaxForeignCpu = 0.05;
+constexpr double kMaxDrift = 0.05, kMaxVariation = 0.20, kMaxSteal = 0.02, kMaxForeignCpu = 0.05,
+                 kMaxClockFall = 0.05;
 constexpr std::int64_t kFewSteps = 5;
 
 double mean_of(std::span<const double> values) {
@@ -59,6 +60,40 @@ std::string with_percent(const char* format, double fraction) {
   char text[96];
   std::snprintf(text, sizeof text, format, fraction * 100);
   return text;
+}
+
+// Reasons to run slower that the card did not choose for its power limit's sake, which every busy
+// card does.
+const std::map<std::string, const char*>& slow_downs() {
+  static const std::map<std::string, const char*> reasons = {
+      {"sw_thermal_slowdown", "by heat"},
+      {"hw_thermal_slowdown", "by heat, to half or less,"},
+      {"hw_power_brake_slowdown", "by the power brake"},
+      {"hw_slowdown", "by heat or the power brake"}};
+  return reasons;
+}
+
+void judge_gpu(const GpuConditions& gpu, Validity& out) {
+  const std::string who = "the GPU of rank " + std::to_string(gpu.rank);
+  const auto add = [&](Verdict verdict, const std::string& what) {
+    out.verdict = std::max(out.verdict, verdict);
+    out.causes.push_back(who + " " + what);
+  };
+  for (const auto& [reason, share] : gpu.throttled) {
+    const auto known = slow_downs().find(reason);
+    if (known == slow_downs().end() || !(share > 0)) continue;
+    add(Verdict::kSuspect, std::string("was slowed down ") + known->second +
+                               with_percent(" in %.1f %% of the readings", share) + " (" + reason +
+                               ")");
+  }
+  if (gpu.sm_clock_change && *gpu.sm_clock_change < -kMaxClockFall) {
+    add(Verdict::kSuspect,
+        with_percent("lost %.1f %% of its clock inside the window", -*gpu.sm_clock_change));
+  }
+  if (gpu.ecc_uncorrected && *gpu.ecc_uncorrected > 0) {
+    add(Verdict::kInvalid,
+        "had " + std::to_string(*gpu.ecc_uncorrected) + " uncorrected memory errors (ECC)");
+  }
 }
 
 }  // namespace
@@ -211,6 +246,7 @@ Validity judge(const StepStatistics& steps, const HostConditions& host) {
         with_percent("other processes used %.1f %% of the CPU time", *host.foreign_cpu_fraction));
   }
   if (host.governor_changed) suspect("the frequency governor changed during the run");
+  for (const GpuConditions& gpu : host.gpus) judge_gpu(gpu, out);
   return out;
 }
 
@@ -314,13 +350,23 @@ const std::map<std::string, std::string>& definitions() {
       {"agreement_cosine",
        "Cosine between the int8 and fp32 logits of all pictures, after the fp32 mean over the "
        "pictures is taken from both."},
-      {"power_w", "Mean power over the measured window; absent where there is no counter."},
+      {"power_w",
+       "Mean power over the measured window; absent where there is no counter. With GPUs that of "
+       "the run's GPUs together, from their energy counters, and of nothing else in the hosts."},
+      {"peak_gpu_memory_bytes",
+       "Most memory in use on a GPU of the run, by all processes, among four readings a second."},
+      {"gpu_busy_fraction",
+       "Share of the time in which a kernel ran on the GPU, as its driver counts; mean over the "
+       "measured window."},
       {"joules_per_image", "Energy over the measured window divided by its images."},
       {"images_per_second_per_watt", "Images per second divided by the mean power."},
       {"validity",
        "clean, suspect or invalid. Suspect: fewer than 5 steps, drift beyond 5 % either way, "
        "variation above 20 %, more than 2 % of the CPU time stolen by the hypervisor, more than "
-       "5 % used by other processes, or a changed frequency governor. Invalid: no valid steps."},
+       "5 % used by other processes, a changed frequency governor, a GPU that was slowed down by "
+       "heat or the power brake in any reading, or whose clock (median of the second half) fell by "
+       "more than 5 % below that of the window's first second. Invalid: no valid steps, or "
+       "uncorrected memory errors of a GPU."},
       {"fingerprint",
        "Results with an equal fingerprint form a series: same measurement, engine, libraries and "
        "device class."}};

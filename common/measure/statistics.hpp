@@ -86,9 +86,16 @@ struct Validity {
   std::vector<std::string> causes;
 };
 BOOST_DESCRIBE_STRUCT(Validity, (), (verdict, causes))
+struct GpuConditions {  // of one rank's GPU inside the window; absent = not available
+  std::int64_t rank = 0;
+  std::map<std::string, double> throttled;  // reason, as NVML names it -> share of the readings
+  std::optional<double> sm_clock_change;    // against the window's start, a fraction
+  std::optional<std::int64_t> ecc_uncorrected;
+};
 struct HostConditions {  // absent = not available on this host
   std::optional<double> steal_fraction, foreign_cpu_fraction;
   bool governor_changed = false;
+  std::vector<GpuConditions> gpus;
 };
 Validity judge(const StepStatistics& steps, const HostConditions& host);
 

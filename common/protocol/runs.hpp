@@ -41,10 +41,11 @@ struct RankTime {  // measured window, per rank; milliseconds are means per step
   // Parameter server: how often the variables of a shard came so many steps (the index) behind this
   // rank; warm-up included. Empty otherwise.
   std::vector<std::int64_t> staleness;
+  std::optional<GpuUse> gpu;  // null where resources.device is cpu, or without NVIDIA's NVML
 };
 BOOST_DESCRIBE_STRUCT(RankTime, (),
                       (rank, host, step_ms, input_wait_ms, compute_ms, exposed_communication_ms,
-                       server_wait_ms, share_last, staleness))
+                       server_wait_ms, share_last, staleness, gpu))
 
 struct InferenceView {         // of a result in mode inference
   std::int64_t instances = 1;  // on each host
@@ -70,6 +71,7 @@ struct ResultView {  // only of a run that succeeded
   std::optional<double> convolution_bound_share;  // null unless the run was profiled
   std::optional<BatchSearch> batch_search;        // null unless batch_size was "max"
   std::optional<std::int64_t> peak_rss_bytes;
+  std::optional<double> peak_gpu_memory_bytes;  // of one GPU; null on cpu
   std::optional<double> power_w, joules_per_image,
       images_per_second_per_watt;  // null: no power counter
   std::int64_t pictures_broken = 0;
@@ -85,8 +87,8 @@ BOOST_DESCRIBE_STRUCT(ResultView, (),
                        backend, batch_size, image_size, ranks, threads_per_worker, repetition,
                        attempt, images, steps, images_per_second, window_s, step, validity,
                        first_loss, final_loss, mfu, setup_s, matrix_peak_gflops,
-                       convolution_bound_share, batch_search, peak_rss_bytes, power_w,
-                       joules_per_image, images_per_second_per_watt, pictures_broken,
+                       convolution_bound_share, batch_search, peak_rss_bytes, peak_gpu_memory_bytes,
+                       power_w, joules_per_image, images_per_second_per_watt, pictures_broken,
                        broken_pictures, rank_times, all_reduce_times, inference, environment))
 
 struct RunHostView {  // one agent of a run and what is on it

@@ -63,13 +63,40 @@ BOOST_DESCRIBE_STRUCT(StepsEvent, (),
                       (phase, first_step, ms, loss, input_wait_ms, exposed_communication_ms,
                        server_wait_ms))
 
-struct TelemetryEvent {  // type "telemetry", about once a second; null = not available on this host
+// type "telemetry", about once a second, with a GPU four times; null = not available on this host
+struct TelemetryEvent {
   std::optional<double> cpu_fraction, rss_bytes, load_1min, steal_fraction;
-  std::optional<double> gpu_fraction, gpu_memory_bytes, power_w, temperature_c, clock_mhz;
+  // Of the GPU on which this rank computes; null where resources.device is cpu. Memory: in use by
+  // all processes. Clock: of the multiprocessors.
+  std::optional<double> gpu_fraction, gpu_memory_bytes, power_w, temperature_c, clock_mhz,
+      memory_clock_mhz;
+  std::optional<double> energy_j;                              // since the driver was loaded
+  std::optional<std::vector<std::string>> throttle_reasons;    // as NVML names them; empty: none
+  std::optional<std::int64_t> ecc_corrected, ecc_uncorrected;  // since the driver was loaded
 };
 BOOST_DESCRIBE_STRUCT(TelemetryEvent, (),
                       (cpu_fraction, rss_bytes, load_1min, steal_fraction, gpu_fraction,
-                       gpu_memory_bytes, power_w, temperature_c, clock_mhz))
+                       gpu_memory_bytes, power_w, temperature_c, clock_mhz, memory_clock_mhz,
+                       energy_j, throttle_reasons, ecc_corrected, ecc_uncorrected))
+
+struct GpuUse {  // of the GPU of one rank, over the measured window; null = the card does not say
+  std::string uuid, name;
+  std::int64_t readings = 0;
+  std::optional<double> energy_j;           // from its counter
+  std::optional<double> power_w;            // energy / time; without a counter mean of the readings
+  std::optional<double> busy_fraction;      // mean share of time with a kernel running
+  std::optional<double> peak_memory_bytes;  // in use by all processes, of the whole run
+  std::optional<double> max_temperature_c, sm_clock_mhz, memory_clock_mhz;  // clocks: means
+  // Median of the window's second half / median of its first second - 1; null in a window under
+  // two seconds.
+  std::optional<double> sm_clock_change;
+  std::optional<std::map<std::string, double>> throttled;      // reason -> share of the readings
+  std::optional<std::int64_t> ecc_corrected, ecc_uncorrected;  // new ones
+};
+BOOST_DESCRIBE_STRUCT(GpuUse, (),
+                      (uuid, name, readings, energy_j, power_w, busy_fraction, peak_memory_bytes,
+                       max_temperature_c, sm_clock_mhz, memory_clock_mhz, sm_clock_change,
+                       throttled, ecc_corrected, ecc_uncorrected))
 
 struct FailureEvent {  // type "failure"; reason is a name of rackmark::Reason
   std::string reason, detail, phase;
@@ -146,11 +173,12 @@ struct SummaryEvent {                  // type "summary", last line of a rank th
   // Of this network, from before the warm-up: only where the spec has `measure_collectives`, rank
   // 0.
   std::vector<AllReduceTime> all_reduce_times;
+  std::optional<GpuUse> gpu;  // only where resources.device is gpu
 };
 BOOST_DESCRIBE_STRUCT(SummaryEvent, (),
                       (images, steps, start_ns, end_ns, first_loss, final_loss, peak_rss_bytes,
                        setup_s, matrix_peak_gflops, pictures_read, pictures_broken, broken_pictures,
-                       agreement, staleness, all_reduce_times))
+                       agreement, staleness, all_reduce_times, gpu))
 
 }  // namespace rackmark::protocol
 
@@ -161,6 +189,7 @@ RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ProfileEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::PhaseEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::StepsEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::TelemetryEvent)
+RACKMARK_JSON_ELSEWHERE(rackmark::protocol::GpuUse)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::FailureEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::OutOfMemoryEvent)
 RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Agreement)

@@ -1,5 +1,7 @@
 #include "controller/service/reader.hpp"
 
+#include <map>
+
 #include "common/domain/spec.hpp"
 #include "controller/service/filters.hpp"
 #include "controller/service/groups.hpp"
@@ -39,10 +41,14 @@ protocol::RankSteps rank_steps(const store::RankSamples& s) {
 
 constexpr std::size_t kTelemetryShown = 600;
 
+// Counts rank by rank: ranks that take turns would else lose all but a few of them.
 std::vector<nlohmann::json> thinned(std::vector<store::FactRow> rows) {
   const std::size_t stride = (rows.size() + kTelemetryShown - 1) / kTelemetryShown;
+  std::map<std::int64_t, std::size_t> seen;
   std::vector<nlohmann::json> out;
-  for (std::size_t i = 0; i < rows.size(); i += stride) out.push_back(std::move(rows[i].data));
+  for (store::FactRow& row : rows) {
+    if (seen[row.rank]++ % stride == 0) out.push_back(std::move(row.data));
+  }
   return out;
 }
 

@@ -151,6 +151,7 @@ std::vector<protocol::RankTime> rank_times(const Evidence& e,
     time.share_last = i < share_last.size() ? share_last[i] : 0;
     if (const auto summary = summaries.find(s.rank); summary != summaries.end()) {
       time.staleness = summary->second.staleness;
+      time.gpu = summary->second.gpu;
     }
     out.push_back(time);
   }
@@ -230,6 +231,16 @@ void take_inference(protocol::ResultView& r, const Evidence& e, const HelloEvent
   }
 }
 
+// Of the GPUs of all ranks; null as soon as one of them does not say.
+std::optional<double> gpu_power_w(const std::map<std::int64_t, SummaryEvent>& summaries) {
+  double sum = 0;
+  for (const auto& [rank, summary] : summaries) {
+    if (!summary.gpu || !summary.gpu->power_w) return std::nullopt;
+    sum += *summary.gpu->power_w;
+  }
+  return sum;
+}
+
 void take_energy(protocol::ResultView& r, const std::optional<double>& power_w) {
   r.power_w = power_w;
   if (!power_w || *power_w <= 0) return;
@@ -237,9 +248,29 @@ void take_energy(protocol::ResultView& r, const std::optional<double>& power_w) 
   r.images_per_second_per_watt = r.images_per_second / *power_w;
 }
 
+void take_gpus(protocol::ResultView& r, const std::map<std::int64_t, SummaryEvent>& summaries) {
+  for (const auto& [rank, summary] : summaries) {
+    if (!summary.gpu || !summary.gpu->peak_memory_bytes) continue;
+    r.peak_gpu_memory_bytes =
+        std::max(r.peak_gpu_memory_bytes.value_or(0), *summary.gpu->peak_memory_bytes);
+  }
+}
+
+measure::HostConditions conditions(const Means& means,
+                                   const std::map<std::int64_t, SummaryEvent>& summaries) {
+  measure::HostConditions out{means.steal_fraction, means.foreign_cpu_fraction, false, {}};
+  for (const auto& [rank, summary] : summaries) {
+    if (!summary.gpu) continue;
+    const protocol::GpuUse& gpu = *summary.gpu;
+    out.gpus.push_back({rank, gpu.throttled.value_or(std::map<std::string, double>{}),
+                        gpu.sm_clock_change, gpu.ecc_uncorrected});
+  }
+  return out;
+}
+
 void judge_run(protocol::ResultView& r, const Means& means, const Evidence& e,
                const std::map<std::int64_t, SummaryEvent>& summaries) {
-  r.validity = measure::judge(r.step, {means.steal_fraction, means.foreign_cpu_fraction, false});
+  r.validity = measure::judge(r.step, conditions(means, summaries));
   for (const store::RankSamples& s : e.samples) {
     const auto summary = summaries.find(s.rank);
     if (summary == summaries.end()) continue;
@@ -319,7 +350,9 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
   take_pictures(r, summaries);
   take_inference(r, e, hello, summaries);
   const Means means = telemetry_means(e.telemetry, summaries);
-  take_energy(r, means.power_w);
+  const bool on_gpu = r.device == json::enum_name(Device::kGpu);
+  take_energy(r, on_gpu ? gpu_power_w(summaries) : means.power_w);
+  take_gpus(r, summaries);
   judge_run(r, means, e, summaries);
   r.environment = {{"worker", e.hellos.empty() ? nlohmann::json() : e.hellos.front().data},
                    {"agent", json::encode(e.agent.inventory)},

@@ -63,9 +63,11 @@ std::vector<FactRow> list_telemetry(Database& db, std::int64_t run_id) {
 }
 
 constexpr const char* kCountTelemetry = "SELECT count(*) FROM telemetry WHERE run_id = ?";
+// Rank by rank: of ranks that take turns every second event is always the same one's.
 constexpr const char* kDropEverySecond = R"sql(
   DELETE FROM telemetry WHERE id IN (
-    SELECT id FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM telemetry WHERE run_id = ?)
+    SELECT id FROM (SELECT id, row_number() OVER (ORDER BY rank, id) AS n
+                    FROM telemetry WHERE run_id = ?)
     WHERE n % 2 = 0))sql";
 
 void thin_telemetry(Transaction& tx, std::int64_t run_id, std::int64_t keep) {

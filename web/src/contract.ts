@@ -70,6 +70,22 @@ export interface RunProgress {
   images_per_second: number | null;
   loss: number | null;
 }
+export interface GpuUse {
+  uuid: string;
+  name: string;
+  readings: number;
+  energy_j: number | null;
+  power_w: number | null;
+  busy_fraction: number | null;
+  peak_memory_bytes: number | null;
+  max_temperature_c: number | null;
+  sm_clock_mhz: number | null;
+  memory_clock_mhz: number | null;
+  sm_clock_change: number | null;
+  throttled: Record<string, number> | null; // reason -> share of the readings
+  ecc_corrected: number | null;
+  ecc_uncorrected: number | null;
+}
 export interface RankTime {
   rank: number;
   host: string;
@@ -80,6 +96,7 @@ export interface RankTime {
   server_wait_ms: number;
   share_last: number;
   staleness: number[];
+  gpu: GpuUse | null; // null on cpu
 }
 export interface AllReduceTime {
   ranks: number;
@@ -177,6 +194,7 @@ export interface ResultView {
   batch_search: BatchSearch | null;
   setup_s: number | null;
   peak_rss_bytes: number | null;
+  peak_gpu_memory_bytes: number | null; // null on cpu
   power_w: number | null;
   joules_per_image: number | null;
   images_per_second_per_watt: number | null;
@@ -369,6 +387,18 @@ export interface TelemetryEvent {
   rss_bytes: number | null;
   load_1min: number | null;
   steal_fraction: number | null;
+  t_ns: number; // of the host's monotonic clock
+  // of the rank's GPU; null where the job computes on cpu, or the card does not say
+  gpu_fraction: number | null;
+  gpu_memory_bytes: number | null;
+  power_w: number | null;
+  energy_j: number | null;
+  temperature_c: number | null;
+  clock_mhz: number | null;
+  memory_clock_mhz: number | null;
+  throttle_reasons: string[] | null;
+  ecc_corrected: number | null;
+  ecc_uncorrected: number | null;
 }
 export interface LogLine {
   number: number;

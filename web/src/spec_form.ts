@@ -32,6 +32,7 @@ export function parseValue(field: SpecField, text: string): Json {
     case "integer":
     case "number":
     case "integer_or_max":
+    case "number_or_dynamic":
       return trimmed !== "" && Number.isFinite(Number(trimmed)) ? Number(trimmed) : trimmed;
     case "boolean":
       return trimmed === "true" ? true : trimmed === "false" ? false : trimmed;

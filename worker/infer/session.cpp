@@ -60,7 +60,7 @@ void InferenceSession::set_up() {
   pictures_ = find_pictures(spec);
   const Net net =
       build_model(spec.model, static_cast<int>(spec.image_size), static_cast<int>(spec.classes));
-  backend_ = options_.backend.empty() ? best_backend() : load_backend(options_.backend);
+  backend_ = choose_backend(spec, options_.backend);
   compile(net);
   protocol::HelloEvent hello = hello_of(spec, plan_->facts(), net, *ranks_, pictures_.has_value());
   hello.batch_size = options_.spec.batch_size;
@@ -73,29 +73,31 @@ void InferenceSession::set_up() {
 
 // Throws OutOfMemory before anything large is taken: the plan, the fp32 one that narrow numbers are
 // compared with, and pictures. Where the spec asks for the largest batch, it is known afterwards.
+// Plans in a device's own memory share it with nothing of this process.
 void InferenceSession::fit_memory(const Net& net, const InferOptions& options,
                                   const TrainedValues& values) {
   JobSpec& spec = options_.spec;
-  const WorkerMemory beside = memory_beside_plan(spec, net, options_.memory);
-  std::int64_t fixed_bytes = beside.fixed_bytes;
+  WorkerMemory beside = memory_beside_plan(spec, net, options_.memory);
   for (const auto& parameter : values.parameters) {
-    fixed_bytes += static_cast<std::int64_t>(parameter.size() * sizeof(float));
+    beside.fixed_bytes += static_cast<std::int64_t>(parameter.size() * sizeof(float));
   }
   // Narrow numbers hold the batch that calibrates and the one that is compared as well.
-  const std::int64_t batches = spec.precision == Precision::kFp32 ? 1 : 3;
+  if (spec.precision != Precision::kFp32) beside.bytes_per_image *= 3;
+  const auto device = backend_->device_memory();
+  const MemoryLimit room = device.value_or(options_.memory);
   const auto bytes_wanted = [&](std::int64_t batch) {
     const auto plans = plan_bytes(*backend_, net, options, values, batch);
     if (!plans && spec.batch_max) throw no_prediction(backend_->name());
-    return plans ? *plans + fixed_bytes + batch * batches * beside.bytes_per_image : 0;
+    return plans ? *plans + (device ? 0 : beside.bytes(batch)) : 0;
   };
   if (spec.batch_max) {
     spec.batch_size = 1;  // which is what is named if not even that fits
-    batch_search_ = agree_on_largest_batch(bytes_wanted, options_.memory, 1, *ranks_);
+    batch_search_ = agree_on_largest_batch(bytes_wanted, room, 1, *ranks_);
     spec.batch_size = batch_search_->batch_size;
-    return;
+  } else {
+    require_room(bytes_wanted(spec.batch_size), room);
   }
-  const std::int64_t bytes = bytes_wanted(spec.batch_size);
-  if (bytes > options_.memory.free_bytes) throw OutOfMemory(bytes, options_.memory.free_bytes);
+  if (device) require_room(beside.bytes(spec.batch_size), options_.memory);
 }
 
 // Narrow numbers are compared with fp32 ones. Every rank calibrates alike from the same pictures;
@@ -106,7 +108,7 @@ void InferenceSession::compile(const Net& net) {
   InferOptions options;
   options.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
   options.precision = json::enum_name(spec.precision);
-  options.fusion = fusion_name(spec.fusion);
+  options.fusion = fusion_name(spec);
   fit_memory(net, options, values);
   options.batch = static_cast<int>(spec.batch_size);
   if (spec.precision == Precision::kFp32) {

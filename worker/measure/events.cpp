@@ -11,7 +11,7 @@ namespace rackmark::worker {
 namespace {
 
 constexpr auto kFlushEvery = std::chrono::milliseconds(250);
-constexpr int kFlushesPerTelemetry = 4;
+constexpr int kFlushesPerTelemetry = 4;  // a GPU is read with every flush
 
 }  // namespace
 
@@ -43,6 +43,11 @@ void Events::send(const char* type, const Event& event) {
   sink_->write(line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
+void Events::watch(std::unique_ptr<GpuWatch> gpu) {
+  const std::lock_guard lock(mutex_);
+  gpu_ = std::move(gpu);
+}
+
 void Events::hello(const protocol::HelloEvent& event) {
   const std::lock_guard lock(mutex_);
   send("hello", event);
@@ -51,6 +56,8 @@ void Events::hello(const protocol::HelloEvent& event) {
 
 void Events::phase(const std::string& name, std::optional<std::int64_t> steps_planned) {
   const std::lock_guard lock(mutex_);
+  if (gpu_ && phase_ == "measuring") gpu_->end_window();
+  if (gpu_ && name == "measuring") gpu_->begin_window();
   flush_locked();
   phase_ = name;
   steps_in_phase_ = 0;
@@ -105,7 +112,9 @@ void Events::summary(const protocol::SummaryEvent& event) {
   const std::lock_guard lock(mutex_);
   flush_locked();
   sampling_ = false;
-  send("summary", event);
+  protocol::SummaryEvent whole = event;
+  if (gpu_) whole.gpu = gpu_->use();
+  send("summary", whole);
 }
 
 void Events::flush() {
@@ -128,9 +137,10 @@ void Events::background() {
   for (int turn = 1;; ++turn) {
     if (stop_signal_.wait_for(lock, kFlushEvery, [this] { return stopping_; })) return;
     flush_locked();
-    if (sampling_ && turn % kFlushesPerTelemetry == 0) {
-      lock.unlock();  // reading /proc takes a moment; the training thread must not wait for it
-      const protocol::TelemetryEvent sample = telemetry_.sample();
+    if (sampling_ && (gpu_ || turn % kFlushesPerTelemetry == 0)) {
+      lock.unlock();  // reading takes a moment; the training thread must not wait for it
+      protocol::TelemetryEvent sample = telemetry_.sample();
+      if (gpu_) gpu_->sample(sample);
       lock.lock();
       if (sampling_ && !stopping_) send("telemetry", sample);
     }

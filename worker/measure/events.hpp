@@ -1,11 +1,12 @@
 // The events of one rank as JSON lines (common/protocol/worker_event.hpp).
 //
-// Steps are collected and flushed every 250 ms, telemetry is sampled every second, both by a thread
-// of this object: the training loop only appends to a vector.
+// Steps are collected and flushed every 250 ms, telemetry is sampled every second (with a GPU every
+// 250 ms), both by a thread of this object: the training loop only appends to a vector.
 #pragma once
 
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include "common/clock.hpp"
 #include "common/domain/run_state.hpp"
 #include "common/protocol/worker_event.hpp"
+#include "worker/measure/gpu_watch.hpp"
 #include "worker/measure/line_sink.hpp"
 #include "worker/measure/telemetry.hpp"
 
@@ -35,8 +37,10 @@ class Events {
   Events& operator=(const Events&) = delete;
   ~Events();  // flushes what is left
 
+  // Telemetry and the summary say from here on what this GPU does. Before hello().
+  void watch(std::unique_ptr<GpuWatch> gpu);
   void hello(const protocol::HelloEvent& event);  // telemetry begins after it
-  // Flushes the steps of the phase before.
+  // Flushes the steps of the phase before. A GPU's window is that of phase "measuring".
   void phase(const std::string& name, std::optional<std::int64_t> steps_planned = {});
   void step(const StepRecord& record);
   void progress(std::int64_t steps);  // of a rank that makes none itself: so many were made
@@ -64,6 +68,7 @@ class Events {
   std::string phase_ = "setup";
   std::int64_t steps_in_phase_ = 0;
   Telemetry telemetry_;
+  std::unique_ptr<GpuWatch> gpu_;
   std::condition_variable stop_signal_;
   bool sampling_ = false;  // between hello and the event that ends the rank
   bool stopping_ = false;

@@ -60,6 +60,10 @@ WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const Memor
   return memory;
 }
 
+void require_room(std::int64_t bytes, const MemoryLimit& limit) {
+  if (bytes > limit.free_bytes) throw OutOfMemory(bytes, limit.free_bytes);
+}
+
 protocol::BatchSearch find_largest_batch(const BytesWanted& bytes_wanted, const MemoryLimit& limit,
                                          std::int64_t least, std::int64_t most) {
   protocol::BatchSearch found;
@@ -70,7 +74,7 @@ protocol::BatchSearch find_largest_batch(const BytesWanted& bytes_wanted, const 
     return Probe{batch, bytes_wanted(batch)};
   };
   Probe last, fits = probe(least);
-  if (fits.bytes > limit.free_bytes) throw OutOfMemory(fits.bytes, limit.free_bytes);
+  require_room(fits.bytes, limit);
   std::int64_t beyond = most + 1;  // the least batch known not to fit
   std::int64_t guess = std::max(least, kFirstGuess);
   while (beyond - fits.batch > 1) {

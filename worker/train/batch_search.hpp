@@ -19,8 +19,12 @@ namespace rackmark::worker {
 // and 72 MiB a thread more.
 struct WorkerMemory {
   std::int64_t fixed_bytes = 0, bytes_per_image = 0;
+  std::int64_t bytes(std::int64_t batch) const { return fixed_bytes + batch * bytes_per_image; }
 };
 WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const MemoryLimit& limit);
+
+// Throws OutOfMemory when so much is not free.
+void require_room(std::int64_t bytes, const MemoryLimit& limit);
 
 // Bytes that a batch wants, everything counted; must not decrease with the batch.
 using BytesWanted = std::function<std::int64_t(std::int64_t batch)>;

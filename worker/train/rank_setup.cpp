@@ -148,6 +148,21 @@ protocol::HelloEvent hello_of(const JobSpec& spec, const PlanFacts& facts, const
   return hello;
 }
 
+std::unique_ptr<Backend> choose_backend(const JobSpec& spec, const std::string& by_name) try {
+  if (by_name.empty()) return backend_for(json::enum_name(spec.resources.device));
+  auto backend = load_backend(by_name);
+  std::string why_not;
+  if (backend->usable(&why_not)) return backend;
+  throw std::runtime_error("backend '" + by_name + "' cannot be used here: " + why_not);
+} catch (const std::runtime_error& error) {
+  std::string why = error.what();
+  const char* gpus = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (spec.resources.device == Device::kGpu && gpus != nullptr) {
+    why += " (CUDA_VISIBLE_DEVICES=" + std::string(gpus) + ")";
+  }
+  throw Failure(Reason::kSpecUnsupported, why);
+}
+
 std::optional<double> measure_matrix_peak(Backend& backend, Communicator& ranks,
                                           const JobSpec& spec) {
   constexpr double kPeakSeconds = 0.25;
@@ -157,7 +172,8 @@ std::optional<double> measure_matrix_peak(Backend& backend, Communicator& ranks,
                              kPeakSeconds);
 }
 
-std::string fusion_name(FusionLevel level) { return level == FusionLevel::kNone ? "none" : ""; }
+std::string fusion_name(const JobSpec& spec) { return spec.fusion == "best" ? "" : spec.fusion; }
+
 SgdSchedule schedule_of(const JobSpec& spec) {
   // A schedule needs a number of steps (common/domain refuses it without); constant does not.
   const std::int64_t planned = spec.steps.warmup + spec.steps.measured.value_or(0);

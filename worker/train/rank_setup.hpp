@@ -35,6 +35,10 @@ std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
                                          const std::optional<PictureList>& pictures,
                                          std::int64_t shard, std::int64_t shards);
 
+// The backend of that name, else the one of the spec's device; Failure(spec_unsupported) saying
+// what is missing.
+std::unique_ptr<Backend> choose_backend(const JobSpec& spec, const std::string& by_name);
+
 // All members that do not depend on the mode.
 protocol::HelloEvent hello_of(const JobSpec& spec, const PlanFacts& facts, const Net& net,
                               const Communicator& ranks, bool reads_pictures);
@@ -46,7 +50,7 @@ std::optional<double> measure_matrix_peak(Backend& backend, Communicator& ranks,
                                           const JobSpec& spec);
 
 // What PlanOptions and InferOptions call it: "" is the backend's best.
-std::string fusion_name(FusionLevel level);
+std::string fusion_name(const JobSpec& spec);
 // The learning rate and the rest of the optimizer for each step.
 SgdSchedule schedule_of(const JobSpec& spec);
 

@@ -21,6 +21,7 @@
 #include "common/json/described.hpp"
 #include "worker/failure.hpp"
 #include "worker/train/cpus.hpp"
+#include "worker/train/gpus.hpp"
 #include "worker/train/session.hpp"
 
 namespace rackmark::worker {
@@ -100,6 +101,18 @@ HostRanks host_ranks(const JobSpec& spec, const LaunchedRanks& launched) {
   return {launched.local_size, 0, threads, launched.local_rank};
 }
 
+// By hand as in the service: a flag line that names no device means the GPU, if there is one and
+// this installation can use it.
+bool gpu_available() {
+  const auto backends = backend_names();
+  return std::find(backends.begin(), backends.end(), "cuda") != backends.end() &&
+         !visible_gpus().empty();
+}
+
+bool computes_on_gpu(const JobSpec& spec, const HostRanks& ranks) {
+  return spec.resources.device == Device::kGpu && ranks.rank < ranks.workers;
+}
+
 // What the OpenMP runtime reads when a backend loads it.
 void set_threads(const JobSpec& spec) {
   const std::string threads = std::to_string(spec.resources.threads_per_worker.value_or(1));
@@ -170,7 +183,7 @@ int report(const JobSpec& spec, Events& events) try { throw; } catch (const Fail
 }  // namespace
 
 Result<JobSpec> load_spec(const RunOptions& options) {
-  auto submitted = options.spec_path.empty() ? spec_from_tf_flags(options.tf_flags, false)
+  auto submitted = options.spec_path.empty() ? spec_from_tf_flags(options.tf_flags, gpu_available())
                                              : read_spec(options.spec_path);
   if (!submitted) return submitted.error();
   if (options.profile && submitted->is_object()) (*submitted)["profile"] = true;
@@ -184,6 +197,14 @@ Result<JobSpec> load_spec(const RunOptions& options) {
   host.numa_domains =
       std::max<std::int64_t>(1, (started - dedicated_server_count(*parsed)) / agents);
   host.physical_cores = shared_cores(usable_cpus(), ranks);
+  if (parsed->resources.device == Device::kGpu) {
+    host.gpus = static_cast<std::int64_t>(visible_gpus().size());
+    // As on cpu: one worker unless the launcher started more, not one for each GPU of the host.
+    auto& workers = parsed->resources.workers_per_agent;
+    if (!workers && !parsed->resources.workers && !parsed->inference_instances) {
+      workers = host.numa_domains;
+    }
+  }
   return resolve_for_host(*std::move(parsed), host);
 }
 
@@ -203,7 +224,21 @@ int run_worker(const RunOptions& options, const MakeSession& make_session) {
                           "--output tf, --micro-batches and --dump-parameters are about training: "
                           "inference has no loss and changes no parameter"));
   }
-  settle(usable_cpus(), host_ranks(*spec, launched));
+  const std::string device = json::enum_name(spec->resources.device);
+  if (!options.backend.empty() && (options.backend == "cuda") != (device == "gpu")) {
+    return refuse(
+        invalid("--backend", options.backend, device == "gpu" ? "cuda" : "one for cpu",
+                "--backend " + options.backend + " contradicts resources.device " + device));
+  }
+  const HostRanks ranks = host_ranks(*spec, launched);
+  settle(usable_cpus(), ranks);
+  const bool on_gpu = computes_on_gpu(*spec, ranks);
+  const std::int64_t gpus_each = spec->resources.gpus_per_worker.value_or(1);
+  if (on_gpu && !take_gpus(visible_gpus(), ranks, gpus_each)) {
+    return refuse(invalid("resources.gpus_per_worker", gpus_each, "as many as this host has",
+                          "worker " + std::to_string(ranks.rank) + " of " +
+                              std::to_string(ranks.workers) + " on this host has no GPU left"));
+  }
   set_threads(*spec);
   flush_denormals();
   const MemoryLimit memory = limit_at_start(launched);
@@ -218,6 +253,7 @@ int run_worker(const RunOptions& options, const MakeSession& make_session) {
     return kExitEventsLost;
   }
   Events events(sink.get(), rank_of_launched(rank_counts(*spec), launched.rank), clock);
+  if (on_gpu) events.watch(GpuWatch::open(clock));
   const auto session = make_session({*spec, options.backend, options.micro_batches,
                                      options.dump_path, options.tf_output, options.profile, memory},
                                     events, clock, watch.stop());

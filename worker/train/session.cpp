@@ -33,11 +33,12 @@ void Session::set_up() {
 
   const Net net =
       build_model(spec.model, static_cast<int>(spec.image_size), static_cast<int>(spec.classes));
-  backend_ = options_.backend.empty() ? best_backend() : load_backend(options_.backend);
+  backend_ = choose_backend(spec, options_.backend);
   plan_options_.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
   plan_options_.precision = json::enum_name(spec.precision);
   plan_options_.seed = spec.seed;
-  plan_options_.fusion = fusion_name(spec.fusion);
+  plan_options_.fusion = fusion_name(spec);
+  plan_options_.loss_scale = spec.loss_scale;
   fit_memory(net);
   plan_ = backend_->compile(net, plan_options_);
   require_agreement(
@@ -58,25 +59,28 @@ void Session::set_up() {
 }
 
 // A batch that does not fit is refused here, by the same numbers whether it was asked for or found.
+// A plan in a device's own memory shares it with nothing of this process.
 void Session::fit_memory(const Net& net) {
   JobSpec& spec = options_.spec;
   const WorkerMemory beside = memory_beside_plan(spec, net, options_.memory);
+  const auto device = backend_->device_memory();
+  const MemoryLimit room = device.value_or(options_.memory);
   const auto bytes_wanted = [&](std::int64_t batch) {
     plan_options_.batch = static_cast<int>(batch);
     const auto plan = backend_->predict_bytes(net, plan_options_);
     if (!plan && spec.batch_max) throw no_prediction(backend_->name());
-    return plan ? *plan + beside.fixed_bytes + batch * beside.bytes_per_image : 0;
+    return plan ? *plan + (device ? 0 : beside.bytes(batch)) : 0;
   };
   if (spec.batch_max) {
-    search_batch(bytes_wanted);
-  } else if (const std::int64_t bytes = bytes_wanted(spec.batch_size);
-             bytes > options_.memory.free_bytes) {
-    throw OutOfMemory(bytes, options_.memory.free_bytes);
+    search_batch(bytes_wanted, room);
+  } else {
+    require_room(bytes_wanted(spec.batch_size), room);
   }
+  if (device) require_room(beside.bytes(spec.batch_size), options_.memory);
   plan_options_.batch = static_cast<int>(spec.batch_size);
 }
 
-void Session::search_batch(const std::function<std::int64_t(std::int64_t batch)>& bytes_wanted) {
+void Session::search_batch(const BytesWanted& bytes_wanted, const MemoryLimit& room) {
   std::int64_t least = 1;
   try {
     bytes_wanted(least);
@@ -84,7 +88,7 @@ void Session::search_batch(const std::function<std::int64_t(std::int64_t batch)>
     least = 2;
   }
   options_.spec.batch_size = least;  // which is what is named if not even that fits
-  batch_search_ = agree_on_largest_batch(bytes_wanted, options_.memory, least, *ranks_);
+  batch_search_ = agree_on_largest_batch(bytes_wanted, room, least, *ranks_);
   options_.spec.batch_size = batch_search_->batch_size;
 }
 

@@ -17,6 +17,7 @@
 #include "worker/input/batch_source.hpp"
 #include "worker/input/picture_list.hpp"
 #include "worker/measure/events.hpp"
+#include "worker/train/batch_search.hpp"
 #include "worker/train/loop.hpp"
 #include "worker/train/tf_output.hpp"
 
@@ -59,7 +60,7 @@ class Session final : public RankSession {  // trains
 
  private:
   void fit_memory(const Net& net);
-  void search_batch(const std::function<std::int64_t(std::int64_t batch)>& bytes_wanted);
+  void search_batch(const BytesWanted& bytes_wanted, const MemoryLimit& room);
   void open_input();
   void choose_exchange();
   void send_hello();

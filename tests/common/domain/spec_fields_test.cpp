@@ -33,9 +33,10 @@ TEST(SpecFields, EveryRowIsComplete) {
   for (const auto& f : spec_fields()) {
     EXPECT_TRUE(paths.insert(f.path).second) << f.path << " is there twice";
     EXPECT_THAT(f.help, testing::EndsWith(".")) << f.path;
-    EXPECT_THAT((std::set<std::string>{"string", "integer", "number", "boolean", "enum",
-                                       "integer_or_max", "repetitions", "map"}),
-                testing::Contains(f.type))
+    EXPECT_THAT(
+        (std::set<std::string>{"string", "integer", "number", "boolean", "enum", "integer_or_max",
+                               "number_or_dynamic", "repetitions", "map"}),
+        testing::Contains(f.type))
         << f.path;
     if (f.type == "integer" || f.type == "number") {
       EXPECT_TRUE(f.minimum && f.maximum) << f.path << " is unbounded";

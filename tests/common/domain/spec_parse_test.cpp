@@ -119,6 +119,15 @@ const Bad kBad[] = {
     {R"("precision": "tf32")", "precision", "fp32"},
     {R"("precision": "int8")", "precision", "fp32"},
     {R"("loss_scale": 128)", "loss_scale", "precision is fp16"},
+    {R"("precision": "fp16", "resources": {"device": "gpu"}, "loss_scale": 0.5)", "loss_scale",
+     "1 to 16777216, or \"dynamic\""},
+    {R"("mode": "inference", "precision": "fp16", "resources": {"device": "gpu"}, "loss_scale": 8)",
+     "loss_scale", "mode is training"},
+    {R"("mode": "inference", "precision": "int8", "resources": {"device": "gpu"})", "precision",
+     "fp32, tf32, bf16, fp16 on gpu"},
+    {R"("resources": {"device": "gpu", "gpus_per_worker": 2})", "resources.gpus_per_worker", "1"},
+    {R"("fusion": "bn-relu-add+conv-statistics")", "fusion", "best, none, bn-relu-add"},
+    {R"("mode": "inference", "fusion": "bn-relu-add")", "fusion", "best, none in inference"},
     // well-formed, but not in this version
     {R"("mode": "inference", "inference": {"request_rate": 2})", "inference.request_rate", ""},
     {R"("mode": "inference", "inference": {"instances": 2}, "resources": {"workers_per_agent": 3})",
@@ -144,7 +153,6 @@ const Bad kBad[] = {
      "parameter_server.device", "cpu"},
     {R"("variable_update": "parameter_server", "parameter_server": {"wire": "tf32"})",
      "parameter_server.wire", "fp32, fp16, bf16"},
-    {R"("resources": {"device": "gpu"})", "resources.device", "cpu"},
     {R"("mode": "inference", "resources": {"agents": 2})", "resources.agents", "1 in inference"},
     {R"("batch_size": "max", "resources": {"agents": 2})", "batch_size", "a number"},
     {R"("resources": {"exclusive": false})", "resources.exclusive", "true"},
@@ -159,7 +167,7 @@ const Bad kBad[] = {
     {R"("repetitions": {"max": 5, "often": true})", "repetitions.often", "target_rse"},
     {R"("profile": 1)", "profile", "true or false"},
     {R"("mode": "inference", "measure_collectives": true)", "measure_collectives", "training"},
-    {R"("fusion": "winograd")", "fusion", "best, none"},
+    {R"("fusion": "winograd")", "fusion", "best, none, bn-relu-add"},
     {R"("priority": 5)", "priority", "0"},
 };
 
@@ -221,7 +229,7 @@ TEST(SpecParse, OneMistakeIsOneProblem) {
   for (const char* text : {R"("mode": "infer", "inference": {"instances": 2})",
                            R"("variable_update": "ps", "parameter_server": {"servers": 1})",
                            R"("input": {"kind": "pictures", "path": "/data"})",
-                           R"("resources": {"device": "tpu", "gpus_per_worker": 2})"}) {
+                           R"("resources": {"device": "tpu", "gpus_per_worker": 1})"}) {
     const auto parsed = parse_spec(spec_of(text));
     ASSERT_FALSE(parsed) << text;
     EXPECT_EQ(parsed.error().fields.size(), 1u) << text << parsed.error().fields.back().field;
@@ -285,6 +293,18 @@ TEST(SpecParse, DefaultsAreFilled) {
   EXPECT_EQ(parsed->repetitions.max, 1);
 }
 
+TEST(SpecParse, TheLossScaleIsDynamicUnlessItIsANumber) {
+  const std::string start = R"("precision": "fp16", "resources": {"device": "gpu"})";
+  const auto dynamic = parse_spec(spec_of(start));
+  ASSERT_TRUE(dynamic) << dynamic.error().message;
+  EXPECT_FALSE(dynamic->loss_scale);
+  EXPECT_EQ(to_json(*dynamic)["loss_scale"], "dynamic");
+  const auto fixed = parse_spec(spec_of(start + R"(, "loss_scale": 256)"));
+  ASSERT_TRUE(fixed) << fixed.error().message;
+  EXPECT_EQ(fixed->loss_scale, 256);
+  EXPECT_FALSE(to_json(*parse_spec({{"model", "resnet50"}})).contains("loss_scale"));
+}
+
 TEST(SpecParse, MeasuringForATimeLeavesTheCountOut) {
   const auto parsed = parse_spec(spec_of(R"("steps": {"measured_seconds": 30})"));
   ASSERT_TRUE(parsed);
@@ -304,25 +324,30 @@ TEST(SpecParse, ClassesOfPicturesAreTheFolders) {
 }
 
 TEST(SpecParse, RoundTrip) {
-  for (const char* text :
-       {R"({"model": "resnet50"})", R"("batch_size": 16, "seed": 9007199254740991)",
-        R"("optimizer": {"learning_rate": 0.1, "momentum": 0, "weight_decay": 0})",
-        R"("variable_update": "independent", "resources": {"workers_per_agent": 4})",
-        R"("variable_update": "parameter_server", "parameter_server": {"shard_bytes": 65536})",
-        R"("all_reduce": {"bucket_bytes": 1048576, "overlap": false, "algorithm": "ring"})",
-        R"("all_reduce": {"wire": "bf16"}, "resources": {"workers_per_agent": 2})",
-        R"("variable_update": "parameter_server", "resources": {"agents": 3, "workers": 5},
+  for (
+      const char* text :
+      {R"({"model": "resnet50"})", R"("batch_size": 16, "seed": 9007199254740991)",
+       R"("optimizer": {"learning_rate": 0.1, "momentum": 0, "weight_decay": 0})",
+       R"("variable_update": "independent", "resources": {"workers_per_agent": 4})",
+       R"("variable_update": "parameter_server", "parameter_server": {"shard_bytes": 65536})",
+       R"("all_reduce": {"bucket_bytes": 1048576, "overlap": false, "algorithm": "ring"})",
+       R"("all_reduce": {"wire": "bf16"}, "resources": {"workers_per_agent": 2})",
+       R"("variable_update": "parameter_server", "resources": {"agents": 3, "workers": 5},
            "parameter_server": {"placement": "dedicated"})",
-        R"("variable_update": "parameter_server", "resources": {"workers_per_agent": 4},
+       R"("variable_update": "parameter_server", "resources": {"workers_per_agent": 4},
            "parameter_server": {"servers": 3, "placement": "dedicated", "wire": "fp16",
                                 "consistency": "bounded", "staleness": 2})",
-        R"("input": {"kind": "images", "path": "/d/x y", "cache": true, "decode_threads": 2,
+       R"("input": {"kind": "images", "path": "/d/x y", "cache": true, "decode_threads": 2,
                      "queue_depth": 5, "augment": {"flip": false}})",
-        R"("resources": {"selector": {"name": "a", "site": "b"}, "threads_per_worker": 2})",
-        R"("steps": {"warmup": 0, "measured_seconds": 2.5}, "repetitions": 3)",
-        R"("timeout_s": 60, "stall_s": 30.5, "retries": 0, "labels": {"a/b": "c"}, "name": "n")",
-        R"("batch_size": "max", "profile": true)",
-        R"("batch_size": 16.0, "image_size": 32, "classes": 2, "profile": false, "priority": 0)"}) {
+       R"("resources": {"selector": {"name": "a", "site": "b"}, "threads_per_worker": 2})",
+       R"("steps": {"warmup": 0, "measured_seconds": 2.5}, "repetitions": 3)",
+       R"("timeout_s": 60, "stall_s": 30.5, "retries": 0, "labels": {"a/b": "c"}, "name": "n")",
+       R"("batch_size": "max", "profile": true)",
+       R"("precision": "fp16", "loss_scale": 1024, "fusion": "bn-relu-add+conv-statistics", "resources": {"device": "gpu"})",
+       R"("precision": "fp16", "loss_scale": "dynamic", "fusion": "bn-relu-add",
+           "resources": {"device": "gpu", "gpus_per_worker": 1})",
+       R"("precision": "tf32", "mode": "inference", "resources": {"device": "gpu"})",
+       R"("batch_size": 16.0, "image_size": 32, "classes": 2, "profile": false, "priority": 0)"}) {
     SCOPED_TRACE(text);
     const auto first = parse_spec(spec_of(text));
     ASSERT_TRUE(first) << first.error().message;
@@ -330,7 +355,8 @@ TEST(SpecParse, RoundTrip) {
     const auto again = parse_spec(written);
     ASSERT_TRUE(again) << again.error().message;
     EXPECT_EQ(to_json(*again), written);
-    const auto resolved = resolve_for_host(*first, {.numa_domains = 2, .physical_cores = 8});
+    const auto resolved =
+        resolve_for_host(*first, {.numa_domains = 2, .physical_cores = 8, .gpus = 2});
     ASSERT_TRUE(resolved) << resolved.error().message;
     const auto resolved_again = parse_spec(to_json(*resolved));
     ASSERT_TRUE(resolved_again) << resolved_again.error().message;

@@ -101,9 +101,12 @@ TEST(TfFlags, ForwardOnlyIsInference) {
   EXPECT_EQ(spec_from("--model=resnet50 --forward_only=false")["mode"], "training");
 }
 
-// A host with a GPU changes nothing while this version cannot run on one.
-TEST(TfFlags, TheDeviceIsOneThatRuns) {
-  EXPECT_EQ(spec_from("--model=resnet50", true)["resources"]["device"], "cpu");
+TEST(TfFlags, TheDeviceIsAGpuWhereThereIsOne) {
+  const Json gpu = spec_from("--model=resnet50 --num_gpus=2 --use_fp16", true);
+  EXPECT_EQ(gpu["resources"]["device"], "gpu");
+  EXPECT_EQ(gpu["resources"]["workers_per_agent"], 2);
+  EXPECT_EQ(spec_from("--model=resnet50", false)["resources"]["device"], "cpu");
+  EXPECT_EQ(spec_from("--model=resnet50 --device=cpu", true)["resources"]["device"], "cpu");
   EXPECT_EQ(spec_from("--model=resnet50 --device=gpu")["resources"]["device"], "gpu");
 }
 

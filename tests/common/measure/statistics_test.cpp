@@ -167,6 +167,36 @@ TEST(Statistics, SuspectAboveEachThresholdOnly) {
   EXPECT_EQ(verdict(flat, {.governor_changed = true}), Verdict::kSuspect);
 }
 
+TEST(Statistics, AGpuThatCouldNotDoItsBestIsNamed) {
+  const StepStatistics flat = step_statistics(steps_of(20, 10));
+  const auto of = [&flat](const GpuConditions& gpu) {
+    HostConditions host;
+    host.gpus = {{}, gpu};
+    return judge(flat, host);
+  };
+  // The power limit and idling between steps are every day's.
+  EXPECT_EQ(of({.rank = 1, .throttled = {{"sw_power_cap", 1}, {"gpu_idle", 0.5}}}).verdict,
+            Verdict::kClean);
+  EXPECT_EQ(of({.rank = 1, .throttled = {}, .sm_clock_change = -0.05}).verdict, Verdict::kClean);
+  EXPECT_EQ(of({.rank = 1, .throttled = {}, .sm_clock_change = 0.5}).verdict, Verdict::kClean);
+  const Validity hot = of({.rank = 1,
+                           .throttled = {{"hw_power_brake_slowdown", 0.5},
+                                         {"sw_thermal_slowdown", 0.125},
+                                         {"hw_slowdown", 0}},
+                           .sm_clock_change = -0.2});
+  EXPECT_EQ(hot.verdict, Verdict::kSuspect);
+  EXPECT_THAT(hot.causes,
+              testing::ElementsAre("the GPU of rank 1 was slowed down by the power brake in 50.0 % "
+                                   "of the readings (hw_power_brake_slowdown)",
+                                   "the GPU of rank 1 was slowed down by heat in 12.5 % of the "
+                                   "readings (sw_thermal_slowdown)",
+                                   "the GPU of rank 1 lost 20.0 % of its clock inside the window"));
+  const Validity broken =
+      of({.rank = 0, .throttled = {}, .sm_clock_change = -0.2, .ecc_uncorrected = 2});
+  EXPECT_EQ(broken.verdict, Verdict::kInvalid);
+  EXPECT_EQ(broken.causes.back(), "the GPU of rank 0 had 2 uncorrected memory errors (ECC)");
+}
+
 TEST(Statistics, ARampIsSuspectAndSaysWhy) {
   std::vector<double> ramp;
   for (int i = 0; i < 40; ++i) ramp.push_back(100 + i);
@@ -230,6 +260,7 @@ TEST(Statistics, EveryNumberHasADefinition) {
                            "validity",
                            "setup_s",
                            "peak_rss_bytes",
+                           "peak_gpu_memory_bytes",
                            "latency",
                            "agreement_top1",
                            "agreement_cosine",

@@ -202,6 +202,7 @@ TEST_F(RowsTest, LogKeepsHeadAndTail) {
 
 TEST_F(RowsTest, TelemetryIsThinnedEvenly) {
   const auto run = add_run(add_job("x"), add_agent("a"));
+  const auto two = add_run(add_job("y"), add_agent("b"));
   Transaction tx(db, kNow);
   for (int i = 0; i < 1000; ++i) add_telemetry(tx, run, {-1, "telemetry", i, {{"n", i}}});
   thin_telemetry(tx, run, 600);
@@ -209,6 +210,13 @@ TEST_F(RowsTest, TelemetryIsThinnedEvenly) {
   ASSERT_EQ(rows.size(), 500U);
   EXPECT_EQ(rows[0].data["n"], 0);
   EXPECT_EQ(rows[499].data["n"], 998);
+
+  // Ranks that take turns.
+  for (int i = 0; i < 40; ++i) add_telemetry(tx, two, {i % 2, "telemetry", i, {{"n", i}}});
+  thin_telemetry(tx, two, 20);
+  std::int64_t of_rank_0 = 0;
+  for (const auto& row : list_telemetry(tx.db(), two)) of_rank_0 += row.rank == 0 ? 1 : 0;
+  EXPECT_EQ(of_rank_0, 10);
 }
 
 TEST_F(RowsTest, EventLogIsBoundedByNumberAndAge) {

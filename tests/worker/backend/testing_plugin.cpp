@@ -4,7 +4,8 @@
 
 namespace {
 
-// The plain backend under another name; unusable for the reason in RACKMARK_TESTING_UNUSABLE.
+// The plain backend under another name; unusable for the reason in RACKMARK_TESTING_UNUSABLE. With
+// RACKMARK_TESTING_MEMORY a device of so many bytes, of which a plan takes 1,000 a picture.
 class TestingBackend final : public rackmark::worker::Backend {
  public:
   std::string name() const override { return "testing"; }
@@ -14,6 +15,16 @@ class TestingBackend final : public rackmark::worker::Backend {
     if (why == nullptr) return inner_->usable(why_not);
     *why_not = why;
     return false;
+  }
+  std::optional<rackmark::worker::MemoryLimit> device_memory() override {
+    const char* bytes = std::getenv("RACKMARK_TESTING_MEMORY");
+    if (bytes == nullptr) return std::nullopt;
+    return rackmark::worker::MemoryLimit{std::atoll(bytes), "testing device"};
+  }
+  std::optional<std::int64_t> predict_bytes(const rackmark::worker::Net&,
+                                            const rackmark::worker::PlanOptions& options) override {
+    if (!device_memory()) return std::nullopt;
+    return std::int64_t{1000} * options.batch;
   }
   std::unique_ptr<rackmark::worker::TrainPlan> compile(
       const rackmark::worker::Net& net, const rackmark::worker::PlanOptions& options) override {

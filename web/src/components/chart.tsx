@@ -17,13 +17,14 @@ export interface ChartProps {
   table: () => TableData;
   theme: Theme;
   height?: number;
+  group?: string; // charts of one group share the cursor
 }
 
 const rowsShown = 1000;
 const engineRetryMs = 1000;
 const cellText = (value: Cell) => (value === null ? "not available" : typeof value === "number" && !Number.isInteger(value) ? number(value, 5) : String(value));
 
-export function Chart({ title, label, summary, name, option, empty, table, theme, height = 220 }: ChartProps) {
+export function Chart({ title, label, summary, name, option, empty, table, theme, height = 220, group }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const chart = useRef<EChartsType | null>(null);
   const [engine, setEngine] = useState<typeof import("./chart_engine") | null>(null);
@@ -37,7 +38,7 @@ export function Chart({ title, label, summary, name, option, empty, table, theme
   }, []);
   useEffect(() => {
     if (!engine || !option || showTable || !box.current) return;
-    const drawn = engine.start(box.current);
+    const drawn = engine.start(box.current, group);
     chart.current = drawn;
     const watch = new ResizeObserver(() => drawn.resize());
     watch.observe(box.current);

@@ -8,7 +8,14 @@ echarts.use([BarChart, CustomChart, LineChart, GridComponent, LegendComponent, M
 
 export type { EChartsType } from "echarts/core";
 export type Drawing = Record<string, unknown>;
-export const start = (box: HTMLElement) => echarts.init(box, null, { renderer: "svg" });
+export function start(box: HTMLElement, group?: string) {
+  const chart = echarts.init(box, null, { renderer: "svg" });
+  if (group) {
+    chart.group = group;
+    echarts.connect(group);
+  }
+  return chart;
+}
 
 export function svgText(option: Drawing, width: number, height: number): string {
   const chart = echarts.init(null, null, { renderer: "svg", ssr: true, width, height });

@@ -3,6 +3,7 @@ import { rate, number } from "../format";
 import { type Bin, type Interval, ratioTicks } from "../intervals";
 import type { RankTime, ScalingPoint } from "../contract";
 import type { SeriesPoint } from "../steps";
+import type { TimePoint } from "../telemetry";
 import type { Theme } from "../theme";
 import type { Drawing } from "./chart_engine";
 
@@ -83,6 +84,30 @@ export function bandOption(points: SeriesPoint[], t: Theme, what: { unit: string
         markLine: warmup && points.some((p) => p.step >= 0) ? { silent: true, symbol: "none", label: { show: false }, lineStyle: { color: t.muted, type: "dashed" }, data: [{ xAxis: 0 }] } : undefined,
       },
     ],
+  };
+}
+
+// Lines over the seconds of a run; shaded where a GPU was slowed down by heat or the power brake.
+export function timeOption(lines: { name: string; points: TimePoint[] }[], t: Theme, what: { unit: string; fromZero: boolean; most: number | null; slowed: [number, number][] }): Drawing {
+  const colors = [t.accent, t.dark ? "#CC79A7" : "#a8487c"];
+  return {
+    ...base(t),
+    grid: { left: 56, right: 16, top: lines.length > 1 ? 30 : 26, bottom: 34 },
+    legend: { show: lines.length > 1, top: 0, right: 12, itemWidth: 18, itemHeight: 8, selectedMode: false, textStyle: { color: t.muted, fontSize: 11 } },
+    xAxis: { type: "value", name: "s", nameLocation: "end", nameGap: 4, min: 0, ...axis(t), splitLine: { show: false } },
+    yAxis: { type: "value", name: what.unit, nameLocation: "end", ...axis(t), nameTextStyle: { color: t.muted, fontSize: 11, align: "right" }, scale: !what.fromZero, max: what.most ?? undefined, splitNumber: 3 },
+    tooltip: { ...base(t).tooltip, valueFormatter: (v: number) => `${number(v, 4)} ${what.unit}` },
+    series: lines.map((line, i) => ({
+      type: "line",
+      name: line.name,
+      showSymbol: line.points.length < 3,
+      symbolSize: 4,
+      emphasis: { disabled: true },
+      lineStyle: { color: colors[i], width: 1.6, type: i ? "dashed" : "solid" },
+      itemStyle: { color: colors[i] },
+      data: line.points,
+      markArea: what.slowed.length && !i ? { silent: true, itemStyle: { color: t.warn, opacity: 0.25 }, data: what.slowed.map(([from, to]) => [{ xAxis: from }, { xAxis: to }]) } : undefined,
+    })),
   };
 }
 

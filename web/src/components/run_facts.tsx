@@ -1,6 +1,6 @@
 // What a run measured, where, and every attempt of the job.
 import type { ComponentChildren } from "preact";
-import type { AgentView, JobView, Json, ResultView, RunView } from "../contract";
+import type { AgentView, GpuUse, JobView, Json, ResultView, RunView } from "../contract";
 import { flat } from "../compare";
 import { bytes, duration, milliseconds, number, percent, rate, reasonWords, words } from "../format";
 import { Mark } from "./marks";
@@ -14,6 +14,23 @@ const orWhy = <T,>(value: T | null, show: (v: T) => ComponentChildren, why: stri
 function notesOf(result: ResultView): [string, string][] {
   const environment = result.environment as unknown as { worker?: { notes?: Record<string, string> } | null } | null;
   return Object.entries(environment?.worker?.notes ?? {});
+}
+
+// Of all GPUs of the run; none where it computed on cpu.
+function gpuRows(result: ResultView): [string, string, ComponentChildren][] {
+  const gpus = result.rank_times.flatMap((r) => (r.gpu ? [r.gpu] : []));
+  if (!gpus.length) return result.device === "gpu" ? [["power_w", "GPU", <Missing why="not available: no NVML on this host" />]] : [];
+  const known = (pick: (g: GpuUse) => number | null) => gpus.map(pick).filter((v): v is number => v !== null);
+  const most = (values: number[]) => (values.length ? Math.max(...values) : null);
+  const average = (values: number[]) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : null);
+  return [
+    ["gpu_busy_fraction", "GPU utilisation", orWhy(average(known((g) => g.busy_fraction)), (v) => percent(v), "not available")],
+    ["peak_gpu_memory_bytes", "peak GPU memory", orWhy(result.peak_gpu_memory_bytes, bytes, "not available")],
+    ["power_w", "GPU power", orWhy(result.power_w, (v) => `${number(v)} W`, "not available: no power counter")],
+    ["validity", "hottest GPU", orWhy(most(known((g) => g.max_temperature_c)), (v) => `${number(v)} °C`, "not available")],
+    ["validity", "GPU clock", orWhy(average(known((g) => g.sm_clock_mhz)), (v) => `${number(v)} MHz`, "not available")],
+    ["validity", "ECC errors", orWhy(most(known((g) => g.ecc_uncorrected)) === null ? null : gpus, (all) => `${all.reduce((n, g) => n + (g.ecc_uncorrected ?? 0), 0)} uncorrected, ${all.reduce((n, g) => n + (g.ecc_corrected ?? 0), 0)} corrected`, "not available: this GPU counts none")],
+  ];
 }
 
 export function Measured({ result }: { result: ResultView }) {
@@ -36,7 +53,9 @@ export function Measured({ result }: { result: ResultView }) {
     ["matrix_peak_gflops", "matrix peak", orWhy(result.matrix_peak_gflops, (v) => `${number(v)} GFLOP/s`, "not available")],
     ["setup_s", "set-up", orWhy(result.setup_s, (v) => duration(v), "not available")],
     ["peak_rss_bytes", "peak memory of a rank", orWhy(result.peak_rss_bytes, bytes, "not available")],
+    ...gpuRows(result),
     ["joules_per_image", "energy per image", orWhy(result.joules_per_image, (v) => `${number(v)} J`, "not available: no power counter")],
+    ["images_per_second_per_watt", "throughput per watt", orWhy(result.images_per_second_per_watt, (v) => `${number(v)} img/s/W`, "not available: no power counter")],
   ];
   if (result.inference) rows.splice(0, rows.length, ...rows.filter(([name]) => !name.endsWith("_loss")));
   if (result.convolution_bound_share !== null) {

@@ -10,6 +10,7 @@ import { RunCharts } from "../components/run_charts";
 import { Attempts, Environment, InferenceFacts, Measured, reasonText } from "../components/run_facts";
 import { RunLogs } from "../components/run_logs";
 import { SpecChips } from "../components/spec_chips";
+import { TelemetryCharts } from "../components/telemetry_charts";
 import { Term } from "../components/tip";
 import { HeadlineValue, Missing, Time } from "../components/values";
 import { isOver, type JobView, type Json, type JsonObject, type RunView, type Waiting } from "../contract";
@@ -19,6 +20,7 @@ import { onEvent } from "../live";
 import { go, setQuery, usePlace } from "../router";
 import { valueAt } from "../spec_form";
 import { addSteps, type StepsState, stepsTable } from "../steps";
+import { addTelemetry } from "../telemetry";
 import type { PageProps } from "./index";
 
 // A run event has no transitions and no result: what is known stays until the job is fetched again.
@@ -147,7 +149,11 @@ function useSteps(run: RunView | null) {
   const asked = useRef(0);
   useEffect(() => {
     if (!run) return;
-    return onEvent("steps", (event) => event.run_id === run.id && steps.change((s) => addSteps(s, event)));
+    const stops = [
+      onEvent("steps", (event) => event.run_id === run.id && steps.change((s) => addSteps(s, event))),
+      onEvent("telemetry", (event) => event.run_id === run.id && steps.change((s) => ({ ...s, view: addTelemetry(s.view, event) }))),
+    ];
+    return () => stops.forEach((stop) => stop());
   }, [run?.id]);
   // Events before the first answer are dropped, and images per step is known only after the start.
   const behind = steps.data !== null && (steps.data.hole || (steps.data.view.images_per_step === 0 && run !== null && !["reserved", "starting"].includes(run.state)));
@@ -279,6 +285,7 @@ export function JobPage({ params }: PageProps) {
       <Outcome job={job} run={run} />
       {run && steps.error && <Problem error={steps.error} />}
       {run && steps.data && <RunCharts run={run} steps={steps.data.view} hasLoss={job.mode !== "inference"} />}
+      {run && steps.data && <TelemetryCharts run={run} steps={steps.data.view} />}
       {run?.result && <InferenceFacts result={run.result} />}
       {run?.result && <Measured result={run.result} />}
       {run?.result && job.spec_resolved?.profile === true && <ProfileTable key={`profile ${run.id}`} run={run.id} />}

@@ -82,6 +82,7 @@ function Field({ field, value, dry, problems, change }: FieldProps) {
       <p class="help" id={`${id}-help`}>
         {field.help} {limits(field) && <span class="muted">{limits(field)}</span>}
         {field.type === "integer_or_max" && <span class="muted"> or max</span>}
+        {field.type === "number_or_dynamic" && <span class="muted"> or dynamic</span>}
       </p>
       {problems.length > 0 && (
         <p class="error" id={`${id}-error`}>

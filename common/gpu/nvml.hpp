@@ -1,0 +1,59 @@
+// What NVIDIA's driver says of the GPUs of this host: NVML, loaded at run time. No CUDA header or
+// library is wanted to build, and a host without a driver simply has no GPU.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace rackmark::gpu {
+
+struct Card {
+  std::string name, uuid, driver;  // "NVIDIA H200", "GPU-...", "580.65"; "unknown" when not said
+  std::int64_t memory_bytes = 0;
+  void* handle = nullptr;  // NVML's, valid as long as the Nvml that gave it
+};
+
+// One card now; null = this card or driver does not say.
+struct Reading {
+  std::optional<double> busy_fraction;  // share of the driver's last interval with a kernel running
+  std::optional<double> memory_bytes;   // in use by all processes
+  std::optional<double> power_w;
+  std::optional<double> energy_j;  // since the driver was loaded
+  std::optional<double> temperature_c, sm_clock_mhz, memory_clock_mhz;
+  // Why clocks are not higher: "sw_power_cap", "hw_thermal_slowdown", ... (throttle_names()).
+  std::optional<std::vector<std::string>> throttle_reasons;
+  std::optional<std::int64_t> ecc_corrected, ecc_uncorrected;  // since the driver was loaded
+};
+
+// Movable by pointer only; calls may come from any thread. Nothing throws.
+class Nvml {
+ public:
+  static std::unique_ptr<Nvml> open();  // null without a driver
+  ~Nvml();
+  Nvml(const Nvml&) = delete;
+  Nvml& operator=(const Nvml&) = delete;
+
+  std::vector<Card> cards() const;                 // of the host, in NVML's order (by PCI address)
+  std::optional<std::string> cuda_driver() const;  // newest CUDA that the driver serves: "13.0"
+  Reading read(const Card& card) const;
+
+ private:
+  struct Functions;
+  explicit Nvml(std::unique_ptr<Functions> functions);
+  std::unique_ptr<Functions> functions_;
+};
+
+// The names of set bits of NVML's clocks event (throttle) reasons; unknown bits as "reason_0x400".
+std::vector<std::string> throttle_names(std::uint64_t bits);
+
+// The cards that CUDA_VISIBLE_DEVICES leaves a process, in its order: indices or beginnings of
+// UUIDs between commas, up to the first that names none; null: all. Pure.
+std::vector<Card> visible(const std::vector<Card>& cards, const char* cuda_visible_devices);
+// The cards that this process may use: the environment's. Empty without a driver.
+std::vector<Card> visible_cards(const Nvml* nvml);
+
+}  // namespace rackmark::gpu
