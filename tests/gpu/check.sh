@@ -148,16 +148,19 @@ step_facts() {
   printf 'libraries from %s\n' "$libraries"
 }
 
-# The tests of the device interface that need a GPU, where they were carried or built.
+# The tests of the device interface and of the own kernels that need a GPU, where they were carried.
 step_device() {
-  if [ ! -x "$bin/cuda_device_test" ]; then
-    printf '{"step": "device", "name": "all", "error": "no cuda_device_test here"}\n' >>"$facts"
-    printf '%-9s no cuda_device_test here\n' device
-    return
-  fi
-  attempt device cuda_device_test 60 0 "${ours[@]}" "$bin/cuda_device_test"
-  grep -E '^\[ +(FAILED|SKIPPED|PASSED) +\]' "$last" | head -12
-  ! grep -q '^\[  SKIPPED' "$last" || note device tests-were-skipped 1 0 0  # no GPU was seen
+  local program
+  for program in rackmark-device-kernels-test cuda_device_test; do
+    if [ ! -x "$bin/$program" ]; then
+      printf '{"step": "device", "name": "%s", "error": "not here"}\n' $program >>"$facts"
+      printf '%-9s no %s here\n' device $program
+      continue
+    fi
+    attempt device $program 60 0 "${ours[@]}" "$bin/$program"
+    grep -E '^\[ +(FAILED|SKIPPED|PASSED) +\]' "$last" | head -8
+    ! grep -q '^\[  SKIPPED' "$last" || note device $program-was-skipped 1 0 0  # no GPU was seen
+  done
 }
 
 # Reference files, the small ones first; some at a time, since most of the time is the host's.
@@ -303,6 +306,9 @@ step_profile() {
   grep ' ms ' "$last" | grep -v '^total' | awk '{for (i = 2; i <= NF; i++) if ($i == "ms") print $(i-1), $1, $2, $3}' |
     sort -rn | head -12
   grep '^total' "$last"
+  if [ -x "$bin/rackmark-kernels-speed" ]; then
+    attempt profile own-kernels 30 0 "${ours[@]}" "$bin/rackmark-kernels-speed" && cat "$last" >>"$out/profile.txt"
+  fi
 }
 
 step_fusion() {
