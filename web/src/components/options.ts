@@ -95,7 +95,7 @@ export function timeOption(lines: { name: string; points: TimePoint[] }[], t: Th
     grid: { left: 56, right: 16, top: lines.length > 1 ? 30 : 26, bottom: 34 },
     legend: { show: lines.length > 1, top: 0, right: 12, itemWidth: 18, itemHeight: 8, selectedMode: false, textStyle: { color: t.muted, fontSize: 11 } },
     xAxis: { type: "value", name: "s", nameLocation: "end", nameGap: 4, min: 0, ...axis(t), splitLine: { show: false } },
-    yAxis: { type: "value", name: what.unit, nameLocation: "end", ...axis(t), nameTextStyle: { color: t.muted, fontSize: 11, align: "right" }, scale: !what.fromZero, max: what.most ?? undefined, splitNumber: 3 },
+    yAxis: { type: "value", name: what.unit, nameLocation: "end", ...axis(t), nameTextStyle: { color: t.muted, fontSize: 11, align: "right" }, scale: !what.fromZero, max: what.most ?? undefined, interval: what.most === null ? undefined : what.most / 4, splitNumber: 3 },
     tooltip: { ...base(t).tooltip, valueFormatter: (v: number) => `${number(v, 4)} ${what.unit}` },
     series: lines.map((line, i) => ({
       type: "line",
