@@ -246,10 +246,10 @@ sanitized() { # TOOL NET SIZE LIMIT
 }
 
 # A file in $work; a stand-in for the GPU runs as the host does.
-spec() { # MODEL PRECISION BATCH MEASURED_STEPS
+spec() { # MODEL PRECISION BATCH MEASURED
   local device=gpu
   [ "$backend" = cuda ] || device=cpu
-  printf '{"model": "%s", "precision": "%s", "batch_size": %s, "resources": {"device": "%s"}, "steps": {"warmup": 2, "measured": %s}}\n' \
+  printf '{"model": "%s", "precision": "%s", "batch_size": %s, "resources": {"device": "%s"}, "steps": {"warmup": 2, %s}}\n' \
     "$1" "$2" "$3" $device "$4" >"$work/spec.json"
 }
 step_run() {
@@ -258,7 +258,7 @@ step_run() {
   [ "$backend" = cuda ] || precisions='fp32 bf16'
   [ -z "$tiny" ] || { net=cifar10 usual=4; }
   for precision in $precisions; do
-    spec $net "$precision" $usual 20
+    spec $net "$precision" $usual '"measured_seconds": 3'  # some readings of the telemetry
     attempt run "training/$precision" 60 0 "${run[@]}" && python3 "$here/events.py" "$last"
   done
 }
@@ -266,12 +266,12 @@ step_run() {
 # More than there is, and all that there is; nothing else may hold the device's memory meanwhile.
 step_memory() {
   local run=("${ours[@]}" "$bin/rackmark-worker" run --backend "$backend" --spec "$work/spec.json")
-  spec "$model" fp32 8192 2
+  spec "$model" fp32 8192 '"measured": 2'
   attempt memory out-of-memory 60 3 "${run[@]}"
   grep -m 1 'out of memory:' "$last"
   grep -q '"bytes_wanted":[1-9]' "$last" || note memory out-of-memory-names-bytes 1 0 0
   [ -z "$tiny" ] || return
-  spec "$model" fp16 '"max"' 5
+  spec "$model" fp16 '"max"' '"measured": 5'
   attempt memory batch-size-max 60 0 "${run[@]}" && python3 "$here/events.py" "$last"
 }
 
