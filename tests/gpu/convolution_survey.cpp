@@ -34,8 +34,7 @@ void survey(const ConvolutionTask& task, const EngineTarget& target, Totals& tot
   const auto& first = candidates.front();
   ++totals.by_form[form_name(first.form)];
   totals.compiled += first.compiled_at_run_time;
-  const bool full = task.type == Type::kFloat && task.arithmetic == Arithmetic::kFull;
-  totals.over_limit += first.workspace_bytes() > (full ? kFullWorkspaceLimit : kWorkspaceLimit);
+  totals.over_limit += first.workspace_bytes() > workspace_limit(task.type, task.arithmetic);
   std::printf("%4zu  %s: %s%s, %ld MiB\n", candidates.size(), task_text(task).c_str(),
               first.name().c_str(), first.compiled_at_run_time ? " (compiled at run time)" : "",
               static_cast<long>(first.workspace_bytes() >> 20));

@@ -67,14 +67,13 @@ std::vector<ConvolutionTask> sample(const std::string& model, const ConvolutionK
 // All kinds in one case: each case is a process, and cuDNN takes most of a second to load.
 TEST(Engines, EverySortOfConvolutionHasAReadyMadeEngine) {
   for (const auto& kind : kConvolutionKinds) {
-    const bool full = kind.type == Type::kFloat && kind.arithmetic == Arithmetic::kFull;
     for (const auto& task : sample("resnet50", kind)) {
       const auto candidates = convolution_candidates(task, h200());
       ASSERT_FALSE(candidates.empty()) << task_text(task);
       EXPECT_LE(candidates.size(), kTimedCandidates);
       for (const auto& candidate : candidates) {
         EXPECT_FALSE(candidate.compiled_at_run_time) << task_text(task) << ": " << candidate.name();
-        EXPECT_LE(candidate.workspace_bytes(), full ? kFullWorkspaceLimit : kWorkspaceLimit)
+        EXPECT_LE(candidate.workspace_bytes(), workspace_limit(task.type, task.arithmetic))
             << task_text(task) << ": " << candidate.name();
       }
     }

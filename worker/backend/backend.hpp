@@ -139,7 +139,7 @@ class TrainPlan {
   // Ranks whose devices exchange gradients among themselves, where joins_groups(). One rank makes a
   // new group's name, all of them join it; then step() replaces every gradient by its mean over the
   // ranks before the update.
-  struct Group {
+  struct RankGroup {
     std::string name;
     int rank = 0, size = 1;
     std::vector<Extent> buckets;  // of the gradient block, in its order: each is sent as a whole
@@ -148,7 +148,7 @@ class TrainPlan {
   virtual bool joins_groups() const { return false; }
   virtual std::string new_group() { throw std::logic_error("this plan makes no groups"); }
   // Collective. Returns the library that exchanges, with its version.
-  virtual std::string join_group(const Group& group) {
+  virtual std::string join_group(const RankGroup& group) {
     throw std::logic_error("this plan cannot join group " + group.name);
   }
 

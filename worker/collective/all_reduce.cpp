@@ -40,10 +40,10 @@ class DeviceAllReduce : public GradientExchange {
   DeviceAllReduce(TrainPlan& plan, Communicator& ranks, const std::string& group,
                   const AllReduceOptions& options)
       : plan_(plan) {
-    TrainPlan::Group joined{.name = group,
-                            .rank = static_cast<int>(ranks.rank()),
-                            .size = static_cast<int>(ranks.size()),
-                            .overlap = options.overlap};
+    TrainPlan::RankGroup joined{.name = group,
+                                .rank = static_cast<int>(ranks.rank()),
+                                .size = static_cast<int>(ranks.size()),
+                                .overlap = options.overlap};
     for (const Bucket& bucket : make_buckets(plan, options.bucket_bytes)) {
       joined.buckets.push_back(bucket.range);
     }

@@ -32,7 +32,7 @@ bool is_full(const ConvolutionTask& task) {
   return task.type == Type::kFloat && task.arithmetic == Arithmetic::kFull;
 }
 std::int64_t workspace_limit(const ConvolutionTask& task) {
-  return is_full(task) ? kFullWorkspaceLimit : kWorkspaceLimit;
+  return workspace_limit(task.type, task.arithmetic);
 }
 
 // Engines that are offered more than once, by several modes, count once.

@@ -14,10 +14,6 @@
 
 namespace rackmark::worker::cuda {
 
-// More than this only where nothing else serves a task.
-inline constexpr std::int64_t kWorkspaceLimit = std::int64_t{256} << 20;
-// Float products without tensor cores are made in NCHW inside: copies of both pictures.
-inline constexpr std::int64_t kFullWorkspaceLimit = std::int64_t{2} << 30;
 inline constexpr std::size_t kTimedCandidates = 8;
 
 struct ConvolutionCandidate {

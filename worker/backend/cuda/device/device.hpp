@@ -22,6 +22,13 @@ namespace rackmark::worker::cuda {
 // TF32 on tensor cores (kTensor); 16-bit values always on tensor cores with float32 sums.
 enum class Arithmetic : std::uint8_t { kFull, kTensor };
 
+// No engine that wants more room is used where another one serves. Float products without tensor
+// cores are made in NCHW inside: copies of both pictures.
+constexpr std::int64_t workspace_limit(Type type, Arithmetic arithmetic) {
+  const bool full = type == Type::kFloat && arithmetic == Arithmetic::kFull;
+  return full ? std::int64_t{2} << 30 : std::int64_t{256} << 20;
+}
+
 enum class ConvolutionPass : std::uint8_t { kForward, kBackwardData, kBackwardWeights };
 
 // x is images x height x width x channels, y the output, w is (out, kernel_h, kernel_w, channels).

@@ -2,7 +2,7 @@
 
 namespace rackmark::worker::cuda {
 
-GroupExchange::GroupExchange(Device& device, const TrainPlan::Group& group,
+GroupExchange::GroupExchange(Device& device, const TrainPlan::RankGroup& group,
                              const std::vector<TrainPlan::Extent>& extents, float* gradients)
     : buckets_(group.buckets),
       overlap_(group.overlap),

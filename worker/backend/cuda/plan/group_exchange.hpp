@@ -14,7 +14,7 @@ namespace rackmark::worker::cuda {
 class GroupExchange {
  public:
   // Collective. `extents` by parameter; `gradients` is where the block begins on the device.
-  GroupExchange(Device& device, const TrainPlan::Group& group,
+  GroupExchange(Device& device, const TrainPlan::RankGroup& group,
                 const std::vector<TrainPlan::Extent>& extents, float* gradients);
   std::string library() const { return collective_->library(); }
 

@@ -4,7 +4,6 @@
 #include <stdexcept>
 
 #include "worker/backend/cuda/plan/operations.hpp"
-#include "worker/backend/cuda/plan/train_plan.hpp"
 
 namespace rackmark::worker::cuda {
 namespace {
@@ -44,7 +43,7 @@ InferencePlan::InferencePlan(std::shared_ptr<Device> device, const Net& net,
 
 std::int64_t InferencePlan::predict_bytes(const Net& net, const InferOptions& options,
                                           const TrainedValues& values) {
-  return InferencePlan(PredictOnly{}, net, options, values).regions(kWorkspaceLimit).total;
+  return InferencePlan(PredictOnly{}, net, options, values).most_bytes();
 }
 
 void InferencePlan::add_ops(const TrainedValues& values) {
@@ -119,8 +118,12 @@ InferencePlan::Regions InferencePlan::regions(std::int64_t workspace_bytes) cons
   return r;
 }
 
+std::int64_t InferencePlan::most_bytes() const {
+  return regions(workspace_limit(precision_.type, precision_.arithmetic)).total;
+}
+
 void InferencePlan::allocate() {
-  const std::int64_t wanted = regions(kWorkspaceLimit).total, free = device_->free_bytes();
+  const std::int64_t wanted = most_bytes(), free = device_->free_bytes();
   if (wanted > free) throw OutOfMemory(wanted, free);
   Engines engines(*device_);
   for (const auto& op : ops_) op->prepare(engines);

@@ -39,6 +39,7 @@ class InferencePlan final : public InferPlan {
   void plan();
   void define_dropouts(int id);
   Regions regions(std::int64_t workspace_bytes) const;
+  std::int64_t most_bytes() const;  // with as much workspace as an engine may want
   void allocate();
   void load(std::span<const float> images, std::uint64_t identity);
   Pass make_pass(std::vector<OpTime>* times = nullptr);

@@ -52,7 +52,7 @@ Plan::Plan(std::shared_ptr<Device> device, const Net& net, const PlanOptions& op
 }
 
 std::int64_t Plan::predict_bytes(const Net& net, const PlanOptions& options) {
-  return Plan(PredictOnly{}, net, options).regions(kWorkspaceLimit).total;
+  return Plan(PredictOnly{}, net, options).most_bytes();
 }
 
 void Plan::plan() {
@@ -116,8 +116,12 @@ Plan::Regions Plan::regions(std::int64_t workspace_bytes) const {
   return r;
 }
 
+std::int64_t Plan::most_bytes() const {
+  return regions(workspace_limit(precision_.type, precision_.arithmetic)).total;
+}
+
 void Plan::allocate() {
-  const std::int64_t wanted = regions(kWorkspaceLimit).total, free = device_->free_bytes();
+  const std::int64_t wanted = most_bytes(), free = device_->free_bytes();
   if (wanted > free) throw OutOfMemory(wanted, free);
   Engines engines(*device_);
   for (const auto& op : operations_.ops) op->prepare(engines);
@@ -420,7 +424,7 @@ TrainPlan::StepOutcome Plan::step(const Batch& batch, const SgdStep& sgd) {
   return {.loss = known, .exposed_communication_ms = group_ ? group_->exposed_ms() : 0};
 }
 
-std::string Plan::join_group(const Group& group) {
+std::string Plan::join_group(const RankGroup& group) {
   group_ =
       std::make_unique<GroupExchange>(*device_, group, extents_, at<float>(regions_.gradients));
   return group_->library();

@@ -18,9 +18,6 @@
 
 namespace rackmark::worker::cuda {
 
-// No engine of a library is used that wants more room than this for one operation.
-inline constexpr std::int64_t kWorkspaceLimit = 256 << 20;
-
 class Plan final : public TrainPlan {
  public:
   // `device` is kept. Throws as Backend::compile.
@@ -48,7 +45,7 @@ class Plan final : public TrainPlan {
   std::string layout_key() const override;
   bool joins_groups() const override { return device_->joins_groups(); }
   std::string new_group() override { return device_->new_group(); }
-  std::string join_group(const Group& group) override;
+  std::string join_group(const RankGroup& group) override;
   std::vector<OpTime> profile(const Batch& batch) override;
 
  private:
@@ -63,6 +60,7 @@ class Plan final : public TrainPlan {
   void place_parameters(const std::vector<int>& order);
   void place_running();
   Regions regions(std::int64_t workspace_bytes) const;
+  std::int64_t most_bytes() const;  // with as much workspace as an engine may want
   void allocate();
   void bind();
   void write_state();
