@@ -363,6 +363,13 @@ TEST(CudaPlan, RefusesWhatDoesNotFit) {
             *wanted);
 }
 
+TEST(CudaPlan, MemoryIsTheDevices) {
+  const auto limit = host_cuda_backend(12345678)->device_memory();
+  ASSERT_TRUE(limit);
+  EXPECT_EQ(limit->free_bytes, 12345678);
+  EXPECT_EQ(limit->set_by, "GPU memory");
+}
+
 TEST(CudaPlan, RefusesWrongUse) {
   const Net net = small_net();
   const auto plan = cuda_plan(net, small_options());

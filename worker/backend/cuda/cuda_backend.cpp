@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "worker/backend/cuda/device/ceilings.hpp"
 #include "worker/backend/cuda/plan/inference_plan.hpp"
 #include "worker/backend/cuda/plan/train_plan.hpp"
 
@@ -22,6 +23,25 @@ class CudaBackend final : public Backend {
     if (why_not != nullptr) *why_not = why;
     return why.empty();
   }
+  std::optional<MemoryLimit> device_memory() override {
+    return MemoryLimit{.free_bytes = device()->free_bytes(), .set_by = "GPU memory"};
+  }
+  std::vector<Ceiling> ceilings(int /*threads*/) override {
+    constexpr double kSecondsEach = 0.5;
+    std::vector<Ceiling> all;
+    for (const std::string& name : precision_names()) all.push_back(products(name, kSecondsEach));
+    constexpr std::int64_t kCopied = std::int64_t{1} << 30;
+    all.push_back({.kind = "memory",
+                   .what = "copy of 1 GiB",
+                   .unit = "GB/s",
+                   .best = copy_rate(*device(), kCopied, kSecondsEach),
+                   .implementation = "copy"});
+    return all;
+  }
+  std::optional<double> matrix_peak(const std::string& precision, int /*threads*/,
+                                    double seconds) override {
+    return products(precision, seconds).best;
+  }
   std::unique_ptr<TrainPlan> compile(const Net& net, const PlanOptions& options) override {
     return std::make_unique<Plan>(device(), net, options);
   }
@@ -39,6 +59,17 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  Ceiling products(const std::string& name, double seconds) {
+    const Precision precision = parse_precision(name);
+    const ProductRate rate =
+        fastest_product(*device(), precision.type, precision.arithmetic, seconds);
+    return {.kind = "matrix",
+            .what = rate.what,
+            .precision = name,
+            .unit = "GFLOP/s",
+            .best = rate.gflops,
+            .implementation = rate.implementation};
+  }
   std::shared_ptr<Device> device() {
     if (!device_) device_ = source_.open();
     return device_;
