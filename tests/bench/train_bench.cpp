@@ -116,7 +116,7 @@ struct Measured {
 
 double one_step(TrainPlan& plan, const Batch& batch, bool evaluate) {
   if (!evaluate) {
-    return plan.step(batch, {.learning_rate = 0.01, .momentum = 0.9, .weight_decay = 1e-4});
+    return plan.step(batch, {.learning_rate = 0.01, .momentum = 0.9, .weight_decay = 1e-4}).loss;
   }
   plan.evaluate(batch);
   plan.finish();
