@@ -19,6 +19,7 @@
 #include "worker/backend/ceilings.hpp"
 #include "worker/backend/memory_limit.hpp"
 #include "worker/net/net.hpp"
+#include "worker/net/pictures.hpp"
 
 namespace rackmark::worker {
 
@@ -34,6 +35,7 @@ struct Batch {
   std::span<const std::int32_t> labels;  // batch
   // Not 0: batches with this number have this content, so that a device need not be sent it twice.
   std::uint64_t identity = 0;
+  RawPictures raw;  // instead of images, where the plan was compiled for them (raw_side)
 };
 
 struct SgdStep {  // g += weight_decay * w; v = momentum * v + g (v = g at first); w -=
@@ -55,6 +57,7 @@ struct PlanOptions {
   bool dropout = true;             // false: every dropout passes all through, as verification needs
   bool training = true;            // false: only evaluate() will be called
   std::int64_t seed = 1;           // of dropout's masks
+  int raw_side = 0;                // not 0: training batches come as RawPictures of this side
   std::optional<double> loss_scale;  // fp16 only; none: the backend finds the largest that fits
   Faults faults;
 };
@@ -194,8 +197,9 @@ class Backend {
   virtual std::vector<std::string> precisions() const = 0;  // reference: fp32, bf16, fp64
   virtual std::map<std::string, std::string> libraries() const {
     return {};
-  }                                                     // "onednn" -> "2.6.3"
-  virtual bool usable(std::string* why_not) const = 0;  // this host has what it needs
+  }                                                          // "onednn" -> "2.6.3"
+  virtual bool usable(std::string* why_not) const = 0;       // this host has what it needs
+  virtual bool takes_raw_pictures() const { return false; }  // PlanOptions::raw_side may be set
   // Memory of the device that plans lie in, where that is not the host's; null: it is.
   virtual std::optional<MemoryLimit> device_memory() { return std::nullopt; }
   // Throws OutOfMemory when the predicted arena does not fit into this process's memory limit.

@@ -5,12 +5,19 @@
 #include <string>
 #include <vector>
 
+#include "worker/net/pictures.hpp"
+
 namespace rackmark::worker {
 
 struct InputBatch {
   std::vector<float> images;         // batch x 3 x size x size, NCHW, normalised
   std::vector<std::int32_t> labels;  // batch
   std::uint64_t identity = 0;        // as in Batch (worker/backend)
+  // Instead of images, of sources that were asked for them.
+  std::vector<std::uint8_t> pixels;
+  std::vector<PictureWindow> windows;
+  int side = 0;
+  RawPictures raw() const { return {pixels, windows, side}; }
 };
 
 struct InputReport {                         // whole life of the source
