@@ -20,7 +20,7 @@ inline std::unique_ptr<Backend> host_cuda_backend(std::int64_t memory_bytes = st
 inline std::unique_ptr<Backend> host_cuda_backend_in_groups(bool has_groups) {
   return make_cuda_backend(
       {[] { return std::string(); },
-       [=] { return cuda::test::make_host_device(std::int64_t{1} << 30, has_groups); }});
+       [=] { return cuda::test::make_host_device(std::int64_t{4} << 30, has_groups); }});
 }
 
 inline std::unique_ptr<TrainPlan> cuda_plan(const Net& net, PlanOptions options) {

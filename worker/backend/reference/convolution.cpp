@@ -8,6 +8,7 @@ namespace {
 
 template <class T>
 void add_scaled(double* __restrict sum, double factor, const T* __restrict row, int count) {
+#pragma omp simd
   for (int i = 0; i < count; ++i) sum[i] += factor * static_cast<double>(row[i]);
 }
 
