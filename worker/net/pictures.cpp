@@ -11,10 +11,10 @@ void check(const RawPictures& pictures, int size, std::size_t values) {
   const auto bytes = static_cast<std::size_t>(pictures.side) * pictures.side * 3;
   const auto wanted = static_cast<std::size_t>(size) * size * 3;
   if (pictures.pixels.size() != count * bytes || values != count * wanted) {
-    throw std::invalid_argument(
-        "pictures: " + std::to_string(count) + " of " + std::to_string(pictures.side) + " and " +
-        std::to_string(size) + " pixels do not take " + std::to_string(pictures.pixels.size()) +
-        " bytes and " + std::to_string(values) + " values");
+    throw std::invalid_argument("pictures: " + std::to_string(count) + " of " +
+                                std::to_string(pictures.side) + " and " + std::to_string(size) +
+                                " pixels do not take " + std::to_string(pictures.pixels.size()) +
+                                " bytes and " + std::to_string(values) + " values");
   }
   for (const PictureWindow& window : pictures.windows) {
     if (window.top >= 0 && window.left >= 0 && window.top + size <= pictures.side &&
