@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -241,6 +242,46 @@ TEST_P(CudaDeviceTest, RecordedWorkRunsAgain) {
   EXPECT_FLOAT_EQ(x.read()[7], 4 * before[7]);
   EXPECT_THROW(gpu_->record([] { throw std::runtime_error("work"); }), std::runtime_error);
   EXPECT_NO_THROW(gpu_->record([] {})->replay());
+}
+
+// Each batch is read as it was brought, and none waits for the slow work behind the one before it.
+TEST_P(CudaDeviceTest, BatchesArriveBesideTheQueue) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::int64_t kRows = 1 << 20, kBatch = 6 << 20, kSteps = 3;  // more than one block
+  const Memory slow = gpu_->allocate(kRows * 64 * 4), place = gpu_->allocate(kBatch),
+               read = gpu_->allocate(kSteps * kBatch);
+  const Kernels& kernels = gpu_->kernels(Type::kFloat);
+  const auto rest_of_step = gpu_->record([&] {
+    const Matrix all{.data = slow.get(), .rows = kRows, .channels = 64, .stride = 64};
+    for (int i = 0; i < 500; ++i) kernels.copy(gpu_->queue(), {.from = all, .to = all});
+  });
+  const auto matrix = [](std::byte* at) {
+    return Matrix{.data = at, .rows = kBatch / 256, .channels = 64, .stride = 64};
+  };
+  const auto inlet = gpu_->make_inlet(kBatch);
+  rest_of_step->replay();
+  gpu_->wait();
+  std::vector<std::vector<float>> batches;
+  for (unsigned step = 0; step < kSteps; ++step) batches.push_back(draws(kBatch / 4, step));
+  const auto begin = Clock::now();
+  for (std::size_t step = 0; step < kSteps; ++step) {
+    const auto* from = reinterpret_cast<const std::byte*>(batches[step].data());
+    inlet->bring({{place.get(), from, 400}, {place.get() + 400, from + 400, kBatch - 400}});
+    kernels.copy(gpu_->queue(),
+                 {.from = matrix(place.get()), .to = matrix(read.get() + step * kBatch)});
+    inlet->release();
+    if (step + 1 < kSteps) rest_of_step->replay();
+  }
+  const auto given = Clock::now();
+  gpu_->wait();
+  EXPECT_LT(given - begin, Clock::now() - given) << "the host waited for the queue";
+  std::vector<float> got(kBatch / 4);
+  for (std::size_t step = 0; step < kSteps; ++step) {
+    gpu_->download(got.data(), read.get() + step * kBatch, kBatch);
+    EXPECT_TRUE(got == batches[step]) << step;
+  }
+  EXPECT_THROW(inlet->bring({{place.get(), got.data(), kBatch}, {read.get(), got.data(), 1}}),
+               std::invalid_argument);
 }
 
 TEST_P(CudaDeviceTest, ChoicesAreRememberedAndMemoryIsCounted) {

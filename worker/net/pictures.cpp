@@ -6,25 +6,13 @@
 namespace rackmark::worker {
 namespace {
 
-void check(const RawPictures& pictures, int size, std::size_t values) {
-  const std::size_t count = pictures.windows.size();
-  const auto bytes = static_cast<std::size_t>(pictures.side) * pictures.side * 3;
-  const auto wanted = static_cast<std::size_t>(size) * size * 3;
-  if (pictures.pixels.size() != count * bytes || values != count * wanted) {
-    throw std::invalid_argument("pictures: " + std::to_string(count) + " of " +
-                                std::to_string(pictures.side) + " and " + std::to_string(size) +
-                                " pixels do not take " + std::to_string(pictures.pixels.size()) +
-                                " bytes and " + std::to_string(values) + " values");
-  }
-  for (const PictureWindow& window : pictures.windows) {
-    if (window.top >= 0 && window.left >= 0 && window.top + size <= pictures.side &&
-        window.left + size <= pictures.side) {
-      continue;
-    }
-    throw std::invalid_argument("pictures: a window of " + std::to_string(size) + " pixels at " +
-                                std::to_string(window.top) + ", " + std::to_string(window.left) +
-                                " leaves its picture of " + std::to_string(pictures.side));
-  }
+std::size_t values_of(int side) { return static_cast<std::size_t>(side) * side * 3; }
+
+void require_count(const std::string& what, std::size_t got, std::size_t count, int side) {
+  if (got == count * values_of(side)) return;
+  throw std::invalid_argument("pictures: " + std::to_string(count) + " of " + std::to_string(side) +
+                              " pixels have " + std::to_string(count * values_of(side)) + " " +
+                              what + ", not " + std::to_string(got));
 }
 
 void normalise_one(const std::uint8_t* from, int side, const PictureWindow& window, int size,
@@ -32,8 +20,7 @@ void normalise_one(const std::uint8_t* from, int side, const PictureWindow& wind
   const int step = window.mirrored != 0 ? -3 : 3;
   const int first = window.left + (window.mirrored != 0 ? size - 1 : 0);
   for (int c = 0; c < 3; ++c) {
-    const float scale = 1.0F / (255.0F * kPictureDeviation[c]);
-    const float shift = -kPictureMean[c] / kPictureDeviation[c];
+    const float scale = picture_scale(c), shift = picture_shift(c);
     for (int y = 0; y < size; ++y) {
       const std::uint8_t* pixel =
           from + (static_cast<std::ptrdiff_t>(window.top + y) * side + first) * 3 + c;
@@ -46,13 +33,25 @@ void normalise_one(const std::uint8_t* from, int side, const PictureWindow& wind
 
 }  // namespace
 
-void normalise(const RawPictures& pictures, int size, std::span<float> images) {
-  check(pictures, size, images.size());
-  const auto bytes = static_cast<std::size_t>(pictures.side) * pictures.side * 3;
-  const auto values = static_cast<std::size_t>(size) * size * 3;
+void require_windows(const RawPictures& pictures, int size) {
+  require_count("bytes", pictures.pixels.size(), pictures.windows.size(), pictures.side);
+  const int most = pictures.side - size;
   for (std::size_t i = 0; i < pictures.windows.size(); ++i) {
-    normalise_one(pictures.pixels.data() + i * bytes, pictures.side, pictures.windows[i], size,
-                  images.data() + i * values);
+    const PictureWindow& window = pictures.windows[i];
+    if (window.top >= 0 && window.left >= 0 && window.top <= most && window.left <= most) continue;
+    throw std::invalid_argument("pictures: the window of " + std::to_string(size) + " pixels at " +
+                                std::to_string(window.top) + ", " + std::to_string(window.left) +
+                                " leaves picture " + std::to_string(i) + " of " +
+                                std::to_string(pictures.side) + " pixels");
+  }
+}
+
+void normalise(const RawPictures& pictures, int size, std::span<float> images) {
+  require_windows(pictures, size);
+  require_count("values", images.size(), pictures.windows.size(), size);
+  for (std::size_t i = 0; i < pictures.windows.size(); ++i) {
+    normalise_one(pictures.pixels.data() + i * values_of(pictures.side), pictures.side,
+                  pictures.windows[i], size, images.data() + i * values_of(size));
   }
 }
 

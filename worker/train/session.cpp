@@ -177,7 +177,7 @@ void Session::profile() {
   }
   ranks_->barrier();
   const InputBatch& input = inputs_.front()->next();
-  const Batch batch{input.images, input.labels};
+  const Batch batch{.images = input.images, .labels = input.labels, .raw = input.raw()};
   protocol::ProfileEvent event = profile_steps(training_work(*plan_, batch), bound.get());
   event.window_step_ms = measure::median(compute_ms_);
   if (ranks_->rank() != 0) return;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <stdexcept>
 #include <vector>
 
 #include "worker/backend/backend.hpp"
@@ -219,6 +220,36 @@ class HostMark final : public Mark {
   std::chrono::steady_clock::time_point at_;
 };
 
+// Strict where a GPU would only be slow: a batch is released before the next one comes. What was
+// released is spoilt at once, as the next batch may come at any time.
+class HostInlet final : public Inlet {
+ public:
+  explicit HostInlet(std::int64_t bytes) : pinned_(static_cast<std::size_t>(bytes)) {}
+  void bring(const std::vector<Piece>& pieces) override {
+    if (!brought_.empty()) throw std::logic_error("a batch was not released");
+    std::int64_t used = 0;
+    for (const Piece& piece : pieces) used += piece.bytes;
+    if (used > std::ssize(pinned_)) throw std::invalid_argument("no room in the inlet");
+    std::byte* through = pinned_.data();
+    for (const Piece& piece : pieces) {
+      std::memcpy(through, piece.from, static_cast<std::size_t>(piece.bytes));
+      std::memcpy(piece.to, through, static_cast<std::size_t>(piece.bytes));
+      through += piece.bytes;
+    }
+    brought_ = pieces;
+  }
+  void release() override {
+    for (const Piece& piece : brought_) {
+      std::memset(piece.to, 0x7B, static_cast<std::size_t>(piece.bytes));
+    }
+    brought_.clear();
+  }
+
+ private:
+  std::vector<std::byte> pinned_;
+  std::vector<Piece> brought_;
+};
+
 class HostRecording final : public Recording {
  public:
   explicit HostRecording(std::function<void()> work) : work_(std::move(work)) {}
@@ -331,6 +362,9 @@ class HostDevice final : public Device {
     return std::make_unique<HostRecording>(work);
   }
   std::unique_ptr<Mark> make_mark() override { return std::make_unique<HostMark>(); }
+  std::unique_ptr<Inlet> make_inlet(std::int64_t bytes) override {
+    return std::make_unique<HostInlet>(bytes);
+  }
 
  private:
   std::int64_t free_bytes_;

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "worker/backend/cuda/kernels/kernels.hpp"
+#include "worker/net/pictures.hpp"
 
 namespace rackmark::worker::cuda {
 namespace {
@@ -156,6 +157,13 @@ struct Speeds {
     watch.measure("load_pictures 3 to 8 channels",
                   static_cast<double>(kPixels * (12 + 8 * width(type))), [&] {
                     kernels.load_pictures(nullptr, {weights, 3, picture});
+                  });
+    const auto* const pixels = static_cast<const std::uint8_t*>(buffers[0]);
+    const auto* const windows = static_cast<const PictureWindow*>(buffers[2]);  // zeros
+    check(cudaMemset(buffers[2], 0, 256 * sizeof(PictureWindow)));
+    watch.measure("load_raw_pictures 3 to 8 channels",
+                  static_cast<double>(kPixels * (3 + 8 * width(type))), [&] {
+                    kernels.load_raw_pictures(nullptr, {pixels, windows, 256, picture});
                   });
     CrossEntropy loss{LossForm::kSoftmax,
                       weights,

@@ -14,6 +14,7 @@
 #include "tests/worker/cuda/stored_values.hpp"
 #include "tests/worker/cuda/tested_kernels.hpp"
 #include "worker/net/net.hpp"
+#include "worker/net/pictures.hpp"
 
 namespace rackmark::worker::cuda::testing {
 namespace {
@@ -211,6 +212,38 @@ TEST(CudaKernels, LoadPicturesTransposesAndPads) {
                      ? images[static_cast<std::size_t>((row / 15 * planes + c) * 15 + row % 15)]
                      : 0.0;
         });
+      }
+    }
+  }
+}
+
+// Bit for bit what normalise() makes, as the type stores it. Windows at every border.
+TEST(CudaKernels, LoadRawPicturesCutsMirrorsAndNormalises) {
+  constexpr int kSides[][2] = {{9, 5}, {7, 7}, {33, 32}};
+  for (const Type type : kTypes) {
+    for (const auto& [side, size] : kSides) {
+      const int far = side - size, middle = far / 2;
+      const std::vector<PictureWindow> windows{
+          {0, 0, 0}, {far, far, 1}, {0, far, 0}, {far, 0, 1}, {middle, far, 1}};
+      const auto count = static_cast<std::int64_t>(windows.size());
+      Draws draw;
+      std::vector<std::uint8_t> pixels(static_cast<std::size_t>(count * side * side * 3));
+      for (auto& byte : pixels) byte = static_cast<std::uint8_t>(draw.bits());
+      std::vector<float> images(static_cast<std::size_t>(count * size * size * 3));
+      normalise({pixels, windows, side}, size, images);
+      for (const int channels : {3, 4, 8, 20}) {
+        SCOPED_TRACE(std::string(name_of(type)) + " " + std::to_string(size) + " of " +
+                     std::to_string(side) + " channels " + std::to_string(channels));
+        Stored y = empty(type, {count * size * size, channels});
+        tested_kernels(type).load_raw_pictures(
+            nullptr, {pixels.data(), windows.data(), side, {y.matrix(), 5, size, size}});
+        const std::int64_t plane = std::int64_t{size} * size;
+        for (std::int64_t row = 0; row < y.rows(); ++row) {
+          for (int c = 0; c < channels; ++c) {
+            const auto at = static_cast<std::size_t>((row / plane * 3 + c) * plane + row % plane);
+            ASSERT_EQ(y.get(row, c), c < 3 ? rounded(type, images[at]) : 0.0) << row << " " << c;
+          }
+        }
       }
     }
   }
@@ -963,10 +996,11 @@ TEST(CudaKernels, SgdUpdatesUnlessGradientsOverflowed) {
         EXPECT_EQ(velocities, v);
         EXPECT_EQ(narrow.get(0, 0), 9);
         state.overflow = 0;
+        state.gradient_scale = 4;
         tested_kernels(type).sgd(nullptr, k);
         for (int i = 0; i < count; ++i) {
           const auto at = static_cast<std::size_t>(i + offset);
-          const double velocity = 0.9F * v[at] + (g[at] + 0.01F * w[at]);
+          const double velocity = 0.9F * v[at] + (g[at] / 4 + 0.01F * w[at]);
           ASSERT_NEAR(velocities[at], velocity, 1e-6);
           ASSERT_NEAR(weights[at], w[at] - 0.1F * velocity, 1e-6);
           ASSERT_EQ(narrow.get(i, 0), rounded(type, weights[at]));
@@ -1003,6 +1037,9 @@ TEST(CudaKernels, UnscaleAndFindOverflow) {
     }
     kernels.find_overflow(nullptr, {before.data(), count, &state});
     EXPECT_EQ(state.overflow, 0);
+    EXPECT_EQ(state.gradient_scale, 1);
+    kernels.find_overflow(nullptr, {before.data(), count, &state, true});
+    EXPECT_EQ(state.gradient_scale, 1024);
   }
 }
 
@@ -1047,6 +1084,10 @@ TEST(CudaKernels, RefuseWhatTheyCannotDo) {
                std::invalid_argument);
   EXPECT_THROW(kernels.average_pool(nullptr, {x, y, {2, 2, 2}}), std::invalid_argument);
   EXPECT_THROW(kernels.response_norm(nullptr, {a.matrix(), a.matrix(), 11}), std::invalid_argument);
+  const PictureWindow window;
+  const std::uint8_t byte = 0;
+  EXPECT_THROW(kernels.load_raw_pictures(nullptr, {&byte, &window, 1, x}), std::invalid_argument);
+  EXPECT_THROW(kernels.load_raw_pictures(nullptr, {&byte, nullptr, 2, x}), std::invalid_argument);
   try {
     kernels.copy(nullptr, {a.matrix(), b.matrix()});
     FAIL();

@@ -233,8 +233,13 @@ TEST(CudaPlan, EveryWayToMakeAStepGivesTheSameBits) {
     }
     EXPECT_EQ(everything(*alone), everything(*calls));
     EXPECT_EQ(everything(*alone), everything(*staged));
+    for (int p = 0; p < static_cast<int>(net.parameters().size()); ++p)
+      EXPECT_EQ(alone->read_gradient(p), calls->read_gradient(p)) << net.parameters()[p].name;
     const auto a = everything(*alone), b = everything(*served);
     for (std::size_t i = 0; i < a.size(); ++i) EXPECT_LT(relative_distance(b[i], a[i]), 1e-5);
+    if (precision == "fp16") {
+      EXPECT_THROW(alone->update(kStep), std::logic_error);
+    }
     const Data data = make_data(net, 4, 7);
     served->evaluate(data.batch());  // reads what was pulled last
     alone->evaluate(data.batch());
@@ -307,6 +312,116 @@ TEST(CudaPlan, PicturesWithAKnownIdentityAreSentOnce) {
   EXPECT_EQ(plan->forward({second.images, second.labels, 5}),
             plan->forward({first.images, first.labels, 5}));
   EXPECT_NE(plan->forward({second.images, second.labels, 6}), a);
+}
+
+struct RawData {
+  std::vector<std::uint8_t> pixels;
+  std::vector<PictureWindow> windows;
+  std::vector<std::int32_t> labels;
+  int side = 0;
+  RawPictures raw() const { return {pixels, windows, side}; }
+  Batch batch() const { return {.labels = labels, .raw = raw()}; }
+};
+
+RawData make_raw_data(const Net& net, int batch, int side, int seed) {
+  RawData data;
+  data.side = side;
+  for (const float x :
+       uniform(std::to_string(seed) + ":bytes", std::int64_t{batch} * side * side * 3))
+    data.pixels.push_back(static_cast<std::uint8_t>(std::abs(x) * 255));
+  const int room = side - net.nodes()[0].shape.width + 1;
+  for (int n = 0; n < batch; ++n) data.windows.push_back({(3 * n + seed) % room, n % room, n % 2});
+  data.labels = make_data(net, batch, seed).labels;
+  return data;
+}
+
+Data normalised(const Net& net, const RawData& raw) {
+  Data data{.images = {}, .labels = raw.labels};
+  const auto& shape = net.nodes()[0].shape;
+  data.images.resize(raw.windows.size() * static_cast<std::size_t>(shape.elements()));
+  normalise(raw.raw(), shape.width, data.images);
+  return data;
+}
+
+constexpr int kRawSide = 17;
+
+PlanOptions raw_options(const std::string& precision = "fp32") {
+  PlanOptions options = small_options(precision);
+  options.raw_side = kRawSide;
+  return options;
+}
+
+TEST(CudaPlan, TrainsOnBytesAsOnFloatsMadeOfThem) {
+  EXPECT_TRUE(host_cuda_backend()->takes_raw_pictures());
+  for (const std::string precision : {"fp32", "fp16"}) {
+    SCOPED_TRACE(precision);
+    const Net net = small_net();
+    const auto floats = cuda_plan(net, small_options(precision));
+    const auto bytes = cuda_plan(net, raw_options(precision));
+    for (int step = 0; step < 3; ++step) {
+      const RawData raw = make_raw_data(net, 4, kRawSide, step);
+      const Data data = normalised(net, raw);
+      EXPECT_EQ(bytes->step(raw.batch(), kStep).loss, floats->step(data.batch(), kStep).loss);
+    }
+    EXPECT_EQ(everything(*bytes), everything(*floats));
+    const RawData raw = make_raw_data(net, 4, kRawSide, 7);
+    floats->evaluate(normalised(net, raw).batch());
+    bytes->evaluate(raw.batch());
+    EXPECT_EQ(bytes->logits(), floats->logits());
+    const auto profile = bytes->profile(raw.batch());
+    EXPECT_EQ(profile.front().implementation, "load_raw_pictures");
+    EXPECT_EQ(bytes->forward(raw.batch()), floats->forward(normalised(net, raw).batch()));
+  }
+}
+
+TEST(CudaPlan, BytesTakeLessOfTheDevice) {
+  const Net net = small_net();
+  const auto backend = host_cuda_backend();
+  const std::int64_t floats = 4 * 4 * 3 * 12 * 12, bytes = 4 * 3 * kRawSide * kRawSide;
+  EXPECT_EQ(
+      *backend->predict_bytes(net, small_options()) - *backend->predict_bytes(net, raw_options()),
+      floats - (bytes + 255) / 256 * 256 - 256);  // the last: windows
+}
+
+void expect_refused(const std::function<void()>& action, const std::string& why) {
+  try {
+    action();
+    ADD_FAILURE() << "not refused: " << why;
+  } catch (const std::invalid_argument& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr(why));
+  }
+}
+
+TEST(CudaPlan, RefusesTheWrongSortOfPictures) {
+  const Net net = small_net();
+  const auto floats = cuda_plan(net, small_options()), bytes = cuda_plan(net, raw_options());
+  const Data data = make_data(net, 4);
+  const RawData raw = make_raw_data(net, 4, kRawSide, 1);
+  expect_refused(
+      [&] { bytes->step(data.batch(), kStep); },
+      "compiled for pictures as bytes of 17 pixels (raw_side), not for images of floats");
+  expect_refused([&] { floats->evaluate(raw.batch()); },
+                 "compiled for images of floats, not for pictures as bytes of 17 pixels");
+  expect_refused([&] { bytes->forward(make_raw_data(net, 4, 16, 1).batch()); },
+                 "not for pictures as bytes of 16 pixels");
+  RawData wrong = raw;
+  wrong.windows.pop_back();
+  expect_refused([&] { bytes->forward(wrong.batch()); }, "needs 4 windows, not 3");
+  wrong = raw;
+  wrong.pixels.pop_back();
+  expect_refused([&] { bytes->forward(wrong.batch()); }, "have 3468 bytes, not 3467");
+  for (const PictureWindow window : {PictureWindow{-1, 0, 0}, {0, 6, 0}, {6, 0, 1}, {0, -1, 1}}) {
+    wrong = raw;
+    wrong.windows[2] = window;
+    expect_refused([&] { bytes->profile(wrong.batch()); }, "leaves picture 2 of 17 pixels");
+  }
+  for (const int side : {-1, 11, 40000}) {
+    PlanOptions options = raw_options();
+    options.raw_side = side;
+    expect_refused([&] { cuda_plan(net, options); },
+                   "raw_side " + std::to_string(side) + " must be 0 or from the net's 12 pixels");
+  }
+  bytes->step(raw.batch(), kStep);  // what was refused has left nothing behind
 }
 
 TEST(CudaPlan, ProfileTimesEveryPassAndChangesNothing) {

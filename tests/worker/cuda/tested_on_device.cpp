@@ -66,6 +66,7 @@ Kernels waiting_kernels() {
 #define RM_WAIT(Arguments, member) \
   Waiting<kType>::template Of<Arguments>::template set<&Kernels::member>(table)
   RM_WAIT(LoadPictures, load_pictures);
+  RM_WAIT(LoadRawPictures, load_raw_pictures);
   RM_WAIT(NormSums, norm_sums);
   RM_WAIT(NormStatistics, norm_statistics);
   RM_WAIT(NormFromRunning, norm_from_running);

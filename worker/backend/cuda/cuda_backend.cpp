@@ -23,6 +23,7 @@ class CudaBackend final : public Backend {
     if (why_not != nullptr) *why_not = why;
     return why.empty();
   }
+  bool takes_raw_pictures() const override { return true; }
   std::optional<MemoryLimit> device_memory() override {
     return MemoryLimit{.free_bytes = device()->free_bytes(), .set_by = "GPU memory"};
   }

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "worker/backend/cuda/device/cublas_product.hpp"
+#include "worker/backend/cuda/device/cuda_inlet.hpp"
 #include "worker/backend/cuda/device/cuda_memory.hpp"
 #include "worker/backend/cuda/device/cuda_queue.hpp"
 #include "worker/backend/cuda/device/cudnn_convolution.hpp"
@@ -144,6 +145,9 @@ class CudaDevice final : public Device {
     return queue_.record(work);
   }
   std::unique_ptr<Mark> make_mark() override { return queue_.make_mark(); }
+  std::unique_ptr<Inlet> make_inlet(std::int64_t bytes) override {
+    return std::make_unique<CudaInlet>(bytes, queue_.stream());
+  }
 
   bool joins_groups() const override { return has_nccl(); }
   std::string new_group() override { return new_nccl_group(); }

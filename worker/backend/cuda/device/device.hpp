@@ -108,6 +108,25 @@ class Mark {
   virtual double ms_since(const Mark& earlier) const = 0;  // both past; of the same device
 };
 
+// Brings batches into the device's memory beside what the queue is at work on: bytes are copied
+// once, into memory of the host that the device reads on its own, and travel from there.
+class Inlet {
+ public:
+  virtual ~Inlet() = default;
+  struct Piece {
+    void* to;  // in the device's memory
+    const void* from;
+    std::int64_t bytes;
+  };
+  // Starts bringing one batch and returns when it has been read from `from`; what the queue is
+  // given afterwards waits for it. Throws std::invalid_argument for more bytes than the inlet has
+  // room for.
+  virtual void bring(const std::vector<Piece>& pieces) = 0;
+  // What the queue has been given up to here is the last that reads the batch: the next one
+  // overwrites it as soon as that has run. Without it the next one waits for all the queue has.
+  virtual void release() = 0;
+};
+
 // Devices that exchange values among themselves, one a rank. All ranks call the same in the same
 // order.
 class Collective {
@@ -155,6 +174,8 @@ class Device {
   // What `work` gives to the queue is kept instead of run; it must not wait, allocate or download.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
   virtual std::unique_ptr<Mark> make_mark() = 0;
+  // For batches of up to so many bytes.
+  virtual std::unique_ptr<Inlet> make_inlet(std::int64_t bytes) = 0;
 
   // Groups of ranks whose devices exchange with each other: one makes a name, all join it.
   virtual bool joins_groups() const = 0;

@@ -3,6 +3,7 @@
 
 #include "worker/backend/cuda/kernels/checks.hpp"
 #include "worker/backend/cuda/kernels/rows.hpp"
+#include "worker/net/pictures.hpp"
 
 namespace rackmark::worker::cuda::bodies {
 
@@ -191,6 +192,54 @@ struct LoadPicturesBody {
   int planes;
 };
 
+// Threads side by side have pixels side by side, as above.
+template <class Access_>
+struct LoadRawPicturesBody {
+  using Access = Access_;
+  using T = typename Access::Value;
+  static constexpr int kInFlight = in_flight<Access>(2), kColours = 3;
+  struct Values {
+    float x[kGroup];
+  };
+
+  explicit LoadRawPicturesBody(const LoadRawPictures& k)
+      : bytes(k.pixels),
+        windows(k.windows),
+        y(k.y.pixels),
+        side(static_cast<unsigned>(k.side)),
+        size(static_cast<unsigned>(k.y.width)),
+        pixels(size * size) {
+    for (int c = 0; c < kColours; ++c) scale[c] = picture_scale(c), shift[c] = picture_shift(c);
+  }
+  RM_DEVICE Nothing begin(Span) const { return {}; }
+  RM_DEVICE Values load(Nothing, Span span, unsigned row) const {
+    Values values{};
+    if (span.first != 0) return values;
+    const unsigned image = row / pixels, pixel = row - image * pixels;
+    const unsigned down = pixel / size, across = pixel - down * size;
+    const PictureWindow window = windows[image];
+    const unsigned top = static_cast<unsigned>(window.top) + down;
+    const unsigned left =
+        static_cast<unsigned>(window.left) + (window.mirrored != 0 ? size - 1 - across : across);
+    const std::uint8_t* at =
+        bytes + (static_cast<std::uint64_t>(image) * side * side + top * side + left) * kColours;
+    RM_UNROLL
+    for (int c = 0; c < kColours; ++c) {
+      values.x[c] = product_and_sum(static_cast<float>(at[c]), scale[c], shift[c]);
+    }
+    return values;
+  }
+  RM_DEVICE void finish(Nothing, Span span, unsigned row, const Values& values) const {
+    Access::store(y.at(row, span.first), span.count, values.x);
+  }
+
+  const std::uint8_t* bytes;
+  const PictureWindow* windows;
+  View<T> y;
+  unsigned side, size, pixels;
+  float scale[kColours], shift[kColours];
+};
+
 // --- dropout -------------------------------------------------------------------------------------
 
 RM_DEVICE std::uint64_t splitmix(std::uint64_t x) {  // as splitmix64() of the nets
@@ -269,6 +318,17 @@ void load_pictures(Queue queue, const LoadPictures& k) {
   run_elementwise<T, Runner, LoadPicturesBody>(queue, "load_pictures", k, k.y.pixels, {k.y.pixels});
 }
 template <class T, class Runner>
+void load_raw_pictures(Queue queue, const LoadRawPictures& k) {
+  constexpr const char* kName = "load_raw_pictures";
+  constexpr int kMostSide = 1 << 15;  // pixels of a picture are counted in 32 bits
+  require_picture(kName, k.y);
+  require(k.pixels != nullptr && k.windows != nullptr, kName, "pixels or windows are null");
+  require(k.y.height == k.y.width && k.y.width <= k.side && k.side <= kMostSide, kName,
+          "needs height = width <= side <= 2^15");
+  require(k.y.pixels.channels >= 3, kName, "needs at least 3 channels");
+  run_elementwise<T, Runner, LoadRawPicturesBody>(queue, kName, k, k.y.pixels, {k.y.pixels});
+}
+template <class T, class Runner>
 void rectify(Queue queue, const Rectify& k) {
   run_elementwise<T, Runner, RectifyBody>(queue, "rectify", k, k.x, {k.x, k.y});
 }
@@ -300,6 +360,7 @@ void dropout(Queue queue, const Dropout& k) {
 template <class T, class Runner>
 void add_elementwise_kernels(Kernels& kernels) {
   kernels.load_pictures = load_pictures<T, Runner>;
+  kernels.load_raw_pictures = load_raw_pictures<T, Runner>;
   kernels.rectify = rectify<T, Runner>;
   kernels.rectify_backward = rectify_backward<T, Runner>;
   kernels.sum = sum<T, Runner>;

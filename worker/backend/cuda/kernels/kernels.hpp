@@ -13,6 +13,10 @@
 
 #include <cstdint>
 
+namespace rackmark::worker {
+struct PictureWindow;  // worker/net/pictures.hpp
+}
+
 namespace rackmark::worker::cuda {
 
 enum class Type : std::uint8_t { kFloat, kHalf, kBfloat };
@@ -48,6 +52,14 @@ constexpr std::int64_t mask_bytes(std::int64_t rows, int channels) {
 struct LoadPictures {  // NCHW floats to NHWC; channels from `channels` to y's are zero
   const float* images = nullptr;
   int channels = 3;
+  Picture y;
+};
+// The windows of pictures of side x side RGB bytes, normalised as worker/net/pictures.hpp does, bit
+// for bit; channels from 3 to y's are zero. y's pictures are square. Windows lie inside.
+struct LoadRawPictures {
+  const std::uint8_t* pixels = nullptr;
+  const PictureWindow* windows = nullptr;  // a picture
+  int side = 0;
   Picture y;
 };
 
@@ -213,6 +225,7 @@ struct StepState {
   float learning_rate = 0, momentum = 0, weight_decay = 0;
   // Kept by the device.
   float loss_scale = 1;         // what gradients of values are multiplied with
+  float gradient_scale = 1;     // what those of parameters are when sgd reads them
   std::int32_t overflow = 0;    // gradients of this step are not finite: it changes nothing
   std::int32_t good_steps = 0;  // since the scale changed
   std::int64_t skipped = 0;     // steps that changed nothing
@@ -243,13 +256,16 @@ struct Unscale {  // gradients /= loss scale
   std::int64_t count = 0;
   const StepState* state = nullptr;
 };
-struct FindOverflow {  // state->overflow = whether some gradient is not finite
+// state->overflow = whether some gradient is not finite; state->gradient_scale = the loss scale, or
+// 1 where the gradients were unscaled.
+struct FindOverflow {
   const float* gradients = nullptr;
   std::int64_t count = 0;
   StepState* state = nullptr;
+  bool scaled = false;
 };
-// g += weight_decay * w; v = momentum * v + g; w -= learning_rate * v; narrow = T(w). Nothing of it
-// when state->overflow is set.
+// g = gradient / state->gradient_scale + weight_decay * w; v = momentum * v + g; w -= learning_rate
+// * v; narrow = T(w). Nothing of it when state->overflow is set.
 struct Sgd {
   float *weights = nullptr, *velocities = nullptr;
   const float* gradients = nullptr;
@@ -278,6 +294,7 @@ using Kernel = void (*)(Queue, const Arguments&);
 
 struct Kernels {
   Kernel<LoadPictures> load_pictures;
+  Kernel<LoadRawPictures> load_raw_pictures;
   Kernel<NormSums> norm_sums;
   Kernel<NormStatistics> norm_statistics;
   Kernel<NormFromRunning> norm_from_running;

@@ -107,6 +107,15 @@ RM_DEVICE std::uint32_t pair<Bfloat>(float low, float high) {
 #endif
 }
 
+// x * factor + summand, rounded twice as the host does: nvcc would round once.
+RM_DEVICE float product_and_sum(float x, float factor, float summand) {
+#ifdef __CUDACC__
+  return __fadd_rn(__fmul_rn(x, factor), summand);
+#else
+  return x * factor + summand;
+#endif
+}
+
 RM_DEVICE bool finite(float x) { return (bits_of(x) & 0x7F800000U) != 0x7F800000U; }
 
 // Written so that NaN stays NaN: a broken run must not look well.

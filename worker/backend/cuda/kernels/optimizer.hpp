@@ -34,18 +34,23 @@ struct UnscaleBody : FlatBody<float, UnscaleBody> {
   RM_DEVICE void run(std::int64_t first, int n) const {
     const float scale = k.state->loss_scale;
     if (scale == 1) return;
+    const float factor = 1 / scale;
     float g[kGroup];
     bodies::load<Floats>(k.gradients + first, n, g);
     RM_UNROLL
-    for (int i = 0; i < kGroup; ++i) g[i] /= scale;
+    for (int i = 0; i < kGroup; ++i) g[i] *= factor;
     Floats::store(k.gradients + first, n, g);
   }
   Unscale k;
 };
 
-struct ClearOverflow {
+struct BeginSearch {
   StepState* state;
-  RM_DEVICE void run() const { state->overflow = 0; }
+  bool scaled;
+  RM_DEVICE void run() const {
+    state->overflow = 0;
+    state->gradient_scale = scaled ? state->loss_scale : 1;
+  }
 };
 // Several threads may write, all of them the same.
 struct FindOverflowBody : FlatBody<float, FindOverflowBody> {
@@ -63,7 +68,8 @@ struct FindOverflowBody : FlatBody<float, FindOverflowBody> {
   FindOverflow k;
 };
 
-// The arithmetic is that of worker/backend/sgd_loop.hpp.
+// The arithmetic is that of worker/backend/sgd_loop.hpp; loss scales are powers of two unless the
+// spec says otherwise, so that no bit depends on when gradients lose theirs.
 template <class T>
 struct SgdBody : FlatBody<T, SgdBody<T>> {
   explicit SgdBody(const Sgd& given)
@@ -75,13 +81,14 @@ struct SgdBody : FlatBody<T, SgdBody<T>> {
     const StepState& state = *k.state;
     if (state.overflow != 0) return;
     const float rate = state.learning_rate, momentum = state.momentum, decay = state.weight_decay;
+    const float factor = 1 / state.gradient_scale;
     float w[kGroup], v[kGroup], g[kGroup];
     bodies::load<Floats>(k.weights + first, n, w);
     bodies::load<Floats>(k.velocities + first, n, v);
     bodies::load<Floats>(k.gradients + first, n, g);
     RM_UNROLL
     for (int i = 0; i < kGroup; ++i) {
-      v[i] = momentum * v[i] + (g[i] + decay * w[i]);
+      v[i] = momentum * v[i] + (g[i] * factor + decay * w[i]);
       w[i] -= rate * v[i];
     }
     Floats::store(k.velocities + first, n, v);
@@ -149,7 +156,7 @@ void unscale(Queue queue, const Unscale& k) {
 }
 template <class Runner>
 void find_overflow(Queue queue, const FindOverflow& k) {
-  Runner::once(queue, "find_overflow", ClearOverflow{k.state});
+  Runner::once(queue, "find_overflow", BeginSearch{k.state, k.scaled});
   run_flat<Runner>(queue, "find_overflow", FindOverflowBody(k));
 }
 template <class T, class Runner>

@@ -1,4 +1,4 @@
-// The batch: pictures from NCHW floats to NHWC values.
+// The batch: pictures from NCHW floats, or from bytes with windows, to NHWC values.
 #include "worker/backend/cuda/plan/op.hpp"
 
 namespace rackmark::worker::cuda {
@@ -12,7 +12,7 @@ int padded_channels(int channels, Type type) {
 
 class InputOp final : public Op {
  public:
-  explicit InputOp(bool pad_channels) : pad_channels_(pad_channels) {}
+  InputOp(bool pad_channels, int raw_side) : pad_channels_(pad_channels), raw_side_(raw_side) {}
 
   void plan_forward(Assembly& assembly) override {
     shape_ = assembly.node(0).shape;
@@ -26,31 +26,40 @@ class InputOp final : public Op {
   std::vector<int> plan_backward(Assembly&) override { return {}; }
 
   void bind(const Binding& where) override {
-    load_ = {where.images,
-             shape_.channels,
-             {where.matrix(place_), images_, shape_.height, shape_.width}};
+    const Picture y{where.matrix(place_), images_, shape_.height, shape_.width};
+    load_ = {where.images, shape_.channels, y};
+    load_raw_ = {where.pixels, where.windows, raw_side_, y};
   }
 
+  // Reads the batch in forward alone: backward runs beside the next one's arrival.
   void forward(Pass& pass) override {
-    const double floats = 4.0 * images_ * static_cast<double>(shape_.elements());
-    pass.run("input", "load", "load_pictures", pass.kernels.load_pictures,
-             floats + static_cast<double>(place_.bytes()), load_);
+    const double values = images_ * static_cast<double>(shape_.elements());
+    const auto written = static_cast<double>(place_.bytes());
+    if (raw_side_ != 0) {
+      pass.run("input", "load", "load_raw_pictures", pass.kernels.load_raw_pictures,
+               values + written, load_raw_);
+    } else {
+      pass.run("input", "load", "load_pictures", pass.kernels.load_pictures, 4 * values + written,
+               load_);
+    }
   }
   void backward(Pass&) override {}
   int output() const override { return 0; }
 
  private:
   bool pad_channels_;
+  int raw_side_;
   Shape shape_;
   int images_ = 0;
   Place place_;
   LoadPictures load_;
+  LoadRawPictures load_raw_;
 };
 
 }  // namespace
 
-std::unique_ptr<Op> make_input_op(bool pad_channels) {
-  return std::make_unique<InputOp>(pad_channels);
+std::unique_ptr<Op> make_input_op(bool pad_channels, int raw_side) {
+  return std::make_unique<InputOp>(pad_channels, raw_side);
 }
 
 }  // namespace rackmark::worker::cuda

@@ -25,8 +25,10 @@ struct Binding {
   std::vector<float*> running;                // by statistic index
   StepState* state;
   const std::int32_t* labels;
-  float* row_losses;  // batch a head
-  const float* images;
+  float* row_losses;                       // batch a head
+  const float* images = nullptr;           // the batch as floats,
+  const std::uint8_t* pixels = nullptr;    // or as bytes
+  const PictureWindow* windows = nullptr;  // with these
 
   void* address(int slot) const { return slot < 0 ? nullptr : arena_base + arena.offset(slot); }
   float* floats(int slot) const { return static_cast<float*>(address(slot)); }
@@ -86,7 +88,8 @@ class Op {
   virtual int output() const = 0;  // node id
 };
 
-std::unique_ptr<Op> make_input_op(bool pad_channels);  // node 0
+// Node 0. `raw_side` not 0: of pictures of so many pixels as bytes.
+std::unique_ptr<Op> make_input_op(bool pad_channels, int raw_side = 0);
 // With `relu`, a Relu node that alone reads the layer: the operation's output is that node's. With
 // `statistics`, the sums that a batch norm after it needs (Value::sums_slot).
 std::unique_ptr<Op> make_convolution_op(int node, int relu, bool statistics);

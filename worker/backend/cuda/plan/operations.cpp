@@ -26,7 +26,7 @@ class OperationMaker {
     // The residual branch of an Add exists on its own only where the Add does.
     const bool merge = fusion_.norm && !options_.faults.negate_residual_gradient;
     const std::vector<Group> groups = group_nodes(net_, merge);
-    add(make_input_op(only_convolutions_read_the_input()), 0);
+    add(make_input_op(only_convolutions_read_the_input(), options_.raw_side), 0);
     for (const Group& group : groups) {
       if (const auto* norm = std::get_if<NormGroup>(&group)) {
         place_in_concat(norm->output);

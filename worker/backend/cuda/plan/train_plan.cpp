@@ -32,7 +32,8 @@ Plan::Plan(PredictOnly, const Net& net, const PlanOptions& options)
       options_(options),
       fusion_(parse_fusion(options.fusion, options.precision)),
       precision_(parse_precision(options.precision)),
-      assembly_(net_, options.batch, precision_.type, precision_.arithmetic) {
+      assembly_(net_, options.batch, precision_.type, precision_.arithmetic),
+      input_(net_, options) {
   if (options.batch < 1) {
     throw std::invalid_argument("cuda: batch " + std::to_string(options.batch) +
                                 " must be at least 1");
@@ -107,9 +108,10 @@ Plan::Regions Plan::regions(std::int64_t workspace_bytes) const {
   r.narrow = add(is_narrow() ? width(precision_.type) * block_floats_ : 0);
   r.running = add(4 * running_floats_);
   r.state = add(sizeof(StepState));
-  r.labels = add(4 * batch);
+  r.labels = add(input_.label_bytes());
   r.row_losses = add(4 * batch * static_cast<std::int64_t>(net_.heads().size()));
-  r.images = add(4 * batch * net_.nodes()[0].shape.elements());
+  r.pictures = add(input_.picture_bytes());
+  r.windows = add(input_.window_bytes());
   r.scratch = add(assembly_.scratch_bytes);
   r.workspace = add(workspace_bytes);
   r.arena = add(arena_bytes_);
@@ -130,6 +132,11 @@ void Plan::allocate() {
   workspace_ = at<void>(regions_.workspace);
   host_loss_ = device_->allocate_host(sizeof(double));
   loss_known_ = device_->make_mark();
+  scalars_.open(*device_);
+  pass_number_.open(*device_);
+  input_.open(*device_, {.pictures = at<std::byte>(regions_.pictures),
+                         .windows = at<std::byte>(regions_.windows),
+                         .labels = at<std::byte>(regions_.labels)});
   bind();
 }
 
@@ -140,7 +147,9 @@ void Plan::bind() {
                   .state = state(),
                   .labels = at<std::int32_t>(regions_.labels),
                   .row_losses = at<float>(regions_.row_losses),
-                  .images = at<float>(regions_.images)};
+                  .images = at<float>(regions_.pictures),
+                  .pixels = at<std::uint8_t>(regions_.pictures),
+                  .windows = at<PictureWindow>(regions_.windows)};
   for (const Extent& extent : extents_) {
     float* parameter = at<float>(regions_.parameters) + extent.offset;
     binding.parameters.push_back(parameter);
@@ -182,6 +191,10 @@ PlanFacts Plan::facts() const {
     facts.notes["loss scale"] =
         options_.loss_scale ? std::to_string(*options_.loss_scale) : "dynamic";
   }
+  if (options_.raw_side != 0) {
+    facts.notes["pictures"] = "come as bytes of " + std::to_string(options_.raw_side) +
+                              " pixels, cut and normalised by the GPU";
+  }
   return facts;
 }
 
@@ -211,34 +224,12 @@ void Plan::replay(std::unique_ptr<Recording>& recording, const std::function<voi
   recording->replay();
 }
 
-void Plan::check(const Batch& batch) const {
-  const std::int64_t values = options_.batch * net_.nodes()[0].shape.elements();
-  if (static_cast<std::int64_t>(batch.images.size()) == values &&
-      static_cast<std::int64_t>(batch.labels.size()) == options_.batch) {
-    return;
-  }
-  throw std::invalid_argument(
-      "cuda: a batch of " + std::to_string(options_.batch) + " needs " + std::to_string(values) +
-      " image values and " + std::to_string(options_.batch) + " labels, not " +
-      std::to_string(batch.images.size()) + " and " + std::to_string(batch.labels.size()));
-}
-
-void Plan::load(const Batch& batch) {
-  check(batch);
-  if (batch.identity != 0 && batch.identity == loaded_) return;  // on the device already
-  device_->upload(at<float>(regions_.images), batch.images.data(),
-                  static_cast<std::int64_t>(batch.images.size_bytes()));
-  device_->upload(at<std::int32_t>(regions_.labels), batch.labels.data(),
-                  static_cast<std::int64_t>(batch.labels.size_bytes()));
-  loaded_ = batch.identity;
-}
+void Plan::write_pass() { pass_number_.send(&state()->pass, ++passes_); }
 
 void Plan::write_scalars(const SgdStep& step) {
-  struct {
-    float learning_rate, momentum, weight_decay;
-  } scalars{static_cast<float>(step.learning_rate), static_cast<float>(step.momentum),
-            static_cast<float>(step.weight_decay)};
-  device_->upload(&state()->learning_rate, &scalars, sizeof scalars);
+  scalars_.send(&state()->learning_rate,
+                {static_cast<float>(step.learning_rate), static_cast<float>(step.momentum),
+                 static_cast<float>(step.weight_decay)});
 }
 
 // Parameters that others write into parameter_block(): each is brought to the device as soon as it
@@ -287,18 +278,18 @@ void Plan::give_backward_with_group() {
   group_->join();
 }
 
-void Plan::finish_gradients(Pass& pass) {
+void Plan::give_unscale(Pass& pass) {
   if (!precision_.scales_loss) return;
   pass.run("gradients", "update", "unscale", pass.kernels.unscale,
            8.0 * static_cast<double>(block_floats_),
            {at<float>(regions_.gradients), block_floats_, state()});
 }
 
-void Plan::give_update(Pass& pass) {
+void Plan::give_update(Pass& pass, bool scaled) {
   const auto floats = static_cast<double>(block_floats_);
   if (precision_.scales_loss) {
     pass.run("gradients", "update", "find_overflow", pass.kernels.find_overflow, 4 * floats,
-             {at<float>(regions_.gradients), block_floats_, state()});
+             {at<float>(regions_.gradients), block_floats_, state(), scaled});
   }
   pass.run("sgd", "update", "sgd", pass.kernels.sgd, (is_narrow() ? 22 : 20) * floats,
            {at<float>(regions_.parameters), at<float>(regions_.velocities),
@@ -321,16 +312,21 @@ double Plan::loss() {
   return value;
 }
 
-double Plan::forward(const Batch& batch, const ParameterNeeded& needed) {
-  load(batch);
-  bring_parameters(needed);
-  device_->upload(&state()->pass, &++passes_, sizeof passes_);
+void Plan::run_forward() {
   replay(forward_, [this] {
     Pass pass = make_pass();
     give_forward(pass);
   });
-  can_go_back_ = true;
+  input_.release();
   fetch_loss();
+}
+
+double Plan::forward(const Batch& batch, const ParameterNeeded& needed) {
+  input_.load(batch);
+  bring_parameters(needed);
+  write_pass();
+  run_forward();
+  can_go_back_ = true;
   return loss();
 }
 
@@ -340,8 +336,9 @@ void Plan::backward(const GradientReady& ready) {
   replay(backward_, [this] {
     Pass pass = make_pass();
     give_backward(pass);
-    finish_gradients(pass);
+    give_unscale(pass);
   });
+  gradients_scaled_ = false;
   apply_faults();
   bring_gradients_to_host(ready);
 }
@@ -377,13 +374,14 @@ void Plan::bring_gradients_to_host(const GradientReady& ready) {
 }
 
 void Plan::update(const SgdStep& step) {
+  if (gradients_scaled_) throw std::logic_error("cuda: update without a backward pass before it");
   if (host_gradients_) {
     device_->upload(at<float>(regions_.gradients), host_gradients_.get(), 4 * block_floats_);
   }
   write_scalars(step);
   replay(update_, [this] {
     Pass pass = make_pass();
-    give_update(pass);
+    give_update(pass, false);
   });
   if (host_parameters_) {
     device_->download(host_parameters_.get(), at<float>(regions_.parameters), 4 * block_floats_);
@@ -391,34 +389,23 @@ void Plan::update(const SgdStep& step) {
 }
 
 // Everything is given to the device before the host waits for the loss, which is known when a third
-// of the step has run: the device goes on without a gap.
+// of the step has run: the device goes on without a gap. Gradients keep their loss scale, which sgd
+// divides by: one pass over them less.
 TrainPlan::StepOutcome Plan::step(const Batch& batch, const SgdStep& sgd) {
   if (host_gradients_ || host_parameters_ || !options_.faults.negate_gradient.empty()) {
     return TrainPlan::step(batch, sgd);
   }
-  load(batch);
-  device_->upload(&state()->pass, &++passes_, sizeof passes_);
+  input_.load(batch);
+  write_pass();
   write_scalars(sgd);
-  replay(forward_, [this] {
+  run_forward();
+  if (group_) give_backward_with_group();
+  replay(rest_, [this] {
     Pass pass = make_pass();
-    give_forward(pass);
+    if (!group_) give_backward(pass);
+    give_update(pass, true);
   });
-  fetch_loss();
-  if (group_) {
-    give_backward_with_group();
-    Pass pass = make_pass();
-    finish_gradients(pass);
-  } else {
-    replay(backward_, [this] {
-      Pass pass = make_pass();
-      give_backward(pass);
-      finish_gradients(pass);
-    });
-  }
-  replay(update_, [this] {
-    Pass pass = make_pass();
-    give_update(pass);
-  });
+  gradients_scaled_ = precision_.scales_loss;
   can_go_back_ = false;
   const double known = loss();
   return {.loss = known, .exposed_communication_ms = group_ ? group_->exposed_ms() : 0};
@@ -427,15 +414,17 @@ TrainPlan::StepOutcome Plan::step(const Batch& batch, const SgdStep& sgd) {
 std::string Plan::join_group(const RankGroup& group) {
   group_ =
       std::make_unique<GroupExchange>(*device_, group, extents_, at<float>(regions_.gradients));
+  rest_.reset();
   return group_->library();
 }
 
 void Plan::evaluate(const Batch& batch) {
-  load(batch);
+  input_.load(batch);
   bring_parameters({});
   Pass pass = make_pass();
   pass.training = false;
   give_forward(pass);
+  input_.release();
   can_go_back_ = false;
   device_->wait();
 }
@@ -485,7 +474,12 @@ std::vector<double> Plan::read_parameter(int parameter) const {
 }
 
 std::vector<double> Plan::read_gradient(int parameter) const {
-  return read(regions_.gradients, parameter);
+  auto values = read(regions_.gradients, parameter);
+  if (!gradients_scaled_) return values;
+  float scale = 1;
+  device_->download(&scale, &state()->gradient_scale, sizeof scale);
+  for (double& value : values) value /= scale;
+  return values;
 }
 
 std::vector<double> Plan::read_running(int statistic) const {
@@ -522,15 +516,15 @@ std::vector<OpTime> Plan::profile(const Batch& batch) {
   device_->download(running.data(), at<float>(regions_.running), 4 * running_floats_);
   StepState before;
   device_->download(&before, state(), sizeof before);
-  load(batch);
+  input_.load(batch);
   std::vector<OpTime> times;
   Pass pass = make_pass(&times);
   give_forward(pass);
+  input_.release();
   give_backward(pass);
-  finish_gradients(pass);
   device_->clear(at<float>(regions_.gradients), 4 * block_floats_);
   write_scalars({.learning_rate = 0, .momentum = 1, .weight_decay = 0});
-  give_update(pass);
+  give_update(pass, true);
   device_->upload(at<float>(regions_.running), running.data(), 4 * running_floats_);
   device_->upload(state(), &before, sizeof before);
   device_->wait();

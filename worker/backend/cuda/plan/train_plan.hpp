@@ -2,8 +2,8 @@
 //
 // One block of the device's memory holds everything: parameters, gradients and momentum as three
 // flat float32 blocks in the order in which backward finishes them; the parameters once more in the
-// stored type where that has 16 bits; running statistics; the arena of values. Forward, backward
-// and update are recorded at their first run and replayed as a whole afterwards.
+// stored type where that has 16 bits; running statistics; the batch; the arena of values. Forward,
+// backward and update are recorded at their first run and replayed as a whole afterwards.
 #pragma once
 
 #include <memory>
@@ -12,9 +12,11 @@
 #include <vector>
 
 #include "worker/backend/backend.hpp"
+#include "worker/backend/cuda/plan/batch_input.hpp"
 #include "worker/backend/cuda/plan/group_exchange.hpp"
 #include "worker/backend/cuda/plan/operations.hpp"
 #include "worker/backend/cuda/plan/precision.hpp"
+#include "worker/backend/cuda/plan/sent_value.hpp"
 
 namespace rackmark::worker::cuda {
 
@@ -51,8 +53,8 @@ class Plan final : public TrainPlan {
  private:
   struct Regions {  // offsets into the block, in bytes
     std::int64_t parameters = 0, gradients = 0, velocities = 0, narrow = 0, running = 0, state = 0,
-                 labels = 0, row_losses = 0, images = 0, scratch = 0, workspace = 0, arena = 0,
-                 total = 0;
+                 labels = 0, row_losses = 0, pictures = 0, windows = 0, scratch = 0, workspace = 0,
+                 arena = 0, total = 0;
   };
   struct PredictOnly {};
   Plan(PredictOnly, const Net& net, const PlanOptions& options);
@@ -74,15 +76,15 @@ class Plan final : public TrainPlan {
   Pass make_pass(std::vector<OpTime>* times = nullptr);
   void replay(std::unique_ptr<Recording>& recording, const std::function<void()>& work);
 
-  void check(const Batch& batch) const;
-  void load(const Batch& batch);
+  void run_forward();  // in training
+  void write_pass();
   void write_scalars(const SgdStep& step);
   void bring_parameters(const ParameterNeeded& needed);
   void give_forward(Pass& pass);
   void give_backward(Pass& pass);
   void give_backward_with_group();
-  void finish_gradients(Pass& pass);
-  void give_update(Pass& pass);
+  void give_unscale(Pass& pass);
+  void give_update(Pass& pass, bool scaled);  // whether gradients have the loss scale still
   void fetch_loss();
   double loss();
   void narrow_parameters();
@@ -104,13 +106,20 @@ class Plan final : public TrainPlan {
   std::int64_t block_floats_ = 0, running_floats_ = 0, arena_bytes_ = 0;
   Regions regions_;
   std::shared_ptr<std::byte> memory_;
+  BatchInput input_;  // what is on its way goes into that memory
   std::shared_ptr<std::byte> host_loss_, host_gradients_, host_parameters_;
   std::unique_ptr<Mark> loss_known_;
   std::unique_ptr<GroupExchange> group_;  // null: alone
   std::unique_ptr<Recording> forward_, backward_, update_;
-  std::uint64_t loaded_ = 0;  // Batch::identity of the pictures on the device
-  bool can_go_back_ = false;  // a training forward pass is the last one
-  std::int64_t passes_ = 0;   // forward passes in training
+  std::unique_ptr<Recording> rest_;  // of step(): backward, where it is recorded, and update
+  struct Scalars {                   // as StepState has them
+    float learning_rate, momentum, weight_decay;
+  };
+  SentValue<Scalars> scalars_;
+  SentValue<std::int64_t> pass_number_;
+  bool gradients_scaled_ = false;  // in the block, with StepState::gradient_scale
+  bool can_go_back_ = false;       // a training forward pass is the last one
+  std::int64_t passes_ = 0;        // forward passes in training
   void* workspace_ = nullptr;
 };
 
