@@ -11,6 +11,8 @@
 #include "worker/backend/backend.hpp"
 #include "worker/failure.hpp"
 #include "worker/infer/session.hpp"
+#include "worker/input/pack.hpp"
+#include "worker/input/packed_format.hpp"
 #include "worker/roofline/collectives.hpp"
 #include "worker/roofline/roofline.hpp"
 #include "worker/train/engine_revision.hpp"
@@ -164,6 +166,27 @@ int run(int argc, char** argv) {
       ->check(CLI::Range(64, 1 << 30))
       ->capture_default_str();
 
+  worker::PackOptions packing;
+  auto* pack = app.add_subcommand("pack",
+                                  "Decode a tree of JPEG pictures once, into the shards that "
+                                  "input.kind packed reads");
+  pack->add_option("--pictures", packing.pictures, "Folder with one folder of JPEG files a class");
+  pack->add_option("--out", packing.out, "Folder to write to: new or empty");
+  pack->add_option("--side", packing.side,
+                   "Pixels that the shortest side becomes, of which the square centre is kept; no "
+                   "smaller than the image_size of later runs")
+      ->check(CLI::Range(worker::kMinPackedSide, worker::kMaxPackedSide))
+      ->capture_default_str();
+  pack->add_option("--shard-pictures", packing.shard_pictures, "Pictures of one file")
+      ->check(CLI::Range(std::int64_t{1}, worker::kMaxPackedPictures))
+      ->capture_default_str();
+  pack->add_option("--threads", packing.threads, "Default: all CPUs of this process")
+      ->check(CLI::Range(1, 4096));
+  pack->add_option("--check", packing.check,
+                   "Instead: compare the checksums of what was packed into this folder")
+      ->excludes("--pictures")
+      ->excludes("--out");
+
   bool models_json = false;
   auto* models = app.add_subcommand("models", "The networks that a spec may name");
   models->add_flag("--json", models_json, "As JSON");
@@ -172,6 +195,9 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
     if (train->parsed() && options.spec_path.empty() && options.tf_flags.empty())
       throw CLI::RequiredError("--spec or --tf");
+    if (pack->parsed() && packing.check.empty() &&
+        (packing.pictures.empty() || packing.out.empty()))
+      throw CLI::RequiredError("--pictures and --out, or --check");
   } catch (const CLI::Success& done) {
     return app.exit(done);
   } catch (const CLI::ParseError& error) {
@@ -184,6 +210,7 @@ int run(int argc, char** argv) {
   collectives.json = roofline.json;
   if (measures_collectives) return worker::run_collectives(collectives);
   if (ceilings->parsed()) return worker::run_roofline(roofline);
+  if (pack->parsed()) return worker::run_pack(packing);
   return print_models(models_json);
 }
 

@@ -41,6 +41,8 @@ Row&& accuracy(Row&& row) {
   return std::move(row).when("mode is accuracy", {"mode"}, measures_accuracy);
 }
 
+bool trains_on_pictures(const JobSpec& s) { return trains(s) && needs_host_path(s); }
+
 Row augment(const std::string& name, const std::string& sentence) {
   const std::string path = "input.augment." + name;
   const auto get = [name](const JobSpec& spec) {
@@ -52,11 +54,12 @@ Row augment(const std::string& name, const std::string& sentence) {
     if (!value.is_boolean()) return problems.push_back(not_allowed(field, value));
     spec.input.augment[name] = value.get<bool>();
   };
-  return pictures(Row(path, AT(input.cache))
-                      .custom("boolean", get, set)
-                      .defaults_to(false)
-                      .now({"false"})
-                      .help(sentence));
+  return Row(path, AT(input.cache))
+      .custom("boolean", get, set)
+      .defaults_to(false)
+      .when("mode is training or accuracy and input.kind is not synthetic", {"mode", "input.kind"},
+            trains_on_pictures)
+      .help(sentence);
 }
 
 std::vector<std::string> model_names(bool only_available) {
@@ -202,26 +205,27 @@ void add_placement_rows(std::vector<Row>& rows) {
 
 void add_input_rows(std::vector<Row>& rows) {
   rows.push_back(Row("input.kind", AT(input.kind))
-                     .now({"synthetic", "images"})
-                     .help("Made-up pictures in memory, or a data set on the agent."));
+                     .now({"synthetic", "images", "packed"})
+                     .help("Made-up pictures in memory, or a data set on the agent: JPEG files, or "
+                           "what rackmark-worker pack made of them, which no thread need decode."));
   rows.push_back(pictures(Row("input.path", AT(input.path)))
                      .defaults_to_text("required")
                      .help("Folder on the agent, inside one of its data roots; images: one folder "
-                           "per class."));
+                           "per class; packed: what rackmark-worker pack wrote."));
   rows.push_back(augment("flip", "Mirror half of the pictures."));
-  rows.push_back(augment("crop", "Cut a random window."));
-  rows.push_back(augment("shift", "Move by a random number of pixels."));
-  rows.push_back(augment("rotate", "Turn by a random angle."));
-  rows.push_back(augment("zoom", "Scale by a random factor."));
-  rows.push_back(augment("shear", "Slant by a random angle."));
+  rows.push_back(augment("crop", "Cut a random window instead of the centre."));
+  rows.push_back(augment("shift", "Move by a random number of pixels.").now({"false"}));
+  rows.push_back(augment("rotate", "Turn by a random angle.").now({"false"}));
+  rows.push_back(augment("zoom", "Scale by a random factor.").now({"false"}));
+  rows.push_back(augment("shear", "Slant by a random angle.").now({"false"}));
   rows.push_back(pictures(Row("input.decode_threads", AT(input.decode_threads)))
                      .range(1, 1024)
                      .defaults_to_text("one for eight computing threads, at least 1")
-                     .help("Threads of one worker that read and decode pictures."));
+                     .help("Threads of one worker that read pictures, and decode JPEG files."));
   rows.push_back(pictures(Row("input.queue_depth", AT(input.queue_depth)))
                      .range(1, 1024, "batches")
                      .defaults_to_text("3")
-                     .help("Batches that are decoded ahead."));
+                     .help("Batches that are prepared ahead."));
   rows.push_back(pictures(Row("input.cache", AT(input.cache)))
                      .help("Keep decoded pictures in memory after their first use."));
   rows.push_back(pictures(Row("input.compare_synthetic", AT(input.compare_synthetic)))

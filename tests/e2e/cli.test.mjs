@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
-import { binDir, smallJob, startFleet } from "../support/fleet.mjs";
+import { binDir, smallJob, sourceDir, startFleet } from "../support/fleet.mjs";
 
 let fleet;
 before(async () => (fleet = await startFleet({ agents: 1 })));
@@ -127,6 +127,41 @@ test("the worker alone: a spec file runs without any service", async () => {
   assert.equal(bad.code, 2);
   assert.match(bad.err, /bach_size/);
   assert.equal(bad.out, "");
+});
+
+test("packed pictures: decoded once, then read in random windows, without a decoder", async () => {
+  const out = path.join(fleet.dir, "packed");
+  const pictures = path.join(sourceDir, "tests/golden/pictures");
+  const packing = await worker(["pack", "--pictures", pictures, "--side", "72", "--out", out, "--shard-pictures", "9"]);
+  assert.equal(packing.code, 0, packing.err);
+  assert.match(packing.out, /^packed \d+ pictures of 4 classes, 72 x 72, \d+ shards/);
+  assert.equal((await worker(["pack", "--check", out])).code, 0);
+  const twice = await worker(["pack", "--pictures", pictures, "--out", out]);
+  assert.deepEqual([twice.code, twice.out], [2, ""]);
+  assert.match(twice.err, /nothing is overwritten/);
+  assert.equal((await worker(["pack", "--out", out])).code, 2);
+
+  const file = path.join(fleet.dir, "packed.json");
+  const input = { kind: "packed", path: out, augment: { flip: true, crop: true } };
+  const run = async (changes) => {
+    await writeFile(file, JSON.stringify(smallJob({ batch_size: 4, steps: { warmup: 1, measured: 5 }, input, ...changes })));
+    const { code, out: lines, err } = await worker(["run", "--spec", file]);
+    return { code, err, events: lines.trim().split("\n").map((l) => JSON.parse(l)) };
+  };
+  const losses = async () => {
+    const { code, err, events } = await run({});
+    assert.equal(code, 0, err);
+    assert.equal(events[0].libraries.libjpeg_turbo, undefined);
+    const { pictures_read, pictures_broken, first_loss, final_loss } = events.at(-1);
+    assert.ok(pictures_read >= 24 && pictures_broken === 0, JSON.stringify(events.at(-1)));
+    return [first_loss, final_loss];
+  };
+  assert.deepEqual(await losses(), await losses(), "the same windows in two runs");
+  const { code, events } = await run({ image_size: 96 });
+  assert.equal(code, 1);
+  const failure = events.find((e) => e.type === "failure");
+  assert.equal(failure.reason, "input_unavailable");
+  assert.match(failure.detail, /72 x 72 pixels, smaller than image_size = 96/);
 });
 
 test("the worker prints tf_cnn_benchmarks' lines, and exactly one total", async () => {

@@ -5,25 +5,25 @@
 
 namespace rackmark::worker {
 
-CropResampler::CropResampler(std::int64_t width, std::int64_t height, std::int64_t size)
-    : size_(size),
-      columns_(make_axis(width, std::min(width, height), size)),
-      rows_(make_axis(height, std::min(width, height), size)) {
-  kept_.reserve(static_cast<std::size_t>((rows_.end - rows_.first) * size * 3));
+CropResampler::CropResampler(std::int64_t width, std::int64_t height, std::int64_t shortest,
+                             std::int64_t side)
+    : side_(side),
+      columns_(make_axis(width, std::min(width, height), shortest, side)),
+      rows_(make_axis(height, std::min(width, height), shortest, side)) {
+  kept_.reserve(static_cast<std::size_t>((rows_.end - rows_.first) * side * 3));
 }
 
-CropResampler::Axis CropResampler::make_axis(std::int64_t length, std::int64_t shortest,
-                                             std::int64_t size) {
+CropResampler::Axis CropResampler::make_axis(std::int64_t length, std::int64_t least,
+                                             std::int64_t shortest, std::int64_t side) {
   // The longer side is rounded to whole pixels, as an actual resize would.
-  const double resized =
-      std::round(static_cast<double>(length) * static_cast<double>(resized_side(size)) /
-                 static_cast<double>(shortest));
+  const double resized = std::round(static_cast<double>(length) * static_cast<double>(shortest) /
+                                    static_cast<double>(least));
   const double scale = static_cast<double>(length) / resized;
   const double reach = std::max(1.0, scale);
-  const double offset = std::floor((resized - static_cast<double>(size)) / 2);
+  const double offset = std::floor((resized - static_cast<double>(side)) / 2);
   Axis axis;
   axis.first = length;
-  for (std::int64_t out = 0; out < size; ++out) {
+  for (std::int64_t out = 0; out < side; ++out) {
     const double centre = (offset + static_cast<double>(out) + 0.5) * scale;
     const std::int64_t from =
         std::max<std::int64_t>(0, static_cast<std::int64_t>(std::floor(centre - reach + 0.5)));
@@ -47,7 +47,7 @@ CropResampler::Axis CropResampler::make_axis(std::int64_t length, std::int64_t s
 }
 
 void CropResampler::push_row(std::span<const std::uint8_t> rgb) {
-  for (std::size_t out = 0; out < static_cast<std::size_t>(size_); ++out) {
+  for (std::size_t out = 0; out < static_cast<std::size_t>(side_); ++out) {
     const std::uint8_t* pixel = rgb.data() + columns_.starts[out] * 3;
     float red = 0, green = 0, blue = 0;
     for (const float weight : columns_.weights[out]) {
@@ -61,10 +61,10 @@ void CropResampler::push_row(std::span<const std::uint8_t> rgb) {
 }
 
 std::vector<std::uint8_t> CropResampler::finish() const {
-  const std::size_t stride = static_cast<std::size_t>(size_) * 3;
-  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(size_) * stride);
+  const std::size_t stride = static_cast<std::size_t>(side_) * 3;
+  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(side_) * stride);
   std::vector<float> row(stride);
-  for (std::size_t out = 0; out < static_cast<std::size_t>(size_); ++out) {
+  for (std::size_t out = 0; out < static_cast<std::size_t>(side_); ++out) {
     std::fill(row.begin(), row.end(), 0.0F);
     const float* source =
         kept_.data() + static_cast<std::size_t>(rows_.starts[out] - rows_.first) * stride;

@@ -1,6 +1,5 @@
-// Resize so that the shortest side is size x 256 / 224, then take the size x size centre: both in
-// one pass over the rows of the picture, so that only the window of interest is ever kept, whatever
-// the picture's shape.
+// Resize to a shortest side, then take the side x side centre: both in one pass over the rows of
+// the picture, so that only the window of interest is ever kept, whatever the picture's shape.
 #pragma once
 
 #include <cstdint>
@@ -11,15 +10,16 @@ namespace rackmark::worker {
 
 class CropResampler {
  public:
-  // A triangle filter that widens when shrinking (antialiasing), as Pillow's BILINEAR.
-  CropResampler(std::int64_t width, std::int64_t height, std::int64_t size);
+  // side <= shortest. A triangle filter that widens when shrinking (antialiasing), as Pillow's
+  // BILINEAR.
+  CropResampler(std::int64_t width, std::int64_t height, std::int64_t shortest, std::int64_t side);
 
   // Rows of the source that matter: [first_row, end_row).
   std::int64_t first_row() const { return rows_.first; }
   std::int64_t end_row() const { return rows_.end; }
   // `rgb` holds width x 3 bytes; rows come in order, each of first_row() to end_row() - 1 once.
   void push_row(std::span<const std::uint8_t> rgb);
-  // size x size x 3 bytes, interleaved, once all rows are in.
+  // side x side x 3 bytes, interleaved, once all rows are in.
   std::vector<std::uint8_t> finish() const;
 
  private:
@@ -28,14 +28,16 @@ class CropResampler {
     std::vector<std::int64_t> starts;  // per output: first source index
     std::vector<std::vector<float>> weights;
   };
-  static Axis make_axis(std::int64_t length, std::int64_t shortest, std::int64_t size);
+  // `length` becomes length x shortest / least, of which the middle `side` is wanted.
+  static Axis make_axis(std::int64_t length, std::int64_t least, std::int64_t shortest,
+                        std::int64_t side);
 
-  const std::int64_t size_;
+  const std::int64_t side_;
   Axis columns_, rows_;
-  std::vector<float> kept_;  // rows in the window, already resampled across: row x size x 3
+  std::vector<float> kept_;  // rows in the window, already resampled across: row x side x 3
 };
 
-// The shortest side after resizing.
+// The shortest side after resizing where the centre of size x size is all that is used.
 constexpr std::int64_t resized_side(std::int64_t size) { return (size * 256 + 112) / 224; }
 
 }  // namespace rackmark::worker

@@ -124,7 +124,8 @@ void cmyk_to_rgb(const std::vector<std::uint8_t>& cmyk, bool inverted,
 
 }  // namespace
 
-std::vector<std::uint8_t> decode_jpeg(std::span<const std::uint8_t> bytes, std::int64_t size) {
+std::vector<std::uint8_t> decode_jpeg(std::span<const std::uint8_t> bytes, std::int64_t shortest,
+                                      std::int64_t side) {
   if (bytes.empty()) throw BrokenPicture("is empty");
   const auto reader = std::make_unique<JpegReader>();
   if (!reader->read_header(bytes.data(), bytes.size())) throw BrokenPicture(reader->error());
@@ -133,11 +134,11 @@ std::vector<std::uint8_t> decode_jpeg(std::span<const std::uint8_t> bytes, std::
     throw BrokenPicture("has " + std::to_string(decoder.image_width) + " x " +
                         std::to_string(decoder.image_height) + " pixels, more than 100 million");
   }
-  if (!reader->start(resized_side(size))) throw BrokenPicture(reader->error());
+  if (!reader->start(shortest)) throw BrokenPicture(reader->error());
 
   const std::int64_t width = decoder.output_width, height = decoder.output_height;
   const bool four = decoder.out_color_space == JCS_CMYK;
-  CropResampler resampler(width, height, size);
+  CropResampler resampler(width, height, shortest, side);
   std::vector<std::uint8_t> row(static_cast<std::size_t>(width) * (four ? 4 : 3));
   std::vector<std::uint8_t> rgb(static_cast<std::size_t>(width) * 3);
   // Rows after the window are read, too: a cut file is broken even where the middle is whole.

@@ -14,11 +14,16 @@ namespace {
 namespace fs = std::filesystem;
 constexpr std::size_t kMaxPictures = 20'000'000;
 
-[[noreturn]] void unavailable(const std::string& path, const std::string& why) {
-  throw Failure(Reason::kInputUnavailable, "input.path '" + path + "': " + why);
-}
+// Says no in the terms of who asked.
+struct Lister {
+  std::string option;
+  [[noreturn]] void unavailable(const std::string& path, const std::string& why) const {
+    throw Failure(Reason::kInputUnavailable, option + " '" + path + "': " + why);
+  }
+  std::vector<std::string> names_in(const fs::path& folder, bool want_folders) const;
+};
 
-std::vector<std::string> names_in(const fs::path& folder, bool want_folders) {
+std::vector<std::string> Lister::names_in(const fs::path& folder, bool want_folders) const {
   std::vector<std::string> names;
   std::error_code error;
   fs::directory_iterator it(folder, error);
@@ -44,26 +49,31 @@ bool is_jpeg_name(const std::string& name) {
 
 }  // namespace
 
-PictureList list_pictures(const std::string& root) {
+PictureList list_pictures(const std::string& root, const std::string& option) {
+  const Lister lister{option};
   std::error_code error;
-  if (!fs::exists(root, error))
-    unavailable(root, error ? error.message() : "there is no such folder");
-  if (!fs::is_directory(root, error)) unavailable(root, "is not a folder");
+  if (!fs::exists(root, error)) {
+    lister.unavailable(root, error ? error.message() : "there is no such folder");
+  }
+  if (!fs::is_directory(root, error)) lister.unavailable(root, "is not a folder");
   PictureList list;
   list.root = root;
-  list.classes = names_in(root, true);
-  if (list.classes.empty()) unavailable(root, "holds no folder; one folder a class is expected");
+  list.classes = lister.names_in(root, true);
+  if (list.classes.empty()) {
+    lister.unavailable(root, "holds no folder; one folder a class is expected");
+  }
   for (std::size_t label = 0; label < list.classes.size(); ++label) {
     const std::string& folder = list.classes[label];
-    for (const std::string& name : names_in(fs::path(root) / folder, false)) {
+    for (const std::string& name : lister.names_in(fs::path(root) / folder, false)) {
       if (!is_jpeg_name(name)) continue;
       list.pictures.push_back({folder + "/" + name, static_cast<std::int32_t>(label)});
     }
-    if (list.pictures.size() > kMaxPictures) unavailable(root, "more than 20 million pictures");
+    if (list.pictures.size() > kMaxPictures)
+      lister.unavailable(root, "more than 20 million pictures");
   }
   if (list.pictures.empty()) {
-    unavailable(root, "none of its " + std::to_string(list.classes.size()) +
-                          " folders holds a .jpg or .jpeg file");
+    lister.unavailable(root, "none of its " + std::to_string(list.classes.size()) +
+                                 " folders holds a .jpg or .jpeg file");
   }
   return list;
 }

@@ -1,14 +1,10 @@
 #include "worker/input/picture_loader.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
 #include <utility>
 
 #include "worker/input/jpeg.hpp"
+#include "worker/input/regular_file.hpp"
 
 namespace rackmark::worker {
 
@@ -16,65 +12,42 @@ namespace {
 
 constexpr std::int64_t kMaxFileBytes = 64 * 1024 * 1024;
 
-class OpenFile {
- public:
-  // O_NONBLOCK: a FIFO in the tree must not hold up a decode thread for ever.
-  explicit OpenFile(const std::string& path)
-      : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-    if (fd_ < 0) throw BrokenPicture(std::string("cannot be opened: ") + std::strerror(errno));
-  }
-  OpenFile(const OpenFile&) = delete;
-  OpenFile& operator=(const OpenFile&) = delete;
-  ~OpenFile() { ::close(fd_); }
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-std::vector<std::uint8_t> read_file(const std::string& path) {
-  const OpenFile file(path);
-  struct stat facts {};
-  if (::fstat(file.fd(), &facts) != 0 || !S_ISREG(facts.st_mode)) {
-    throw BrokenPicture("is not a regular file");
-  }
-  if (facts.st_size > kMaxFileBytes) throw BrokenPicture("is larger than 64 MiB");
-  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(facts.st_size));
-  std::size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t n = ::read(file.fd(), bytes.data() + done, bytes.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw BrokenPicture(std::string("cannot be read: ") + std::strerror(errno));
-    if (n == 0) break;  // it has become shorter
-    done += static_cast<std::size_t>(n);
-  }
-  bytes.resize(done);
+std::vector<std::uint8_t> read_picture_file(const std::string& path) try {
+  const RegularFile file(path);
+  if (file.bytes() > kMaxFileBytes) throw BrokenPicture("is larger than 64 MiB");
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(file.bytes()));
+  bytes.resize(file.read_at(0, bytes));  // it may have become shorter
   return bytes;
+} catch (const UnreadableFile& file) {
+  throw BrokenPicture(file.what());
 }
 
 }  // namespace
 
-std::shared_ptr<const Pixels> FileLoader::load(std::int64_t index) {
+void FileLoader::load(std::int64_t index, std::span<std::uint8_t> pixels) {
   const ListedPicture& picture = list_.pictures[static_cast<std::size_t>(index)];
-  return std::make_shared<const Pixels>(
-      decode_jpeg(read_file(list_.root + "/" + picture.path), size_));
+  const Pixels decoded =
+      decode_jpeg(read_picture_file(list_.root + "/" + picture.path), shortest_, side_);
+  std::copy(decoded.begin(), decoded.end(), pixels.begin());
 }
 
 CachedLoader::CachedLoader(std::unique_ptr<PictureLoader> inner, std::int64_t pictures,
                            std::int64_t max_bytes)
     : inner_(std::move(inner)), bytes_left_(max_bytes), kept_(static_cast<std::size_t>(pictures)) {}
 
-std::shared_ptr<const Pixels> CachedLoader::load(std::int64_t index) {
+void CachedLoader::load(std::int64_t index, std::span<std::uint8_t> pixels) {
   auto& place = kept_[static_cast<std::size_t>(index)];
-  if (auto kept = place.load()) return kept;
-  auto pixels = inner_->load(index);
-  const auto bytes = static_cast<std::int64_t>(pixels->size());
+  if (const auto kept = place.load()) {
+    std::copy(kept->begin(), kept->end(), pixels.begin());
+    return;
+  }
+  inner_->load(index, pixels);
+  const auto bytes = static_cast<std::int64_t>(pixels.size());
   if (bytes_left_.fetch_sub(bytes) >= bytes) {
-    place.store(pixels);
+    place.store(std::make_shared<const Pixels>(pixels.begin(), pixels.end()));
   } else {
     bytes_left_.fetch_add(bytes);
   }
-  return pixels;
 }
 
 }  // namespace rackmark::worker

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,31 +12,34 @@
 
 namespace rackmark::worker {
 
-using Pixels = std::vector<std::uint8_t>;  // size x size x 3, RGB interleaved
+using Pixels = std::vector<std::uint8_t>;  // side x side x 3, RGB interleaved
 
 // All loaders are thread-safe and throw BrokenPicture.
 class PictureLoader {
  public:
   virtual ~PictureLoader() = default;
-  virtual std::shared_ptr<const Pixels> load(std::int64_t index) = 0;
+  // Fills `pixels`, side x side x 3 bytes.
+  virtual void load(std::int64_t index, std::span<std::uint8_t> pixels) = 0;
 };
 
-// Reads the file and decodes it. Only regular files of at most 64 MiB.
+// Reads the file and decodes it: the centre of side x side of the picture whose shortest side has
+// become `shortest`. Only regular files of at most 64 MiB.
 class FileLoader : public PictureLoader {
  public:
-  FileLoader(const PictureList& list, std::int64_t size) : list_(list), size_(size) {}
-  std::shared_ptr<const Pixels> load(std::int64_t index) override;
+  FileLoader(const PictureList& list, std::int64_t shortest, std::int64_t side)
+      : list_(list), shortest_(shortest), side_(side) {}
+  void load(std::int64_t index, std::span<std::uint8_t> pixels) override;
 
  private:
   const PictureList& list_;
-  const std::int64_t size_;
+  const std::int64_t shortest_, side_;
 };
 
 // Keeps decoded pictures up to a number of bytes; later ones are loaded again each time.
 class CachedLoader : public PictureLoader {
  public:
   CachedLoader(std::unique_ptr<PictureLoader> inner, std::int64_t pictures, std::int64_t max_bytes);
-  std::shared_ptr<const Pixels> load(std::int64_t index) override;
+  void load(std::int64_t index, std::span<std::uint8_t> pixels) override;
 
  private:
   std::unique_ptr<PictureLoader> inner_;

@@ -3,20 +3,9 @@
 #include <numeric>
 #include <utility>
 
+#include "worker/net/net.hpp"
+
 namespace rackmark::worker {
-
-namespace {
-
-// Own generator and shuffle: std::shuffle gives another order with another library.
-std::uint64_t splitmix64(std::uint64_t& state) {
-  state += 0x9e3779b97f4a7c15ULL;
-  std::uint64_t z = state;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-  return z ^ (z >> 31);
-}
-
-}  // namespace
 
 PictureOrder::PictureOrder(std::int64_t pictures, std::int64_t rank, std::int64_t ranks,
                            std::int64_t seed, bool shuffle)
@@ -41,9 +30,11 @@ void PictureOrder::start_epoch() {
   position_ = 0;
   std::iota(order_.begin(), order_.end(), 0U);
   if (!shuffle_) return;
-  std::uint64_t state = static_cast<std::uint64_t>(seed_) * 0x9e3779b97f4a7c15ULL +
-                        static_cast<std::uint64_t>(epoch_);
-  for (std::size_t i = order_.size() - 1; i > 0; --i) {
+  // Own generator and shuffle: std::shuffle gives another order with another library.
+  constexpr std::uint64_t kStep = 0x9e3779b97f4a7c15ULL;
+  std::uint64_t state =
+      static_cast<std::uint64_t>(seed_) * kStep + static_cast<std::uint64_t>(epoch_);
+  for (std::size_t i = order_.size() - 1; i > 0; --i, state += kStep) {
     std::swap(order_[i], order_[splitmix64(state) % (i + 1)]);
   }
 }

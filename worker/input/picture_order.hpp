@@ -14,7 +14,8 @@ class PictureOrder {
  public:
   PictureOrder(std::int64_t pictures, std::int64_t rank, std::int64_t ranks, std::int64_t seed,
                bool shuffle);
-  std::int64_t next();  // index into the list
+  std::int64_t next();                           // index into the list
+  std::int64_t epoch() const { return epoch_; }  // of what next() gave last, from 0
   std::int64_t epoch_length() const { return epoch_length_; }
 
  private:

@@ -4,6 +4,7 @@
 
 #include "common/domain/ranks.hpp"
 #include "worker/backend/backend.hpp"
+#include "worker/input/pictures.hpp"
 
 namespace rackmark::worker {
 namespace {
@@ -39,9 +40,15 @@ std::int64_t exchange_bytes(const JobSpec& spec, std::int64_t weights) {
   return own + weights * (3 + 2 * workers) / hosts;
 }
 
+std::int64_t batches_in_memory(const JobSpec& spec) {
+  if (spec.input.kind == InputKind::kSynthetic) return 1;
+  return batches_held(spec.input.queue_depth.value_or(3), spec.input.kind == InputKind::kImages);
+}
+
 }  // namespace
 
-WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const MemoryLimit& limit) {
+WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const MemoryLimit& limit,
+                                std::int64_t raw_side) {
   std::int64_t weights = 0, largest = 0;
   for (const Parameter& p : net.parameters()) {
     weights += 4 * p.elements();
@@ -53,10 +60,10 @@ WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const Memor
   memory.fixed_bytes = (96 + 16 * threads) * kMiB + 2 * largest;
   if (limit.set_by == "RLIMIT_AS") memory.fixed_bytes += (256 + 72 * threads) * kMiB;
   memory.fixed_bytes += exchange_bytes(spec, weights);
-  const std::int64_t batches =
-      spec.input.kind == InputKind::kSynthetic ? 1 : spec.input.queue_depth.value_or(3) + 2;
-  memory.bytes_per_image =
-      batches * (3 * 4 * spec.image_size * spec.image_size + std::int64_t{sizeof(std::int32_t)});
+  const std::int64_t values = 3 * spec.image_size * spec.image_size * std::int64_t{sizeof(float)};
+  const std::int64_t bytes = 3 * raw_side * raw_side + std::int64_t{sizeof(PictureWindow)};
+  const std::int64_t label = sizeof(std::int32_t);
+  memory.bytes_per_image = batches_in_memory(spec) * ((raw_side > 0 ? bytes : values) + label);
   return memory;
 }
 

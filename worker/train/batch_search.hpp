@@ -21,7 +21,9 @@ struct WorkerMemory {
   std::int64_t fixed_bytes = 0, bytes_per_image = 0;
   std::int64_t bytes(std::int64_t batch) const { return fixed_bytes + batch * bytes_per_image; }
 };
-WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const MemoryLimit& limit);
+// raw_side: as of PlanOptions, the plan takes pictures as bytes.
+WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const MemoryLimit& limit,
+                                std::int64_t raw_side = 0);
 
 // Throws OutOfMemory when so much is not free.
 void require_room(std::int64_t bytes, const MemoryLimit& limit);

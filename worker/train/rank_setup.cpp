@@ -11,6 +11,7 @@
 #include "common/json/described.hpp"
 #include "worker/failure.hpp"
 #include "worker/input/jpeg.hpp"
+#include "worker/input/packed_shards.hpp"
 #include "worker/input/pictures.hpp"
 #include "worker/input/synthetic.hpp"
 #include "worker/train/engine_revision.hpp"
@@ -32,6 +33,15 @@ std::string host_name() {
 std::int64_t cache_bytes() {
   const std::int64_t memory = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
   return memory / 4 / launched_ranks().local_size;
+}
+
+// An evaluation sees every picture as it is.
+Augment augment_of(const JobSpec& spec) {
+  const auto on = [&](const char* name) {
+    const auto found = spec.input.augment.find(name);
+    return spec.mode != Mode::kInference && found != spec.input.augment.end() && found->second;
+  };
+  return {.crop = on("crop"), .flip = on("flip")};
 }
 
 // Each host has its data set in its own place.
@@ -82,32 +92,37 @@ void agree_on_spec(Communicator& ranks, const JobSpec& spec,
 }
 
 std::optional<PictureList> find_pictures(JobSpec& spec) {
-  if (spec.input.kind != InputKind::kImages) return std::nullopt;
-  PictureList pictures = list_pictures(*spec.input.path);
-  const auto folders = static_cast<std::int64_t>(pictures.classes.size());
-  if (spec.classes == 0) spec.classes = folders;
-  if (spec.classes < 2) {
-    throw Failure(Reason::kInputUnavailable,
-                  "input.path '" + *spec.input.path + "' has " + std::to_string(folders) +
-                      " folders of pictures; a classifier needs at least 2, one a class");
-  }
-  if (folders > spec.classes) {
-    throw Failure(Reason::kInputUnavailable,
-                  "input.path '" + *spec.input.path + "' has " + std::to_string(folders) +
-                      " class folders, more than classes = " + std::to_string(spec.classes));
-  }
+  if (spec.input.kind == InputKind::kSynthetic) return std::nullopt;
+  PictureList pictures = spec.input.kind == InputKind::kPacked ? list_packed(*spec.input.path)
+                                                               : list_pictures(*spec.input.path);
+  const auto classes = static_cast<std::int64_t>(pictures.classes.size());
+  const auto unfit = [&](const std::string& why) {
+    throw Failure(Reason::kInputUnavailable, "input.path '" + *spec.input.path + "' " + why);
+  };
+  const std::string has = "has " + std::to_string(classes) + " classes";
+  if (spec.classes == 0) spec.classes = classes;
+  if (spec.classes < 2) unfit(has + "; a classifier needs at least 2");
+  if (classes > spec.classes) unfit(has + ", more than classes = " + std::to_string(spec.classes));
   const ModelFacts* model = find_model_facts(spec.model);
   if (model != nullptr && model->two_classes_only && spec.classes != 2) {
-    throw Failure(Reason::kInputUnavailable, "input.path '" + *spec.input.path + "' has " +
-                                                 std::to_string(folders) + " class folders; " +
-                                                 spec.model + " has one output, for exactly 2");
+    unfit(has + "; " + spec.model + " has one output, for exactly 2");
+  }
+  const std::int64_t side = picture_side(pictures, spec.image_size, false);
+  if (side < spec.image_size) {
+    unfit("holds pictures of " + std::to_string(side) + " x " + std::to_string(side) +
+          " pixels, smaller than image_size = " + std::to_string(spec.image_size));
   }
   return pictures;
 }
 
+std::int64_t raw_side(const JobSpec& spec, const std::optional<PictureList>& pictures) {
+  if (!pictures) return 0;
+  return picture_side(*pictures, spec.image_size, augment_of(spec).crop);
+}
+
 std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
                                          const std::optional<PictureList>& pictures,
-                                         std::int64_t shard, std::int64_t shards) {
+                                         std::int64_t shard, std::int64_t shards, bool raw) {
   if (!pictures) {
     return std::make_unique<SyntheticSource>(spec.seed, shard, spec.batch_size, spec.image_size,
                                              spec.classes);
@@ -122,6 +137,8 @@ std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
   options.queue_depth = spec.input.queue_depth.value_or(3);
   options.cache = spec.input.cache;
   options.cache_bytes = cache_bytes();
+  options.augment = augment_of(spec);
+  options.raw = raw;
   return std::make_unique<PicturesSource>(*pictures, options);
 }
 
@@ -138,7 +155,9 @@ protocol::HelloEvent hello_of(const JobSpec& spec, const PlanFacts& facts, const
   hello.engine_revision = engine_revision();
   hello.libraries = facts.libraries;
   for (const auto& [name, version] : ranks.libraries()) hello.libraries[name] = version;
-  if (reads_pictures) hello.libraries["libjpeg_turbo"] = libjpeg_version();
+  if (reads_pictures && spec.input.kind == InputKind::kImages) {
+    hello.libraries["libjpeg_turbo"] = libjpeg_version();
+  }
   hello.notes = facts.notes;
   hello.notes["fusion"] = facts.fusion;
   hello.threads = facts.threads;

@@ -26,14 +26,19 @@ std::unique_ptr<Communicator> find_ranks(const JobSpec& spec);
 void agree_on_spec(Communicator& ranks, const JobSpec& spec,
                    std::map<std::string, std::string> more = {});
 
-// The spec's data set, nothing for synthetic pictures. Sets spec.classes where the folders decide
-// it. Failure(input_unavailable) when folders and classes do not fit.
+// The spec's data set, nothing for synthetic pictures. Sets spec.classes where the data set decides
+// it. Failure(input_unavailable) when its classes or the size of its pictures do not fit.
 std::optional<PictureList> find_pictures(JobSpec& spec);
 
-// Batches of the spec's size; shard `shard` of `shards` of the data set.
+// Side of the pictures in the data set's raw batches (InputBatch::side); 0 without a data set.
+std::int64_t raw_side(const JobSpec& spec, const std::optional<PictureList>& pictures);
+
+// Batches of the spec's size; shard `shard` of `shards` of the data set. raw: bytes and windows
+// instead of normalised values; synthetic pictures are always values. Augmented as the spec says,
+// which only training can.
 std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
                                          const std::optional<PictureList>& pictures,
-                                         std::int64_t shard, std::int64_t shards);
+                                         std::int64_t shard, std::int64_t shards, bool raw = false);
 
 // The backend of that name, else the one of the spec's device; Failure(spec_unsupported) saying
 // what is missing.

@@ -76,15 +76,27 @@ TEST(Fingerprint, WhatIsNotMeasuredIsNotInIt) {
 TEST(Fingerprint, WhatIsMeasuredIsInIt) {
   std::set<std::string> seen = {digest(R"({"model": "resnet50"})")};
   for (const char* extra :
-       {R"("batch_size": 16)", R"("image_size": 128)", R"("classes": 10)", R"("seed": 2)",
-        R"("optimizer": {"learning_rate": 0.1})", R"("optimizer": {"momentum": 0})",
-        R"("optimizer": {"weight_decay": 0})", R"("variable_update": "independent")",
-        R"("variable_update": "parameter_server")", R"("all_reduce": {"overlap": false})",
-        R"("all_reduce": {"bucket_bytes": 4096})", R"("resources": {"workers_per_agent": 2})",
+       {R"("batch_size": 16)",
+        R"("image_size": 128)",
+        R"("classes": 10)",
+        R"("seed": 2)",
+        R"("optimizer": {"learning_rate": 0.1})",
+        R"("optimizer": {"momentum": 0})",
+        R"("optimizer": {"weight_decay": 0})",
+        R"("variable_update": "independent")",
+        R"("variable_update": "parameter_server")",
+        R"("all_reduce": {"overlap": false})",
+        R"("all_reduce": {"bucket_bytes": 4096})",
+        R"("resources": {"workers_per_agent": 2})",
         R"("resources": {"threads_per_worker": 1})",
         R"("input": {"kind": "images", "path": "/data/a"})",
-        R"("input": {"kind": "images", "path": "/data/b"})", R"("steps": {"measured": 50})",
-        R"("steps": {"warmup": 0})", R"("steps": {"measured_seconds": 10})"}) {
+        R"("input": {"kind": "images", "path": "/data/b"})",
+        R"("input": {"kind": "packed", "path": "/data/b"})",
+        R"("input": {"kind": "packed", "path": "/data/b", "augment": {"flip": true}})",
+        R"("input": {"kind": "packed", "path": "/data/b", "augment": {"crop": true}})",
+        R"("steps": {"measured": 50})",
+        R"("steps": {"warmup": 0})",
+        R"("steps": {"measured_seconds": 10})"}) {
     EXPECT_TRUE(seen.insert(digest(with(extra))).second) << extra;
   }
 }

@@ -12,6 +12,10 @@ namespace {
 
 using testing::encode_jpeg;
 
+std::vector<std::uint8_t> decode(const std::vector<std::uint8_t>& bytes, std::int64_t size) {
+  return decode_jpeg(bytes, resized_side(size), size);
+}
+
 struct Rgb {
   int red, green, blue;
 };
@@ -29,7 +33,7 @@ void expect_near(Rgb found, Rgb wanted, int tolerance) {
 
 std::string why_broken(const std::vector<std::uint8_t>& bytes) {
   try {
-    decode_jpeg(bytes, 32);
+    decode(bytes, 32);
   } catch (const BrokenPicture& broken) {
     return broken.what();
   }
@@ -40,28 +44,28 @@ std::uint8_t gray(int, int, int) { return 200; }
 std::uint8_t orange(int, int, int c) { return c == 0 ? 230 : c == 1 ? 120 : 20; }
 
 TEST(DecodeJpeg, KeepsColours) {
-  const auto pixels = decode_jpeg(encode_jpeg(64, 48, 3, orange), 32);
+  const auto pixels = decode(encode_jpeg(64, 48, 3, orange), 32);
   ASSERT_EQ(pixels.size(), 32U * 32 * 3);
   expect_near(centre(pixels, 32), {230, 120, 20}, 6);
 }
 
 TEST(DecodeJpeg, GrayscaleBecomesRgb) {
-  expect_near(centre(decode_jpeg(encode_jpeg(50, 50, 1, gray), 32), 32), {200, 200, 200}, 3);
+  expect_near(centre(decode(encode_jpeg(50, 50, 1, gray), 32), 32), {200, 200, 200}, 3);
 }
 
 TEST(DecodeJpeg, CmykBecomesRgb) {
   // Stored inverted: cyan 255 means no cyan. Half of the light of green and blue is taken away.
   const auto paint = [](int, int, int c) -> std::uint8_t { return c == 0 || c == 3 ? 255 : 128; };
-  expect_near(centre(decode_jpeg(encode_jpeg(40, 40, 4, paint), 32), 32), {255, 128, 128}, 6);
+  expect_near(centre(decode(encode_jpeg(40, 40, 4, paint), 32), 32), {255, 128, 128}, 6);
 }
 
 TEST(DecodeJpeg, ProgressiveFilesWork) {
-  expect_near(centre(decode_jpeg(encode_jpeg(64, 64, 3, orange, true), 32), 32), {230, 120, 20}, 6);
+  expect_near(centre(decode(encode_jpeg(64, 64, 3, orange, true), 32), 32), {230, 120, 20}, 6);
 }
 
 TEST(DecodeJpeg, TinyAndExtremeShapesWork) {
   for (const auto& [width, height] : {std::pair{1, 1}, {1, 900}, {3000, 7}, {33, 32}}) {
-    const auto pixels = decode_jpeg(encode_jpeg(width, height, 3, orange), 32);
+    const auto pixels = decode(encode_jpeg(width, height, 3, orange), 32);
     ASSERT_EQ(pixels.size(), 32U * 32 * 3) << width << " x " << height;
     expect_near(centre(pixels, 32), {230, 120, 20}, 8);
   }
@@ -70,7 +74,7 @@ TEST(DecodeJpeg, TinyAndExtremeShapesWork) {
 TEST(DecodeJpeg, LargePicturesAreScaledByTheDct) {
   // Left half black, right half white: the middle column of the crop is the edge.
   const auto paint = [](int x, int, int) -> std::uint8_t { return x < 600 ? 0 : 255; };
-  const auto pixels = decode_jpeg(encode_jpeg(1200, 1200, 3, paint), 28);
+  const auto pixels = decode(encode_jpeg(1200, 1200, 3, paint), 28);
   const auto at = [&](std::size_t x) { return static_cast<int>(pixels[(14 * 28 + x) * 3]); };
   EXPECT_LT(at(4), 10);
   EXPECT_GT(at(23), 245);
@@ -104,7 +108,7 @@ TEST(DecodeJpeg, HugePicturesAreRefusedBeforeTheyAreDecoded) {
 }
 
 TEST(CropResampler, AConstantPictureStaysConstant) {
-  CropResampler resampler(300, 200, 64);
+  CropResampler resampler(300, 200, resized_side(64), 64);
   const std::vector<std::uint8_t> row(900, 77);
   for (std::int64_t y = resampler.first_row(); y < resampler.end_row(); ++y)
     resampler.push_row(row);
@@ -113,7 +117,7 @@ TEST(CropResampler, AConstantPictureStaysConstant) {
 
 TEST(CropResampler, TakesTheCentreOfTheResizedPicture) {
   // 256 x 256 with size 224 is a plain crop of 16 pixels a side: no resampling at all.
-  CropResampler resampler(256, 256, 224);
+  CropResampler resampler(256, 256, 256, 224);
   std::vector<std::uint8_t> row(256 * 3);
   EXPECT_LE(resampler.end_row() - resampler.first_row(), 224 + 2) << "rows that are not needed";
   for (std::int64_t y = resampler.first_row(); y < resampler.end_row(); ++y) {
@@ -134,7 +138,7 @@ TEST(CropResampler, TakesTheCentreOfTheResizedPicture) {
 
 TEST(CropResampler, ShrinkingAveragesInsteadOfSkipping) {
   // A one-pixel checkerboard becomes even gray; picking single pixels would give black and white.
-  CropResampler resampler(1024, 1024, 112);
+  CropResampler resampler(1024, 1024, resized_side(112), 112);
   std::vector<std::uint8_t> row(1024 * 3);
   for (std::int64_t y = resampler.first_row(); y < resampler.end_row(); ++y) {
     for (std::size_t i = 0; i < row.size(); ++i) {

@@ -2,18 +2,20 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <numeric>
 #include <set>
+#include <utility>
 
-#include "tests/worker/input/jpeg_writer.hpp"
+#include "tests/worker/input/picture_tree.hpp"
 #include "worker/failure.hpp"
+#include "worker/input/augment.hpp"
 #include "worker/input/picture_order.hpp"
 #include "worker/input/synthetic.hpp"
 
@@ -25,21 +27,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAre;
 
-class PictureTree : public ::testing::Test {
+class PictureTree : public testing::PictureTree {
  protected:
-  PictureTree() {
-    std::string name = fs::temp_directory_path() / "rackmark-input-XXXXXX";
-    root_ = ::mkdtemp(name.data());
-  }
-  ~PictureTree() override { fs::remove_all(root_); }
-
-  void add_picture(const std::string& path, std::uint8_t level) {
-    const auto paint = [level](int, int, int) { return level; };
-    testing::write_bytes(root_ + "/" + path, testing::encode_jpeg(40, 40, 3, paint));
-  }
-  void add_text(const std::string& path, const std::string& text) {
-    testing::write_bytes(root_ + "/" + path, {text.begin(), text.end()});
-  }
   std::string why_unavailable() {
     try {
       list_pictures(root_);
@@ -49,14 +38,6 @@ class PictureTree : public ::testing::Test {
     }
     return "available";
   }
-  static PicturesOptions options(std::int64_t batch) {
-    PicturesOptions o;
-    o.batch = batch;
-    o.size = 32;
-    return o;
-  }
-
-  std::string root_;
 };
 
 float first_pixel(const InputBatch& batch, std::size_t picture) {
@@ -202,6 +183,68 @@ TEST_F(PictureTree, AFullCacheReadsOn) {
     ASSERT_NEAR(first_pixel(batch, 0), normalised_red(90), 0.05);
     ASSERT_NEAR(first_pixel(batch, 1), normalised_red(180), 0.05);
   }
+}
+
+std::vector<float> normalised(const InputBatch& batch, int size) {
+  std::vector<float> images(batch.windows.size() * 3 * static_cast<std::size_t>(size * size));
+  normalise(batch.raw(), size, images);
+  return images;
+}
+
+TEST_F(PictureTree, RawBatchesAreTheSamePicturesInTheSameWindows) {
+  for (int i = 0; i < 7; ++i)
+    add_pattern("c" + std::to_string(i % 3) + "/" + std::to_string(i) + ".jpg", i, 50 + i, 44);
+  add_text("c1/broken.jpg", "text");
+  PicturesOptions values = options(3), bytes = options(3), plain = options(3);
+  values.augment = bytes.augment = {.crop = true, .flip = true};
+  bytes.raw = true;
+  bytes.decode_threads = 5;
+  bytes.queue_depth = 4;
+  ::testing::internal::CaptureStderr();
+  PicturesSource a(list_pictures(root_), values), b(list_pictures(root_), bytes),
+      centre(list_pictures(root_), plain);
+  int unlike_centre = 0, mirrored = 0;
+  std::set<std::pair<int, int>> places;
+  for (int step = 0; step < 12; ++step) {  // more than four epochs
+    const InputBatch &x = a.next(), &y = b.next();
+    ASSERT_TRUE(y.images.empty() && x.pixels.empty());
+    ASSERT_EQ(y.side, 37) << "32 x 256 / 224";
+    ASSERT_EQ(x.labels, y.labels) << "step " << step;
+    ASSERT_EQ(x.images, normalised(y, 32)) << "step " << step;
+    unlike_centre += x.images != centre.next().images ? 1 : 0;
+    for (const PictureWindow& window : y.windows) {
+      mirrored += window.mirrored;
+      places.insert({window.top, window.left});
+    }
+  }
+  ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(unlike_centre, 12);
+  EXPECT_TRUE(mirrored > 3 && mirrored < 33) << mirrored << " of 36";
+  EXPECT_GT(places.size(), 10U) << "windows of an epoch are those of another";
+}
+
+TEST(ChooseWindow, IsInsideFairAndOfItsEpoch) {
+  constexpr int kPictures = 4000, kSide = 12, kSize = 8;
+  const Augment both{.crop = true, .flip = true};
+  std::map<int, int> tops, lefts;
+  int mirrored = 0, again = 0;
+  for (int i = 0; i < kPictures; ++i) {
+    const PictureWindow w = choose_window(both, kSide, kSize, 3, 0, i);
+    ASSERT_TRUE(w.top >= 0 && w.top <= 4 && w.left >= 0 && w.left <= 4);
+    ++tops[w.top];
+    ++lefts[w.left];
+    mirrored += w.mirrored;
+    const PictureWindow next = choose_window(both, kSide, kSize, 3, 1, i);
+    again += next.top == w.top && next.left == w.left && next.mirrored == w.mirrored ? 1 : 0;
+    const PictureWindow centre = choose_window({}, kSide, kSize, 3, 0, i);
+    ASSERT_TRUE(centre.top == 2 && centre.left == 2 && centre.mirrored == 0);
+  }
+  for (int place = 0; place < 5; ++place) {
+    EXPECT_NEAR(tops[place], kPictures / 5, 120) << "more than four deviations";
+    EXPECT_NEAR(lefts[place], kPictures / 5, 120);
+  }
+  EXPECT_NEAR(mirrored, kPictures / 2, 140);
+  EXPECT_NEAR(again, kPictures / 50, 45) << "one in 5 x 5 x 2 by chance";
 }
 
 std::vector<std::int64_t> one_epoch(PictureOrder& order) {

@@ -73,7 +73,12 @@ TEST(MemoryBesidePlan, CountsPicturesServersAndAddresses) {
   EXPECT_GT(memory_beside_plan(spec, net, addresses).fixed_bytes, plain.fixed_bytes);
   spec.input.kind = InputKind::kImages;
   spec.input.queue_depth = 3;
+  EXPECT_EQ(memory_beside_plan(spec, net, machine).bytes_per_image, 6 * plain.bytes_per_image);
+  spec.input.kind = InputKind::kPacked;
   EXPECT_EQ(memory_beside_plan(spec, net, machine).bytes_per_image, 5 * plain.bytes_per_image);
+  EXPECT_EQ(memory_beside_plan(spec, net, machine, 128).bytes_per_image,
+            5 * (3 * 128 * 128 + 12 + 4))
+      << "bytes, window, label";
   spec.variable_update = VariableUpdate::kParameterServer;
   EXPECT_GT(memory_beside_plan(spec, net, machine).fixed_bytes, plain.fixed_bytes);
 }
