@@ -40,9 +40,11 @@ std::int64_t exchange_bytes(const JobSpec& spec, std::int64_t weights) {
   return own + weights * (3 + 2 * workers) / hosts;
 }
 
-std::int64_t batches_in_memory(const JobSpec& spec) {
+std::int64_t batches_in_memory(const JobSpec& spec, bool raw) {
   if (spec.input.kind == InputKind::kSynthetic) return 1;
-  return batches_held(spec.input.queue_depth.value_or(3), spec.input.kind == InputKind::kImages);
+  const std::int64_t on_its_way = raw ? 1 : 0;  // into the device, from the plan's own copy
+  return on_its_way +
+         batches_held(spec.input.queue_depth.value_or(3), spec.input.kind == InputKind::kImages);
 }
 
 }  // namespace
@@ -63,7 +65,8 @@ WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const Memor
   const std::int64_t values = 3 * spec.image_size * spec.image_size * std::int64_t{sizeof(float)};
   const std::int64_t bytes = 3 * raw_side * raw_side + std::int64_t{sizeof(PictureWindow)};
   const std::int64_t label = sizeof(std::int32_t);
-  memory.bytes_per_image = batches_in_memory(spec) * ((raw_side > 0 ? bytes : values) + label);
+  const bool raw = raw_side > 0;
+  memory.bytes_per_image = batches_in_memory(spec, raw) * ((raw ? bytes : values) + label);
   return memory;
 }
 

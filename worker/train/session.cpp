@@ -39,6 +39,9 @@ void Session::set_up() {
   plan_options_.seed = spec.seed;
   plan_options_.fusion = fusion_name(spec);
   plan_options_.loss_scale = spec.loss_scale;
+  if (backend_->takes_raw_pictures()) {
+    plan_options_.raw_side = static_cast<int>(raw_side(spec, pictures_));
+  }
   fit_memory(net);
   plan_ = backend_->compile(net, plan_options_);
   require_agreement(
@@ -62,7 +65,8 @@ void Session::set_up() {
 // A plan in a device's own memory shares it with nothing of this process.
 void Session::fit_memory(const Net& net) {
   JobSpec& spec = options_.spec;
-  const WorkerMemory beside = memory_beside_plan(spec, net, options_.memory);
+  const WorkerMemory beside =
+      memory_beside_plan(spec, net, options_.memory, plan_options_.raw_side);
   const auto device = backend_->device_memory();
   const MemoryLimit room = device.value_or(options_.memory);
   const auto bytes_wanted = [&](std::int64_t batch) {
@@ -97,7 +101,7 @@ void Session::open_input() {
   const std::int64_t shards = ranks_->size() * options_.micro_batches;
   for (std::int64_t m = 0; m < options_.micro_batches; ++m) {
     const std::int64_t shard = ranks_->rank() * options_.micro_batches + m;
-    inputs_.push_back(open_source(spec, pictures_, shard, shards));
+    inputs_.push_back(open_source(spec, pictures_, shard, shards, plan_options_.raw_side > 0));
   }
 }
 

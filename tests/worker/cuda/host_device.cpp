@@ -340,7 +340,7 @@ class HostDevice final : public Device {
     return {memory, [](std::byte* at) { std::free(at); }};
   }
   void upload(void* to, const void* from, std::int64_t bytes) override {
-    std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
   }
   void download(void* to, const void* from, std::int64_t bytes) override {
     upload(to, from, bytes);
