@@ -4,7 +4,7 @@
 #   tests/gpu/check.sh [--prebuilt DIR] [--only STEP,STEP] [--minutes N] [--tiny] [--dry-run]
 #
 #   --prebuilt DIR  programs and libraries made by tests/gpu/carry; without it, build here with CMake
-#   --only          of: facts device verify faults memcheck run bench memory profile cache fusion losses
+#   --only          of: facts device verify faults memcheck run bench memory pictures profile cache fusion losses
 #   --minutes       for everything, 8 by default; what does not fit is "not measured"
 #   --tiny          small batches and pictures: tries this script, measures nothing of interest
 #   --dry-run       says what would run
@@ -17,7 +17,7 @@ set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-all_steps="facts device verify faults memcheck run bench memory profile cache fusion losses"
+all_steps="facts device verify faults memcheck run bench memory pictures profile cache fusion losses"
 steps=$all_steps prebuilt='' minutes=8 tiny='' dry=''
 usage() { printf 'check.sh: %s\n' "$*" >&2; exit 2; }
 while [ $# -gt 0 ]; do
@@ -246,11 +246,11 @@ sanitized() { # TOOL NET SIZE LIMIT
 }
 
 # A file in $work; a stand-in for the GPU runs as the host does.
-spec() { # MODEL PRECISION BATCH MEASURED
+spec() { # MODEL PRECISION BATCH MEASURED [MORE]
   local device=gpu
   [ "$backend" = cuda ] || device=cpu
-  printf '{"model": "%s", "precision": "%s", "batch_size": %s, "resources": {"device": "%s"}, "steps": {"warmup": 2, %s}}\n' \
-    "$1" "$2" "$3" $device "$4" >"$work/spec.json"
+  printf '{"model": "%s", "precision": "%s", "batch_size": %s, "resources": {"device": "%s"}, "steps": {"warmup": 2, %s}%s}\n' \
+    "$1" "$2" "$3" $device "$4" "${5:+, $5}" >"$work/spec.json"
 }
 step_run() {
   local precision precisions='fp32 tf32 bf16 fp16' net=$model usual=64 run
@@ -275,11 +275,31 @@ step_memory() {
   attempt memory batch-size-max 60 0 "${run[@]}" && python3 "$here/events.py" "$last"
 }
 
+# Pictures from packed shards, cut at random places, against none at all (synthetic ones are sent once).
+step_pictures() {
+  local kind precision=fp16 count=4096 side=256 net=$model run
+  run=("${ours[@]}" "$bin/rackmark-worker" run --backend "$backend" --spec "$work/spec.json")
+  [ "$backend" = cuda ] || precision=fp32
+  [ -z "$tiny" ] || { net=cifar10 count=32 side=32; }
+  attempt pictures shards 60 0 python3 "$here/packed.py" "$work/packed" $count $side 10 || return
+  for kind in synthetic packed; do
+    local input='"input": {"kind": "synthetic"}'
+    [ $kind = synthetic ] ||
+      input='"input": {"kind": "packed", "path": "'$work'/packed", "augment": {"crop": true, "flip": true}}'
+    spec $net $precision "$batch" '"measured_seconds": 8' "$input"
+    attempt pictures $kind 60 0 "${run[@]}" || continue
+    python3 "$here/events.py" "$last"
+    python3 "$here/events.py" "$last" --json >"$work/line" && cp "$work/line" "$last" && keep real_pictures $kind
+  done
+  rm -rf "$work/packed"
+}
+
 # Started first, so that PyTorch's compiler works while the checks run; measures once the gate is open.
 start_compare() {
   local seconds more=()
   seconds=$(($(left) - 20))
   ! wants memory || seconds=$((seconds - 30))
+  ! wants pictures || seconds=$((seconds - 40))
   ! wants profile || seconds=$((seconds - 15))
   ! wants cache || seconds=$((seconds - 15))
   [ -z "$tiny" ] || more=(--tiny --rounds 2 --variants eager --works 'train-resnet50-fp16,latency-resnet50-fp16' --parallel 1)
