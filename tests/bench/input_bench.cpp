@@ -68,7 +68,7 @@ void make(const std::string& folder, std::int64_t pictures, std::int64_t side) {
 
 // GB/s that one thread copies (bytes counted once) between places of 256 MiB, a picture at a time.
 double copy_gb_per_s(std::size_t picture) {
-  std::vector<std::uint8_t> from(256 << 20, 1), to(256 << 20, 2);
+  Pixels from(256 << 20, 1), to(256 << 20, 2);
   const std::size_t places = from.size() / picture;
   double best = 0;
   for (int round = 0; round < 5; ++round) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/input/pixels.hpp"
 #include "worker/net/pictures.hpp"
 
 namespace rackmark::worker {
@@ -14,7 +15,7 @@ struct InputBatch {
   std::vector<std::int32_t> labels;  // batch
   std::uint64_t identity = 0;        // as in Batch (worker/backend)
   // Instead of images, of sources that were asked for them.
-  std::vector<std::uint8_t> pixels;
+  Pixels pixels;
   std::vector<PictureWindow> windows;
   int side = 0;
   RawPictures raw() const { return {pixels, windows, side}; }

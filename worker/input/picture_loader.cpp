@@ -26,7 +26,7 @@ std::vector<std::uint8_t> read_picture_file(const std::string& path) try {
 
 void FileLoader::load(std::int64_t index, std::span<std::uint8_t> pixels) {
   const ListedPicture& picture = list_.pictures[static_cast<std::size_t>(index)];
-  const Pixels decoded =
+  const auto decoded =
       decode_jpeg(read_picture_file(list_.root + "/" + picture.path), shortest_, side_);
   std::copy(decoded.begin(), decoded.end(), pixels.begin());
 }

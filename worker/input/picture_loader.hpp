@@ -9,10 +9,9 @@
 #include <vector>
 
 #include "worker/input/picture_list.hpp"
+#include "worker/input/pixels.hpp"
 
 namespace rackmark::worker {
-
-using Pixels = std::vector<std::uint8_t>;  // side x side x 3, RGB interleaved
 
 // All loaders are thread-safe and throw BrokenPicture.
 class PictureLoader {

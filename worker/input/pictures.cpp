@@ -30,15 +30,14 @@ std::unique_ptr<PictureLoader> loader_of(const PictureList& list, const Pictures
 }
 
 // Values of one picture, wherever a batch keeps them.
-template <class T>
-std::span<T> part(std::vector<T>& values, std::size_t place, std::size_t places) {
+template <class Values>
+auto part(Values& values, std::size_t place, std::size_t places) {
   const std::size_t each = values.size() / places;
   return std::span(values).subspan(place * each, each);
 }
 
-template <class T>
-void copy_part(std::vector<T>& from, std::size_t at, std::vector<T>& to, std::size_t place,
-               std::size_t places) {
+template <class Values>
+void copy_part(Values& from, std::size_t at, Values& to, std::size_t place, std::size_t places) {
   const auto values = part(from, at, places);
   std::copy(values.begin(), values.end(), part(to, place, places).begin());
 }
