@@ -2,13 +2,10 @@
 
 #include <vector>
 
+#include "worker/backend/cuda/plan/convolution_task.hpp"
+
 namespace rackmark::worker::cuda {
 namespace {
-
-int padded(int channels, Type type) {
-  const int unit = static_cast<int>(16 / width(type));  // values in a load of 16 bytes
-  return (channels + unit - 1) / unit * unit;
-}
 
 std::vector<int> readers_of(const Net& net, int node) {
   std::vector<int> readers;
@@ -51,21 +48,10 @@ ConvolutionTask task_of(const Net& net, const NodeInfo& node, int batch,
   const auto& layer = std::get<Conv2d>(node.layer);
   const NodeInfo& input = net.nodes()[static_cast<std::size_t>(node.inputs[0])];
   const bool first = std::holds_alternative<Input>(input.layer);
-  const int channels = first ? padded(input.shape.channels, kind.type) : input.shape.channels;
-  return {.type = kind.type,
-          .arithmetic = kind.arithmetic,
-          .images = batch,
-          .channels = channels,
-          .height = input.shape.height,
-          .width = input.shape.width,
-          .out = layer.out,
-          .kernel_h = layer.kernel_h,
-          .kernel_w = layer.kernel_w,
-          .stride = layer.stride,
-          .pad_h = layer.pad_h,
-          .pad_w = layer.pad_w,
-          .x_stride = channels,
-          .y_stride = layer.out};
+  const int channels =
+      first ? padded_channels(input.shape.channels, kind.type) : input.shape.channels;
+  return convolution_task(layer, {batch, input.shape, channels}, kind.type, kind.arithmetic,
+                          channels, layer.out);
 }
 
 void add_training(std::set<ConvolutionTask>& tasks, ConvolutionTask task, bool has_data_gradient) {

@@ -1,3 +1,4 @@
+#include "worker/backend/cuda/plan/convolution_task.hpp"
 #include "worker/backend/cuda/plan/layer_output.hpp"
 
 namespace rackmark::worker::cuda {
@@ -19,21 +20,9 @@ class ConvolutionOp final : public Op {
         convolution_layout(assembly.net.parameters()[weight_], x_place_.channels);
     y_place_ = assembly.define(output_.output());
     const Shape& in = assembly.values[input_].shape;
-    task_ = {.type = assembly.type,
-             .arithmetic = assembly.arithmetic,
-             .images = assembly.batch,
-             .channels = x_place_.channels,
-             .height = in.height,
-             .width = in.width,
-             .out = layer.out,
-             .kernel_h = layer.kernel_h,
-             .kernel_w = layer.kernel_w,
-             .stride = layer.stride,
-             .pad_h = layer.pad_h,
-             .pad_w = layer.pad_w,
-             .x_stride = x_place_.stride,
-             .y_stride = y_place_.stride,
-             .statistics = statistics_};
+    task_ = convolution_task(layer, {assembly.batch, in, x_place_.channels}, assembly.type,
+                             assembly.arithmetic, x_place_.stride, y_place_.stride);
+    task_.statistics = statistics_;
     if (statistics_) {
       sums_slot_ = assembly.add_floats(2 * layer.out);
       assembly.values[output_.output()].sums_slot = sums_slot_;

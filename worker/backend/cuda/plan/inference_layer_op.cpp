@@ -2,6 +2,7 @@
 // the weights, bias, residual and ReLU in the library's own epilogue where it has one.
 #include <algorithm>
 
+#include "worker/backend/cuda/plan/convolution_task.hpp"
 #include "worker/backend/cuda/plan/inference_op.hpp"
 
 namespace rackmark::worker::cuda {
@@ -93,23 +94,11 @@ class InferenceConvolutionOp final : public InferenceLayerOp {
       result_place_ = assembly.add_place(y_place_.rows, y_place_.channels, y_place_.type);
     }
     const Shape& in = assembly.values[input].shape;
-    task_ = {.type = assembly.type,
-             .arithmetic = assembly.arithmetic,
-             .images = assembly.batch,
-             .channels = x_place_.channels,
-             .height = in.height,
-             .width = in.width,
-             .out = layer.out,
-             .kernel_h = layer.kernel_h,
-             .kernel_w = layer.kernel_w,
-             .stride = layer.stride,
-             .pad_h = layer.pad_h,
-             .pad_w = layer.pad_w,
-             .x_stride = x_place_.stride,
-             .y_stride = result_place_.stride,
-             .bias = y_place_.is_dense(),
-             .residual = y_place_.is_dense() && unit_.residual >= 0,
-             .relu = y_place_.is_dense() && unit_.relu};
+    task_ = convolution_task(layer, {assembly.batch, in, x_place_.channels}, assembly.type,
+                             assembly.arithmetic, x_place_.stride, result_place_.stride);
+    task_.bias = y_place_.is_dense();
+    task_.residual = y_place_.is_dense() && unit_.residual >= 0;
+    task_.relu = y_place_.is_dense() && unit_.relu;
   }
   void prepare(Engines& engines) override { convolution_ = engines.find(task_); }
   void bind(const Binding& where) override {

@@ -1,14 +1,9 @@
 // The batch: pictures from NCHW floats, or from bytes with windows, to NHWC values.
+#include "worker/backend/cuda/plan/convolution_task.hpp"
 #include "worker/backend/cuda/plan/op.hpp"
 
 namespace rackmark::worker::cuda {
 namespace {
-
-// Tensor cores read 16 bytes of channels at a time.
-int padded_channels(int channels, Type type) {
-  const int group = static_cast<int>(16 / width(type));
-  return (channels + group - 1) / group * group;
-}
 
 class InputOp final : public Op {
  public:
