@@ -84,7 +84,7 @@ class Parser {
       const std::string name = rest.substr(0, rest.find('.'));
       if (names.empty() || names.back() != name) names.push_back(name);
     }
-    return json::detail::joined(names);
+    return json::joined(names);
   }
 
   void add(const std::string& path, const Json& value, const std::string& allowed,

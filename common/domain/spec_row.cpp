@@ -12,8 +12,6 @@ std::size_t max_length(const SpecField& field) {
   return field.path == "input.path" ? kMaxPath : kMaxText;
 }
 
-std::string joined(const std::vector<std::string>& names) { return json::detail::joined(names); }
-
 std::string number_text(double number) {
   return number == std::floor(number) && std::abs(number) < 1e16
              ? std::to_string(static_cast<std::int64_t>(number))
@@ -58,6 +56,23 @@ void check_map(const SpecField& field, const Json& value, Problems& problems) {
   }
 }
 
+std::string type_name(json::Kind kind) {
+  switch (kind) {
+    case json::Kind::kBoolean:
+      return "boolean";
+    case json::Kind::kEnum:
+      return "enum";
+    case json::Kind::kInteger:
+      return "integer";
+    case json::Kind::kNumber:
+      return "number";
+    case json::Kind::kString:
+      return "string";
+    default:
+      return "map";
+  }
+}
+
 bool text_allowed(const SpecField& field, const std::string& text) {
   if (field.values.empty()) return text.size() <= max_length(field) && !has_control_character(text);
   for (const auto& name : field.values) {
@@ -90,7 +105,7 @@ FieldProblem not_allowed(const SpecField& field, const Json& value) {
 
 std::string allowed_values(const SpecField& field) {
   if (!field.values.empty()) {
-    return (field.values.size() > 1 ? "one of " : "") + joined(field.values);
+    return (field.values.size() > 1 ? "one of " : "") + json::joined(field.values);
   }
   if (field.type == "boolean") return "true or false";
   if (field.type == "map") return "an object of strings";
@@ -112,7 +127,7 @@ std::string allowed_values(const SpecField& field) {
 
 std::string allowed_now(const SpecField& field) {
   if (!field.available) return "nothing: leave it out";
-  return (field.values_now.size() > 1 ? "one of " : "") + joined(field.values_now);
+  return (field.values_now.size() > 1 ? "one of " : "") + json::joined(field.values_now);
 }
 
 void check_limits(const SpecField& field, const Json& value, Problems& problems) {
@@ -127,6 +142,47 @@ void check_limits(const SpecField& field, const Json& value, Problems& problems)
     check_map(field, value, problems);
   }
   if (!good) problems.push_back(not_allowed(field, value));
+}
+
+void decode_checked(const SpecField& field, const Json& value, const json::Type& type, void* into,
+                    Problems& problems) {
+  json::Decoding decoding{json::Unknown::kRefuse, {}};
+  type.decode(type, value, into, field.path, decoding);
+  Problems& found = decoding.problems;
+  if (!found.empty() && field.type != "map") found = {not_allowed(field, value)};
+  if (found.empty()) check_limits(field, value, found);
+  for (auto& problem : found) problems.push_back(std::move(problem));
+}
+
+Row::Row(std::string path, const json::Type& type, void* (*member)(JobSpec&)) {
+  const json::Type& bare = type.kind == json::Kind::kOptional ? *type.of : type;
+  row_.field.path = std::move(path);
+  row_.field.type = type_name(bare.kind);
+  row_.field.values = json::enum_names(bare);
+  row_.get = [&type, member](const JobSpec& spec) {
+    return type.encode(type, member(const_cast<JobSpec&>(spec)));  // only read
+  };
+  row_.field.default_value = row_.get(JobSpec{});
+  row_.applies = [](const JobSpec&) { return true; };
+  set_ = [&type, member](const SpecField& field, const Json& value, JobSpec& spec,
+                         Problems& problems) {
+    if (value.is_null()) return problems.push_back(not_allowed(field, value));
+    JobSpec changed = spec;
+    const std::size_t before = problems.size();
+    decode_checked(field, value, type, member(changed), problems);
+    if (problems.size() == before) spec = std::move(changed);
+  };
+}
+
+Row Row::unavailable(std::string path, std::string type) {
+  Row row;
+  row.row_.field.path = std::move(path);
+  row.row_.field.type = std::move(type);
+  row.row_.field.available = false;
+  row.row_.get = [](const JobSpec&) { return Json(nullptr); };
+  row.row_.applies = [](const JobSpec&) { return true; };
+  row.set_ = [](const SpecField&, const Json&, JobSpec&, Problems&) {};
+  return row;
 }
 
 const SpecRow* find_spec_row(std::string_view path) {
@@ -148,7 +204,7 @@ Json get_batch_size(const JobSpec& spec) {
 
 void set_batch_size(const SpecField& field, const Json& value, JobSpec& spec, Problems& problems) {
   spec.batch_max = value == "max";
-  if (!spec.batch_max) detail::decode_checked(field, value, spec.batch_size, problems);
+  if (!spec.batch_max) decode_checked(field, value, spec.batch_size, problems);
 }
 
 Json get_loss_scale(const JobSpec& spec) {
@@ -159,7 +215,7 @@ void set_loss_scale(const SpecField& field, const Json& value, JobSpec& spec, Pr
   if (value == "dynamic") return spec.loss_scale.reset();
   double scale = 0;
   const std::size_t before = problems.size();
-  detail::decode_checked(field, value, scale, problems);
+  decode_checked(field, value, scale, problems);
   if (problems.size() == before) spec.loss_scale = scale;
 }
 
@@ -168,7 +224,7 @@ Json get_classes(const JobSpec& spec) {
 }
 
 void set_classes(const SpecField& field, const Json& value, JobSpec& spec, Problems& problems) {
-  detail::decode_checked(field, value, spec.classes, problems);
+  decode_checked(field, value, spec.classes, problems);
 }
 
 Json get_repetitions(const JobSpec& spec) {
@@ -185,19 +241,19 @@ namespace {
 void set_repetition_member(const std::string& name, const Json& value, RepetitionsSpec& into,
                            Problems& problems) {
   SpecField field{.path = "repetitions." + name, .type = "integer", .minimum = 1, .maximum = 1000};
-  if (name == "min") return detail::decode_checked(field, value, into.min, problems);
-  if (name == "max") return detail::decode_checked(field, value, into.max, problems);
+  if (name == "min") return decode_checked(field, value, into.min, problems);
+  if (name == "max") return decode_checked(field, value, into.max, problems);
   field.type = "number";
   if (name == "target_rse") {
     field.minimum = 0.0001;
     field.maximum = 1;
     double rse = 0;
-    detail::decode_checked(field, value, rse, problems);
+    decode_checked(field, value, rse, problems);
     into.target_rse = rse;
   } else if (name == "max_minutes") {
     field.maximum = 43200;
     double minutes = 0;
-    detail::decode_checked(field, value, minutes, problems);
+    decode_checked(field, value, minutes, problems);
     into.max_minutes = minutes;
   } else {
     problems.push_back(
@@ -210,7 +266,7 @@ void set_repetition_member(const std::string& name, const Json& value, Repetitio
 void set_repetitions(const SpecField& field, const Json& value, JobSpec& spec, Problems& problems) {
   RepetitionsSpec& r = spec.repetitions;
   if (!value.is_object()) {
-    detail::decode_checked(field, value, r.min, problems);
+    decode_checked(field, value, r.min, problems);
     r.max = r.min;
     return;
   }

@@ -26,49 +26,18 @@ void set_classes(const SpecField&, const nlohmann::json&, JobSpec&, Problems&);
 nlohmann::json get_repetitions(const JobSpec& spec);
 void set_repetitions(const SpecField&, const nlohmann::json&, JobSpec&, Problems&);
 
-namespace detail {
-
-template <class T>
-struct bare {
-  using type = T;
-};
-template <class T>
-struct bare<std::optional<T>> {
-  using type = T;
-};
-
-template <class T>
-void init_type(SpecField& field) {
-  if constexpr (std::is_same_v<T, bool>) {
-    field.type = "boolean";
-  } else if constexpr (std::is_enum_v<T>) {
-    field.type = "enum";
-    field.values = json::enum_names<T>();
-  } else if constexpr (std::is_integral_v<T>) {
-    field.type = "integer";
-  } else if constexpr (std::is_floating_point_v<T>) {
-    field.type = "number";
-  } else if constexpr (std::is_same_v<T, std::string>) {
-    field.type = "string";
-  } else {
-    field.type = "map";
-  }
-}
-
-// Decodes and checks; `into` is untouched when there is a problem.
+// Decodes and checks; `into`, an object of that type, may hold the value of a problem afterwards.
+void decode_checked(const SpecField& field, const nlohmann::json& value, const json::Type& type,
+                    void* into, Problems& problems);
+// The same; `into` is untouched when there is a problem.
 template <class T>
 void decode_checked(const SpecField& field, const nlohmann::json& value, T& into,
                     Problems& problems) {
   T decoded{};
-  Problems found;
-  json::detail::decode_into(value, decoded, json::Unknown::kRefuse, field.path, found);
-  if (!found.empty() && field.type != "map") found = {not_allowed(field, value)};
-  if (found.empty()) check_limits(field, value, found);
-  if (found.empty()) into = std::move(decoded);
-  for (auto& problem : found) problems.push_back(std::move(problem));
+  const std::size_t before = problems.size();
+  decode_checked(field, value, json::type_of<T>, &decoded, problems);
+  if (problems.size() == before) into = std::move(decoded);
 }
-
-}  // namespace detail
 
 // Builds one row; each call sets one property of it.
 class Row {
@@ -76,37 +45,14 @@ class Row {
   using Get = std::function<nlohmann::json(const JobSpec&)>;
   using Set = std::function<void(const SpecField&, const nlohmann::json&, JobSpec&, Problems&)>;
 
-  // `at` returns the member of a JobSpec, const or not. Type, enumerators and default are the
+  // `at` returns the member of a JobSpec and keeps nothing. Type, enumerators and default are the
   // member's own.
   template <class At>
-  Row(std::string path, At at) {
-    using Member = std::remove_cvref_t<decltype(at(std::declval<JobSpec&>()))>;
-    using Value = typename detail::bare<Member>::type;
-    detail::init_type<Value>(row_.field);
-    const JobSpec untouched;
-    row_.field.path = std::move(path);
-    row_.field.default_value = json::encode(at(untouched));
-    row_.get = [at](const JobSpec& spec) { return json::encode(at(spec)); };
-    row_.applies = [](const JobSpec&) { return true; };
-    set_ = [at](const SpecField& field, const nlohmann::json& value, JobSpec& spec,
-                Problems& problems) {
-      Value decoded{};
-      const std::size_t before = problems.size();
-      detail::decode_checked(field, value, decoded, problems);
-      if (problems.size() == before) at(spec) = std::move(decoded);
-    };
-  }
+  Row(std::string path, At)
+      : Row(std::move(path), json::type_of<std::remove_cvref_t<std::invoke_result_t<At, JobSpec&>>>,
+            [](JobSpec& spec) -> void* { return &At{}(spec); }) {}
   // A field that no member holds, since nothing can run it yet.
-  static Row unavailable(std::string path, std::string type) {
-    Row row;
-    row.row_.field.path = std::move(path);
-    row.row_.field.type = std::move(type);
-    row.row_.field.available = false;
-    row.row_.get = [](const JobSpec&) { return nlohmann::json(nullptr); };
-    row.row_.applies = [](const JobSpec&) { return true; };
-    row.set_ = [](const SpecField&, const nlohmann::json&, JobSpec&, Problems&) {};
-    return row;
-  }
+  static Row unavailable(std::string path, std::string type);
 
   Row&& custom(std::string type, Get get, Set set) && {
     row_.field.type = std::move(type);
@@ -164,6 +110,7 @@ class Row {
 
  private:
   Row() = default;
+  Row(std::string path, const json::Type& type, void* (*member)(JobSpec&));
   SpecRow row_;
   Set set_;
 };

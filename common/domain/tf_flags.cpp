@@ -127,8 +127,7 @@ class Translator {
     }
     if (!is_known(flag.name)) {
       const Json value = flag.has_value ? Json(flag.value) : Json(nullptr);
-      return refuse(flag.name.substr(0, 100), value, json::detail::joined(known_flags()),
-                    "is unknown");
+      return refuse(flag.name.substr(0, 100), value, json::joined(known_flags()), "is unknown");
     }
     if (find(flag.name)) return refuse(flag.name, flag.value, "one value", "is given twice");
     if (!flag.has_value && is_boolean_flag(flag.name)) flag.value = "true";
@@ -179,7 +178,7 @@ class Translator {
     if (const auto it = choices.find(*text); it != choices.end()) return it->second;
     std::vector<std::string> names;
     for (const auto& [from, to] : choices) names.push_back(from);
-    refuse(name, *text, "one of " + json::detail::joined(names), "has no counterpart here");
+    refuse(name, *text, "one of " + json::joined(names), "has no counterpart here");
     return "";
   }
 

@@ -17,26 +17,3 @@ std::size_t likely_culprit(const std::vector<StallReport>& reports) {
 }
 
 }  // namespace rackmark::protocol
-
-RACKMARK_JSON_HERE(rackmark::protocol::CpuInventory)
-RACKMARK_JSON_HERE(rackmark::protocol::GpuInventory)
-RACKMARK_JSON_HERE(rackmark::protocol::SlurmAllocation)
-RACKMARK_JSON_HERE(rackmark::protocol::Inventory)
-RACKMARK_JSON_HERE(rackmark::protocol::EnrolmentTokenRequest)
-RACKMARK_JSON_HERE(rackmark::protocol::EnrolmentToken)
-RACKMARK_JSON_HERE(rackmark::protocol::Enrolment)
-RACKMARK_JSON_HERE(rackmark::protocol::Enrolled)
-RACKMARK_JSON_HERE(rackmark::protocol::StallReport)
-RACKMARK_JSON_HERE(rackmark::protocol::ObservedRun)
-RACKMARK_JSON_HERE(rackmark::protocol::RelayCall)
-RACKMARK_JSON_HERE(rackmark::protocol::RelayResult)
-RACKMARK_JSON_HERE(rackmark::protocol::SyncUp)
-RACKMARK_JSON_HERE(rackmark::protocol::WantedRun)
-RACKMARK_JSON_HERE(rackmark::protocol::SyncDown)
-RACKMARK_JSON_HERE(rackmark::protocol::LogLine)
-RACKMARK_JSON_HERE(rackmark::protocol::EventBatch)
-RACKMARK_JSON_HERE(rackmark::protocol::EventUpload)
-RACKMARK_JSON_HERE(rackmark::protocol::AcceptedBatch)
-RACKMARK_JSON_HERE(rackmark::protocol::EventReceipt)
-RACKMARK_JSON_HERE(rackmark::protocol::AgentView)
-RACKMARK_JSON_HERE(rackmark::protocol::AgentList)

@@ -243,26 +243,3 @@ inline constexpr Endpoint<Nothing, AgentView> kShowAgent{Verb::kGet, "/api/v1/ag
                                                          "One agent"};
 
 }  // namespace rackmark::protocol
-
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::CpuInventory)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::GpuInventory)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::SlurmAllocation)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Inventory)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EnrolmentTokenRequest)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EnrolmentToken)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Enrolment)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Enrolled)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::StallReport)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ObservedRun)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RelayCall)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RelayResult)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::SyncUp)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::WantedRun)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::SyncDown)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::LogLine)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EventBatch)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EventUpload)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::AcceptedBatch)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EventReceipt)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::AgentView)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::AgentList)

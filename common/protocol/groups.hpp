@@ -118,11 +118,3 @@ inline constexpr Endpoint<Nothing, ScalingView> kScaling{
     "Efficiency, exposed communication and prediction of a scaling group"};
 
 }  // namespace rackmark::protocol
-
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::NewGroup)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::GroupView)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::GroupQuery)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::GroupPage)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ScalingPoint)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ScalingLink)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ScalingView)

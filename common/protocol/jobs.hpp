@@ -99,10 +99,3 @@ inline constexpr Endpoint<Nothing, JobView> kRerunJob{Verb::kPost, "/api/v1/jobs
                                                       "Submit an equal job", Role::kSubmitter, 201};
 
 }  // namespace rackmark::protocol
-
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::SubmitQuery)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Waiting)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::DryRun)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::JobView)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::JobQuery)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::JobPage)

@@ -192,19 +192,3 @@ inline constexpr Endpoint<Nothing, ResultPage, ResultQuery> kListResults{
     Verb::kGet, "/api/v1/results", "Results with filters, newest first"};
 
 }  // namespace rackmark::protocol
-
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::TransitionView)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RunProgress)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RankTime)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::InferenceView)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ResultView)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RunHostView)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RunView)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::RankSteps)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::StepsView)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ProfileView)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::LogQuery)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::LogLineView)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::LogPage)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ResultQuery)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ResultPage)

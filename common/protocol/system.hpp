@@ -73,10 +73,3 @@ inline constexpr Endpoint<Nothing, SpecSchema> kSpecSchema{
 // /api/v1/openapi.json, /healthz, /readyz, /metrics, and the web view under every other path.
 
 }  // namespace rackmark::protocol
-
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::VersionView)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ModelList)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::SpecSchema)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::EventQuery)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ProblemField)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Problem)

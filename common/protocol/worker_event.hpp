@@ -181,17 +181,3 @@ BOOST_DESCRIBE_STRUCT(SummaryEvent, (),
                        agreement, staleness, all_reduce_times, gpu))
 
 }  // namespace rackmark::protocol
-
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::BatchSearch)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::HelloEvent)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ProfileRow)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::ProfileEvent)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::PhaseEvent)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::StepsEvent)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::TelemetryEvent)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::GpuUse)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::FailureEvent)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::OutOfMemoryEvent)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::Agreement)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::AllReduceTime)
-RACKMARK_JSON_ELSEWHERE(rackmark::protocol::SummaryEvent)

@@ -18,58 +18,59 @@ Json number_or_null(const std::string& text) {
   return value;
 }
 
-// Null when the text is not of that type.
-Json typed(const std::string& text, QueryType type) {
-  switch (type) {
-    case QueryType::kString:
-      return text;
-    case QueryType::kInteger:
+// Null when the text is not of that kind.
+Json typed(const std::string& text, json::Kind kind) {
+  switch (kind) {
+    case json::Kind::kInteger:
       return number_or_null<std::int64_t>(text);
-    case QueryType::kNumber:
+    case json::Kind::kNumber:
       return number_or_null<double>(text);
-    case QueryType::kBoolean:
+    case json::Kind::kBoolean:
       if (text == "true" || text == "1") return true;
       if (text == "false" || text == "0") return false;
       return nullptr;
+    default:
+      return text;
   }
-  return nullptr;
 }
 
-std::string allowed_text(QueryType type) {
-  switch (type) {
-    case QueryType::kInteger:
+std::string allowed_text(json::Kind kind) {
+  switch (kind) {
+    case json::Kind::kInteger:
       return "a whole number";
-    case QueryType::kNumber:
+    case json::Kind::kNumber:
       return "a number";
-    case QueryType::kBoolean:
+    case json::Kind::kBoolean:
       return "true or false";
     default:
       return "text";
   }
 }
 
+json::Kind kind_of(const json::Member& member) {
+  return member.type->kind == json::Kind::kOptional ? member.type->of->kind : member.type->kind;
+}
+
 }  // namespace
 
-Result<Json> query_to_json(const QueryPairs& query,
-                           const std::vector<std::pair<std::string, QueryType>>& members) {
+Result<Json> query_to_json(const QueryPairs& query, const json::Type& query_struct) {
   Json object = Json::object();
   std::vector<FieldProblem> problems;
-  std::vector<std::string> names;
-  for (const auto& member : members) names.push_back(member.first);
+  const auto members = query_struct.members;
   for (const auto& [name, text] : query) {
-    const auto member = std::find_if(members.begin(), members.end(),
-                                     [&](const auto& m) { return m.first == name; });
+    const auto member =
+        std::find_if(members.begin(), members.end(), [&](const auto& m) { return m.name == name; });
     if (member == members.end()) {
-      const std::string known = rackmark::json::detail::joined(names);
+      const std::string known = json::joined(json::member_names(query_struct));
       problems.push_back(
           {name, text, known.empty() ? "none" : known, "unknown query parameter '" + name + "'"});
       continue;
     }
-    Json value = typed(text, member->second);
+    Json value = typed(text, kind_of(*member));
     if (object.contains(name)) {
       problems.push_back({name, text, "once", "query parameter '" + name + "' is given twice"});
     } else if (value.is_null()) {
-      const std::string allowed = allowed_text(member->second);
+      const std::string allowed = allowed_text(kind_of(*member));
       problems.push_back({name, text, allowed,
                           "query parameter '" + name + "' is '" + text + "', allowed: " + allowed});
     } else {

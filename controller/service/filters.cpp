@@ -39,7 +39,7 @@ class Checker {
   template <class E>
   void one_of(const char* field, const std::optional<std::string>& text) {
     if (!text || json::enum_from<E>(*text)) return;
-    add(field, *text, "one of " + json::detail::joined(json::enum_names<E>()));
+    add(field, *text, "one of " + json::joined(json::enum_names<E>()));
   }
 
   void model(const std::optional<std::string>& name) {
@@ -49,7 +49,7 @@ class Checker {
       if (facts.name == *name) return;
       names.push_back(facts.name);
     }
-    add("model", *name, "one of " + json::detail::joined(names));
+    add("model", *name, "one of " + json::joined(names));
   }
 
   void add(const std::string& field, nlohmann::json value, std::string allowed) {
@@ -77,8 +77,7 @@ Result<store::JobFilter> job_filter(const protocol::JobQuery& q) {
     f.active = *q.state == "active";
     f.state = json::enum_from<JobState>(*q.state);
     if (!f.active && !f.state) {
-      check.add("state", *q.state,
-                "one of active, " + json::detail::joined(json::enum_names<JobState>()));
+      check.add("state", *q.state, "one of active, " + json::joined(json::enum_names<JobState>()));
     }
   }
   check.model(q.model);

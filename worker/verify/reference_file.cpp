@@ -76,10 +76,10 @@ void check(const Reference& r) {
 // Members that the struct knows and the file lacks.
 template <class T>
 void require_all(const Json& from, const std::string& path) {
-  boost::mp11::mp_for_each<rackmark::json::detail::members<T>>([&](auto member) {
+  for (const auto& member : rackmark::json::type_of<T>.members) {
     require(from.is_object() && from.contains(member.name),
             "member '" + path + member.name + "' is missing");
-  });
+  }
 }
 
 Reference parse_reference(const std::string& text) {
