@@ -61,6 +61,8 @@ void InferenceSession::set_up() {
   const Net net =
       build_model(spec.model, static_cast<int>(spec.image_size), static_cast<int>(spec.classes));
   backend_ = choose_backend(spec, options_.backend);
+  // While there is room for it: a plan may take all that a device has.
+  matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, spec);
   compile(net);
   protocol::HelloEvent hello = hello_of(spec, plan_->facts(), net, *ranks_, pictures_.has_value());
   hello.batch_size = options_.spec.batch_size;
@@ -181,7 +183,6 @@ void InferenceSession::run() {
     if (measured && options_.spec.profile) compute_ms_.push_back(record.ms - record.input_wait_ms);
   };
   hooks.check = [this] { check(); };
-  matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, options_.spec);
   finish(run_loop(
       loop, [this] { return step(); }, *ranks_, clock_, hooks));
 }

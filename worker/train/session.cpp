@@ -42,6 +42,8 @@ void Session::set_up() {
   if (backend_->takes_raw_pictures()) {
     plan_options_.raw_side = static_cast<int>(raw_side(spec, pictures_));
   }
+  // While there is room for it: a plan may take all that a device has.
+  matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, spec);
   fit_memory(net);
   plan_ = backend_->compile(net, plan_options_);
   require_agreement(
@@ -166,7 +168,6 @@ void Session::run() {
   };
   hooks.check = [this] { check(); };
   hooks.settle = [this] { return exchange_->settle(); };
-  matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, spec);
   if (spec.measure_collectives) all_reduce_times_ = time_all_reduces(*ranks_);
   finish(run_loop(loop, step, *ranks_, clock_, hooks));
 }

@@ -5,7 +5,8 @@
 namespace {
 
 // The plain backend under another name; unusable for the reason in RACKMARK_TESTING_UNUSABLE. With
-// RACKMARK_TESTING_MEMORY a device of so many bytes, of which a plan takes 1,000 a picture.
+// RACKMARK_TESTING_MEMORY a device of so many bytes, of which a plan takes 1,000 a picture, and
+// leaves too few for the products of matrix_peak().
 class TestingBackend final : public rackmark::worker::Backend {
  public:
   std::string name() const override { return "testing"; }
@@ -28,11 +29,20 @@ class TestingBackend final : public rackmark::worker::Backend {
   }
   std::unique_ptr<rackmark::worker::TrainPlan> compile(
       const rackmark::worker::Net& net, const rackmark::worker::PlanOptions& options) override {
+    compiled_ = true;
     return inner_->compile(net, options);
+  }
+
+  std::optional<double> matrix_peak(const std::string&, int, double) override {
+    if (const auto memory = device_memory(); memory && compiled_) {
+      throw rackmark::worker::OutOfMemory(memory->free_bytes, 0);
+    }
+    return std::nullopt;
   }
 
  private:
   std::unique_ptr<Backend> inner_ = rackmark::worker::make_reference_backend();
+  bool compiled_ = false;
 };
 
 }  // namespace

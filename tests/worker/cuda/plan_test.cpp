@@ -479,10 +479,14 @@ TEST(CudaPlan, RefusesWhatDoesNotFit) {
 }
 
 TEST(CudaPlan, MemoryIsTheDevices) {
-  const auto limit = host_cuda_backend(12345678)->device_memory();
+  const auto small = host_cuda_backend(16 << 20);
+  const auto limit = small->device_memory();
   ASSERT_TRUE(limit);
-  EXPECT_EQ(limit->free_bytes, 12345678);
-  EXPECT_EQ(limit->set_by, "GPU memory");
+  EXPECT_EQ(limit->free_bytes, 14 << 20);
+  EXPECT_EQ(limit->set_by, "GPU memory, 2 MiB kept for kernels and graphs");
+  EXPECT_EQ(host_cuda_backend()->device_memory()->free_bytes, (std::int64_t{4} << 30) * 7 / 8);
+  EXPECT_EQ(small->matrix_peak("fp32", 1, 0.1), std::nullopt);  // no product has room
+  EXPECT_THROW(small->ceilings(1), OutOfMemory);
 }
 
 TEST(CudaPlan, RefusesWrongUse) {

@@ -1,5 +1,6 @@
 #include "worker/backend/cuda/cuda_backend.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "worker/backend/cuda/device/ceilings.hpp"
@@ -9,6 +10,12 @@
 namespace rackmark::worker {
 namespace cuda {
 namespace {
+
+// What drivers and libraries take after memory was counted: kernels when they are used for the
+// first time, recordings, NCCL's buffers.
+std::int64_t reserve_of(std::int64_t free_bytes) {
+  return std::min(std::int64_t{1} << 30, free_bytes / 8);
+}
 
 class CudaBackend final : public Backend {
  public:
@@ -25,7 +32,10 @@ class CudaBackend final : public Backend {
   }
   bool takes_raw_pictures() const override { return true; }
   std::optional<MemoryLimit> device_memory() override {
-    return MemoryLimit{.free_bytes = device()->free_bytes(), .set_by = "GPU memory"};
+    const std::int64_t free = device()->free_bytes();
+    return MemoryLimit{.free_bytes = free - reserve_of(free),
+                       .set_by = "GPU memory, " + std::to_string(reserve_of(free) >> 20) +
+                                 " MiB kept for kernels and graphs"};
   }
   std::vector<Ceiling> ceilings(int /*threads*/) override {
     constexpr double kSecondsEach = 0.5;
@@ -41,7 +51,11 @@ class CudaBackend final : public Backend {
   }
   std::optional<double> matrix_peak(const std::string& precision, int /*threads*/,
                                     double seconds) override {
-    return products(precision, seconds).best;
+    try {
+      return products(precision, seconds).best;
+    } catch (const OutOfMemory&) {  // others have the memory: no peak, and no reason to fail
+      return std::nullopt;
+    }
   }
   std::unique_ptr<TrainPlan> compile(const Net& net, const PlanOptions& options) override {
     return std::make_unique<Plan>(device(), net, options);

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <vector>
+
+#include "worker/backend/backend.hpp"
 
 namespace rackmark::worker::cuda {
 namespace {
@@ -55,34 +58,46 @@ double best_ms(Device& device, double seconds, const std::function<void()>& work
   return best;
 }
 
+ProductRate product_rate(Device& device, Type type, Arithmetic arithmetic, const ProductSize& size,
+                         double seconds) {
+  const auto& [rows, columns, inner] = size;
+  const ProductTask task{.type = type,
+                         .arithmetic = arithmetic,
+                         .rows = rows,
+                         .columns = columns,
+                         .inner = inner,
+                         .transpose_b = true};
+  const auto product = device.prepare(task);
+  const auto a = device.allocate(rows * inner * width(type)),
+             b = device.allocate(inner * columns * width(type)),
+             c = device.allocate(rows * columns * width(type)),
+             workspace = device.allocate(product->workspace_bytes());
+  fill_randomly(device, type, a.get(), rows * inner * width(type));
+  fill_randomly(device, type, b.get(), inner * columns * width(type));
+  const double ms = best_ms(device, seconds, [&] {
+    product->run({.a = a.get(), .b = b.get(), .c = c.get()}, workspace.get());
+  });
+  return {.gflops = task.flop() / ms / 1e6,
+          .what = std::to_string(rows) + " x " + std::to_string(columns) + " x " +
+                  std::to_string(inner),
+          .implementation = product->implementation()};
+}
+
 }  // namespace
 
 ProductRate fastest_product(Device& device, Type type, Arithmetic arithmetic, double seconds) {
   ProductRate best;
-  for (const auto& [rows, columns, inner] : kProductSizes) {
-    const ProductTask task{.type = type,
-                           .arithmetic = arithmetic,
-                           .rows = rows,
-                           .columns = columns,
-                           .inner = inner,
-                           .transpose_b = true};
-    const auto product = device.prepare(task);
-    const auto a = device.allocate(rows * inner * width(type)),
-               b = device.allocate(inner * columns * width(type)),
-               c = device.allocate(rows * columns * width(type)),
-               workspace = device.allocate(product->workspace_bytes());
-    fill_randomly(device, type, a.get(), rows * inner * width(type));
-    fill_randomly(device, type, b.get(), inner * columns * width(type));
-    const double ms = best_ms(device, seconds / kProductSizes.size(), [&] {
-      product->run({.a = a.get(), .b = b.get(), .c = c.get()}, workspace.get());
-    });
-    const double gflops = task.flop() / ms / 1e6;
-    if (gflops <= best.gflops) continue;
-    best = {.gflops = gflops,
-            .what = std::to_string(rows) + " x " + std::to_string(columns) + " x " +
-                    std::to_string(inner),
-            .implementation = product->implementation()};
+  std::optional<OutOfMemory> no_room;
+  for (const ProductSize& size : kProductSizes) {
+    try {
+      const ProductRate rate =
+          product_rate(device, type, arithmetic, size, seconds / kProductSizes.size());
+      if (rate.gflops > best.gflops) best = rate;
+    } catch (const OutOfMemory& error) {
+      no_room = error;
+    }
   }
+  if (best.gflops == 0 && no_room) throw OutOfMemory(*no_room);
   return best;
 }
 

@@ -12,7 +12,8 @@ struct ProductRate {
   std::string what, implementation;  // "8192 x 8192 x 8192"
 };
 // The fastest of some large products of random values, within about `seconds` (at least one of
-// each is run). Results are of the stored type. Throws OutOfMemory.
+// each is run); those without room in memory are left out. Results are of the stored type. Throws
+// OutOfMemory when there was room for none.
 ProductRate fastest_product(Device& device, Type type, Arithmetic arithmetic, double seconds);
 
 // GB/s (1e9) of reading and writing together: values of `bytes` copied by the own kernel within
