@@ -118,7 +118,9 @@ class HostConvolution final : public Convolution {
       }
     });
     if (t_.bias) {
-      for (std::size_t i = 0; i < out.size(); ++i) out[i] += o.bias[i % t_.out];
+      const auto bias = o.narrow_bias != nullptr ? widened(t_.type, o.narrow_bias, t_.out)
+                                                 : std::vector<float>(o.bias, o.bias + t_.out);
+      for (std::size_t i = 0; i < out.size(); ++i) out[i] += bias[i % t_.out];
     }
     if (t_.residual) {
       const auto residual = y(o.residual);

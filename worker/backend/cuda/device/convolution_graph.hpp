@@ -24,7 +24,7 @@ enum ConvolutionTensor : std::int64_t {
 
 enum class ConvolutionForm : std::uint8_t {
   kWhole,        // one graph does all that the task says
-  kNarrowBias,   // forward: the bias in the stored type, made so by a kernel before
+  kNarrowBias,   // forward: the bias in the stored type, made so by a kernel if it is not at hand
   kBareForward,  // forward: without its epilogue, which a kernel adds afterwards
   kAddedAfter,   // backward data, accumulate: a sum at the exit instead of the factor beta = 1
   kSeparateSum,  // backward data, accumulate: into the workspace, to be added by a kernel

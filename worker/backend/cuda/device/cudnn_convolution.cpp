@@ -59,7 +59,7 @@ void CudnnConvolution::run(const ConvolutionOperands& operands, void* workspace)
 }
 
 void CudnnConvolution::before(const ConvolutionOperands& operands, void* extra) {
-  if (candidate_.form != ConvolutionForm::kNarrowBias) return;
+  if (candidate_.form != ConvolutionForm::kNarrowBias || operands.narrow_bias != nullptr) return;
   kernels_.narrow(setting_.queue, {.from = operands.bias, .to = extra, .count = task_.out});
 }
 
@@ -86,8 +86,9 @@ std::vector<EnginePlan::Binding> CudnnConvolution::bindings(const ConvolutionOpe
       {kTensorX, x}, {kTensorW, const_cast<void*>(operands.w)}, {kTensorY, operands.y}};
   if (form == kBareForward) return bound;
   if (task_.bias) {
-    void* bias = form == kNarrowBias ? extra : const_cast<float*>(operands.bias);
-    bound.push_back({kTensorBias, bias});
+    const void* narrow = operands.narrow_bias != nullptr ? operands.narrow_bias : extra;
+    const void* bias = form == kNarrowBias ? narrow : operands.bias;
+    bound.push_back({kTensorBias, const_cast<void*>(bias)});
   }
   if (task_.residual) bound.push_back({kTensorResidual, const_cast<void*>(operands.residual)});
   if (task_.statistics) {

@@ -56,9 +56,10 @@ struct ConvolutionOperands {
   const void* w = nullptr;  // stored type
   void* y = nullptr;
   const float* bias = nullptr;
-  const void* residual = nullptr;  // as y, same stride
-  float* gradient = nullptr;       // of w, same order of elements
-  float* sums = nullptr;           // [2][out]
+  const void* narrow_bias = nullptr;  // the same in the stored type, where it is at hand
+  const void* residual = nullptr;     // as y, same stride
+  float* gradient = nullptr;          // of w, same order of elements
+  float* sums = nullptr;              // [2][out]
 };
 
 // c = a * b: a is rows x inner, b is inner x columns, all row major after the transposition that is

@@ -8,7 +8,7 @@
 namespace rackmark::worker::cuda {
 namespace {
 
-// Constants follow each other in the plan's memory, 16-byte aligned for the libraries.
+// Constants follow each other in the plan's memory, aligned as the arena's buffers are.
 constexpr std::int64_t kConstantAlignment = 256;
 
 class Constants {
@@ -37,27 +37,25 @@ class InferenceLayerOp : public InferenceOp {
     type_ = weight_type(type);
     weights_at_ = constants.add(layout_.stored() * width(type_));
     bias_at_ = constants.add(4 * std::ssize(folded_.bias));
+    if (has_narrow_bias()) narrow_bias_at_ = constants.add(width(type_) * std::ssize(folded_.bias));
   }
   void write_constants(Device& device, std::byte* base) override {
     const std::vector<float> stored = layout_.to_memory(folded_.weights);
-    const auto bytes = 4 * std::ssize(stored);
-    if (type_ == Type::kFloat) {
-      device.upload(base + weights_at_, stored.data(), bytes);
-    } else {
-      const auto wide = device.allocate(bytes);
-      device.upload(wide.get(), stored.data(), bytes);
-      device.kernels(type_).narrow(device.queue(), {reinterpret_cast<const float*>(wide.get()),
-                                                    base + weights_at_, std::ssize(stored)});
-      device.wait();  // before `wide` goes
-    }
-    device.upload(base + bias_at_, folded_.bias.data(), 4 * std::ssize(folded_.bias));
+    write(device, stored, type_, base + weights_at_);
+    write(device, folded_.bias, Type::kFloat, base + bias_at_);
     w_ = base + weights_at_;
     bias_ = reinterpret_cast<const float*>(base + bias_at_);
+    if (has_narrow_bias()) {
+      write(device, folded_.bias, type_, base + narrow_bias_at_);
+      narrow_bias_ = base + narrow_bias_at_;
+    }
     folded_ = {};
   }
 
  protected:
   virtual Type weight_type(Type stored) const { return stored; }
+  // Some libraries add a bias of the stored type only: once made so, it need not be in every run.
+  virtual bool has_narrow_bias() const { return false; }
 
   Unit unit_;
   Folded folded_;
@@ -66,10 +64,21 @@ class InferenceLayerOp : public InferenceOp {
   Place x_place_, y_place_;
   const void* w_ = nullptr;
   const float* bias_ = nullptr;
+  const void* narrow_bias_ = nullptr;
 
  private:
+  static void write(Device& device, const std::vector<float>& values, Type type, std::byte* to) {
+    const std::int64_t count = std::ssize(values);
+    if (type == Type::kFloat) return device.upload(to, values.data(), 4 * count);
+    const auto wide = device.allocate(4 * count);
+    device.upload(wide.get(), values.data(), 4 * count);
+    device.kernels(type).narrow(device.queue(),
+                                {reinterpret_cast<const float*>(wide.get()), to, count});
+    device.wait();  // before `wide` goes
+  }
+
   Type type_ = Type::kFloat;
-  std::int64_t weights_at_ = 0, bias_at_ = 0;
+  std::int64_t weights_at_ = 0, bias_at_ = 0, narrow_bias_at_ = 0;
 };
 
 // Inside a concat the library would write a dense result and copy it: bias and ReLU are then on the
@@ -112,9 +121,13 @@ class InferenceConvolutionOp final : public InferenceLayerOp {
         name_, "forward", convolution_->implementation(), task_.flop(),
         static_cast<double>(x_place_.bytes() + result_place_.bytes() + residual_place_.bytes()),
         [&] {
-          convolution_->run(
-              {.x = x_, .w = w_, .y = result_.data, .bias = bias_, .residual = residual_.data},
-              pass.workspace);
+          convolution_->run({.x = x_,
+                             .w = w_,
+                             .y = result_.data,
+                             .bias = bias_,
+                             .narrow_bias = narrow_bias_,
+                             .residual = residual_.data},
+                            pass.workspace);
         });
     if (task_.bias) return;
     const double bytes = 2.0 * static_cast<double>(result_place_.bytes());
@@ -127,6 +140,8 @@ class InferenceConvolutionOp final : public InferenceLayerOp {
   }
 
  private:
+  bool has_narrow_bias() const override { return task_.bias && task_.type != Type::kFloat; }
+
   ConvolutionTask task_;
   std::shared_ptr<Convolution> convolution_;
   Place residual_place_, result_place_;
