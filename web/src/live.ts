@@ -91,10 +91,30 @@ export function startLive() {
   });
 }
 
-// Both give a function that ends the subscription.
+// All give a function that ends the subscription.
 export function onEvent<K extends keyof LiveEvents>(kind: K, listener: Listener<K>): () => void {
   listeners[kind].add(listener);
   return () => void listeners[kind].delete(listener);
+}
+// For kinds of which many ranks send many: those that `wanted` takes, put together for `everyMs`.
+export function onBatch<K extends keyof LiveEvents>(kind: K, everyMs: number, wanted: (event: LiveEvents[K]) => boolean, listener: (events: LiveEvents[K][]) => void): () => void {
+  let waiting: LiveEvents[K][] = [];
+  let timer = 0;
+  const flush = () => {
+    const events = waiting;
+    waiting = [];
+    timer = 0;
+    listener(events);
+  };
+  const stop = onEvent(kind, (event) => {
+    if (!wanted(event)) return;
+    waiting.push(event);
+    timer ||= window.setTimeout(flush, everyMs);
+  });
+  return () => {
+    stop();
+    window.clearTimeout(timer);
+  };
 }
 export function onReconnect(refresh: () => void): () => void {
   refreshers.add(refresh);

@@ -1,8 +1,8 @@
 // What hosts and GPUs did while the run went on: one chart a quantity, one cursor for all of them.
 import { useMemo } from "preact/hooks";
-import type { RunView, StepsView, TelemetryEvent } from "../contract";
+import type { RunView, TelemetryEvent } from "../contract";
 import { bytes, number, percent } from "../format";
-import { type Combine, largest, mean, scaled, slowedSpans, smallest, sum, telemetryTable, throttleShares, timeLine, type TimePoint } from "../telemetry";
+import { type Combine, largest, mean, scaled, type Slots, slotsOf, slowedSpans, smallest, sum, telemetryTable, throttleShares, timeLine, type TimePoint } from "../telemetry";
 import { type Theme, useTheme } from "../theme";
 import { Chart } from "./chart";
 import { timeOption } from "./options";
@@ -24,7 +24,6 @@ interface Quantity {
 
 const gibibytes = 2 ** 30;
 const quantities = (many: boolean): Quantity[] => {
-  const of = (what: string) => (many ? `, ${what} rank` : "");
   return [
     {
       title: "Utilisation",
@@ -43,8 +42,8 @@ const quantities = (many: boolean): Quantity[] => {
       fromZero: true,
       say: (v) => bytes(v * gibibytes),
       lines: [
-        { name: `host${of("largest")}`, pick: (e) => scaled(e.rss_bytes, 1 / gibibytes), combine: largest },
-        { name: `GPU${of("largest")}`, pick: (e) => scaled(e.gpu_memory_bytes, 1 / gibibytes), combine: largest },
+        { name: many ? "resident, largest rank" : "resident, the worker", pick: (e) => scaled(e.rss_bytes, 1 / gibibytes), combine: largest },
+        { name: many ? "in use on a GPU, the fullest" : "in use on the GPU", pick: (e) => scaled(e.gpu_memory_bytes, 1 / gibibytes), combine: largest },
       ],
     },
     { title: "GPU power", unit: "W", fromZero: true, say: (v) => `${number(v)} W`, lines: [{ name: many ? "all GPUs" : "GPU", pick: (e) => e.power_w, combine: sum }] },
@@ -53,20 +52,26 @@ const quantities = (many: boolean): Quantity[] => {
   ];
 };
 
-function OneQuantity({ what, steps, name, theme }: { what: Quantity; steps: StepsView; name: string; theme: Theme }) {
+interface Told {
+  events: TelemetryEvent[];
+  slots: Slots;
+}
+
+function OneQuantity({ what, told, name, theme }: { what: Quantity; told: Told; name: string; theme: Theme }) {
+  const { events, slots } = told;
   const lines = useMemo(
-    () => what.lines.map((l) => ({ name: l.name, points: timeLine(steps, l.pick, l.combine) })).filter((l) => l.points.length > 0),
-    [steps, what],
+    () => what.lines.map((l) => ({ name: l.name, points: timeLine(slots, l.pick, l.combine) })).filter((l) => l.points.length > 0),
+    [slots, what],
   );
-  const slowed = useMemo(() => (what.slowed ? slowedSpans(steps) : []), [steps, what]);
+  const slowed = useMemo(() => (what.slowed ? slowedSpans(slots) : []), [slots, what]);
   const option = useMemo(
     () => (lines.length ? timeOption(lines, theme, { unit: what.unit, fromZero: what.fromZero, most: what.most ?? null, slowed }) : null),
     [lines, slowed, theme, what],
   );
+  const reasons = useMemo(() => (what.slowed ? throttleShares(events) : null), [events, what]);
   if (!option) return null;
   const last = (points: TimePoint[]) => what.say(points[points.length - 1]![1]);
   const peak = (points: TimePoint[]) => what.say(Math.max(...points.map((p) => p[1])));
-  const reasons = what.slowed ? throttleShares(steps) : null;
   const why = reasons === null ? "" : reasons.length ? ` Clock limited by ${reasons.map(([r, share]) => `${r} (${percent(share, 0)} of readings)`).join(", ")}.` : " Nothing limited the clock.";
   return (
     <Chart
@@ -76,7 +81,7 @@ function OneQuantity({ what, steps, name, theme }: { what: Quantity; steps: Step
       summary={`${lines.map((l) => `${l.name}: ${last(l.points)} at the end, at most ${peak(l.points)}`).join("; ")}.${why}`}
       option={option}
       empty=""
-      table={() => telemetryTable(steps)}
+      table={() => telemetryTable(events)}
       theme={theme}
       height={150}
       group={name}
@@ -85,15 +90,15 @@ function OneQuantity({ what, steps, name, theme }: { what: Quantity; steps: Step
 }
 
 // Nothing where nothing came in; a quantity that this run does not have has no chart.
-export function TelemetryCharts({ run, steps }: { run: RunView; steps: StepsView }) {
+export function TelemetryCharts({ run, events, many }: { run: RunView; events: TelemetryEvent[]; many: boolean }) {
   const theme = useTheme();
-  const many = steps.ranks.length > 1;
   const all = useMemo(() => quantities(many), [many]);
-  if (!steps.telemetry.length) return null;
+  const told = useMemo(() => ({ events, slots: slotsOf(events) }), [events]);
+  if (!events.length) return null;
   return (
-    <div class="chart-grid" data-telemetry={steps.telemetry.length}>
+    <div class="chart-grid" data-telemetry={events.length}>
       {all.map((what) => (
-        <OneQuantity key={what.title} what={what} steps={steps} name={`job-${run.job_id}-run-${run.id}-telemetry`} theme={theme} />
+        <OneQuantity key={what.title} what={what} told={told} name={`job-${run.job_id}-run-${run.id}-telemetry`} theme={theme} />
       ))}
     </div>
   );

@@ -1,5 +1,5 @@
 // One job: is it going well, what came out, and why.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { api, type ApiError, queryString } from "../api";
 import { save, csv } from "../components/copy";
 import { Mark } from "../components/marks";
@@ -13,14 +13,14 @@ import { SpecChips } from "../components/spec_chips";
 import { TelemetryCharts } from "../components/telemetry_charts";
 import { Term } from "../components/tip";
 import { HeadlineValue, Missing, Time } from "../components/values";
-import { isOver, type JobView, type Json, type JsonObject, type RunView, type Waiting } from "../contract";
-import { bytes, duration, number, rate, words } from "../format";
+import { isOver, type JobView, type Json, type JsonObject, type RunView, type TelemetryEvent, type Waiting } from "../contract";
+import { bytes, duration, number, percent, rate, words } from "../format";
 import { asApiError, useLoad } from "../hooks";
-import { onEvent } from "../live";
+import { onBatch, onEvent } from "../live";
 import { go, setQuery, usePlace } from "../router";
 import { valueAt } from "../spec_form";
-import { addSteps, type StepsState, stepsTable } from "../steps";
-import { addTelemetry } from "../telemetry";
+import { addSteps, inputWaitShare, type StepsState, stepsTable } from "../steps";
+import { bounded, joined } from "../telemetry";
 import type { PageProps } from "./index";
 
 // A run event has no transitions and no result: what is known stays until the job is fetched again.
@@ -83,8 +83,12 @@ function compareUrl(job: JobView): string {
   );
 }
 
+// Waiting costs that much of the throughput; less is lost in the spread of runs.
+const inputBoundFrom = 0.05;
+
 function Outcome({ job, run }: { job: JobView; run: RunView | null }) {
   const { headline, validity } = job;
+  const inputWait = inputWaitShare(run?.result?.rank_times ?? []);
   if (headline.images_per_second !== null) {
     return (
       <div class="headline-box">
@@ -93,6 +97,11 @@ function Outcome({ job, run }: { job: JobView; run: RunView | null }) {
             <HeadlineValue headline={headline} large />
           </Term>
         </p>
+        {inputWait >= inputBoundFrom && (
+          <p>
+            <strong>Input-bound:</strong> {percent(inputWait)} of the step time went into waiting for pictures, so this is the speed of reading and decoding them, not the device's own.
+          </p>
+        )}
         {validity && (
           <p class="verdict">
             <Term name="validity">
@@ -149,11 +158,7 @@ function useSteps(run: RunView | null) {
   const asked = useRef(0);
   useEffect(() => {
     if (!run) return;
-    const stops = [
-      onEvent("steps", (event) => event.run_id === run.id && steps.change((s) => addSteps(s, event))),
-      onEvent("telemetry", (event) => event.run_id === run.id && steps.change((s) => ({ ...s, view: addTelemetry(s.view, event) }))),
-    ];
-    return () => stops.forEach((stop) => stop());
+    return onBatch("steps", 250, (e) => e.run_id === run.id, (events) => steps.change((s) => events.reduce(addSteps, s)));
   }, [run?.id]);
   // Events before the first answer are dropped, and images per step is known only after the start.
   const behind = steps.data !== null && (steps.data.hole || (steps.data.view.images_per_step === 0 && run !== null && !["reserved", "starting"].includes(run.state)));
@@ -166,6 +171,17 @@ function useSteps(run: RunView | null) {
     return () => window.clearTimeout(timer);
   }, [behind, steps.loading]);
   return steps;
+}
+
+// Telemetry has its own pace: charts of steps are not drawn again for it.
+function useTelemetry(run: RunView | null, fetched: TelemetryEvent[] | null): TelemetryEvent[] {
+  const [live, setLive] = useState<TelemetryEvent[]>([]);
+  useEffect(() => {
+    setLive([]);
+    if (!run) return;
+    return onBatch("telemetry", 1000, (e) => e.run_id === run.id, (events) => setLive((old) => bounded([...old, ...events])));
+  }, [run?.id]);
+  return useMemo(() => joined(fetched ?? [], live), [fetched, live]);
 }
 
 export function JobPage({ params }: PageProps) {
@@ -206,6 +222,7 @@ export function JobPage({ params }: PageProps) {
   const chosen = Number(query.get("run"));
   const run = job ? (job.runs.find((r) => r.id === chosen) ?? job.runs[job.runs.length - 1] ?? null) : null;
   const steps = useSteps(run);
+  const telemetry = useTelemetry(run, steps.data?.view.telemetry ?? null);
   const over = run ? isOver(run.state) : false;
   useEffect(() => {
     if (over && steps.data) steps.reload(); // the last events may have come in after the end
@@ -274,7 +291,7 @@ export function JobPage({ params }: PageProps) {
           <button type="button" disabled={!steps.data?.view.ranks.length} onClick={() => save(`${file}-steps.csv`, "text/csv", csv(stepsTable(steps.data!.view)))}>
             CSV
           </button>
-          <button type="button" onClick={() => save(`${file}.json`, "application/json", JSON.stringify({ job, steps: steps.data?.view ?? null }, null, 2))}>
+          <button type="button" onClick={() => save(`${file}.json`, "application/json", JSON.stringify({ job, steps: steps.data ? { ...steps.data.view, telemetry } : null }, null, 2))}>
             JSON
           </button>
         </div>
@@ -285,7 +302,7 @@ export function JobPage({ params }: PageProps) {
       <Outcome job={job} run={run} />
       {run && steps.error && <Problem error={steps.error} />}
       {run && steps.data && <RunCharts run={run} steps={steps.data.view} hasLoss={job.mode !== "inference"} />}
-      {run && steps.data && <TelemetryCharts run={run} steps={steps.data.view} />}
+      {run && steps.data && <TelemetryCharts run={run} events={telemetry} many={steps.data.view.ranks.length > 1} />}
       {run?.result && <InferenceFacts result={run.result} />}
       {run?.result && <Measured result={run.result} />}
       {run?.result && job.spec_resolved?.profile === true && <ProfileTable key={`profile ${run.id}`} run={run.id} />}
