@@ -4,12 +4,12 @@ import { test } from "node:test";
 import { dearest } from "./components/profile_table";
 import { addLines, findLines } from "./components/run_logs";
 import { csv, jsonRows } from "./components/copy";
-import type { AgentList, AgentView, JobView, LogLine, ProfileRow, RunView, StepsEvent, StepsView } from "./contract";
+import type { AgentList, AgentView, JobView, LogLine, ProfileRow, RankTime, RunView, StepsEvent, StepsView } from "./contract";
 import { appendPage, applyJob, emptyList, filtersFrom, matches, queryOf, showUnseen } from "./job_list";
-import { applyAgent } from "./pages/agents";
+import { applyAgent, gpuLines } from "./pages/agents";
 import { applyRun } from "./pages/job";
 import { phasesOf } from "./components/phases";
-import { addSteps, hostOfRank, lossSeries, rankTimes, slowestSteps, stepsTable, throughputSeries } from "./steps";
+import { addSteps, hostOfRank, inputWaitShare, lossSeries, rankTimes, slowestSteps, stepsTable, throughputSeries } from "./steps";
 
 const job = (id: number, more: Partial<JobView> = {}): JobView =>
   ({ id, name: "", labels: {}, agents: [], state: "queued", model: "resnet50", mode: "training", precision: "fp32", device_class: "", runs: [], spec_submitted: { model: "resnet50" }, spec_resolved: {}, ...more }) as unknown as JobView;
@@ -167,4 +167,16 @@ test("a profile shows the dearest rows first, and equal ones in the order of the
   const rows = [row("a", 1), row("b", 5), row("c", 5), row("d", 2)];
   assert.deepEqual(dearest(rows, 3).map((r) => r.layer), ["b", "c", "d"]);
   assert.deepEqual(rows.map((r) => r.layer), ["a", "b", "c", "d"]);
+});
+
+test("the GPUs of a host are counted by kind", () => {
+  const card = (name: string, driver = "580.65") => ({ name, uuid: "u", driver, memory_bytes: 141 * 2 ** 30 });
+  assert.deepEqual(gpuLines([card("H200"), card("H200"), card("T4", "")]), ["2 × H200 · 141\u00a0GiB each · driver 580.65", "1 × T4 · 141\u00a0GiB each · driver not reported"]);
+  assert.deepEqual(gpuLines([]), []);
+});
+
+test("what waiting for pictures costs is a share of the steps of all ranks", () => {
+  const time = (step_ms: number, input_wait_ms: number) => ({ step_ms, input_wait_ms }) as RankTime;
+  assert.equal(inputWaitShare([time(100, 40), time(300, 60)]), 0.25);
+  assert.equal(inputWaitShare([]), 0);
 });

@@ -58,6 +58,16 @@ const topology = (agent: AgentView): string => {
   ].join(" · ");
 };
 
+// "8 × NVIDIA H200 · 141 GiB each · driver 580.65", a line for each kind of card.
+export function gpuLines(gpus: AgentView["inventory"]["gpus"]): string[] {
+  const kinds = new Map<string, number>();
+  for (const g of gpus) {
+    const kind = [g.name, `${bytes(g.memory_bytes)} each`, `driver ${g.driver || "not reported"}`].join(" · ");
+    kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+  }
+  return [...kinds].map(([kind, count]) => `${count} × ${kind}`);
+}
+
 function Details({ agent }: { agent: AgentView }) {
   const i = agent.inventory;
   const rows: [string, preact.ComponentChildren][] = [
@@ -65,7 +75,7 @@ function Details({ agent }: { agent: AgentView }) {
     ["Instruction set", words(i.cpu.isa)],
     ["Topology", topology(agent)],
     ["Governor", i.governor ?? <Missing why="not available: the kernel shows none" />],
-    ["GPUs", i.gpus.length ? i.gpus.map((g) => `${g.name} (${bytes(g.memory_bytes)}, driver ${g.driver})`).join("; ") : <Missing why="none found" />],
+    ["GPUs", i.gpus.length ? i.gpus.map((g) => `${g.name} (${bytes(g.memory_bytes)}, ${g.uuid}, driver ${g.driver})`).join("; ") : <Missing why="none found" />],
     ["Operating system", `${i.os} · ${/^linux/i.test(i.kernel) ? "" : "Linux "}${i.kernel}${i.virtualization && i.virtualization !== "none" ? ` · ${i.virtualization}` : ""}`],
     ["Addresses", i.addresses.join(", ") || <Missing why="loopback only" />],
     ["Data roots", i.data_roots.join(", ") || <Missing why="none: jobs with pictures are refused here" />],
@@ -90,7 +100,7 @@ function Details({ agent }: { agent: AgentView }) {
 
 function AgentRow({ agent, open, toggle }: { agent: AgentView; open: boolean; toggle: () => void }) {
   const versions = agent.inventory.versions;
-  const shown = ["rackmark", "onednn", "openmpi"].filter((v) => versions[v]).map((v) => `${v} ${versions[v]}`);
+  const shown = ["rackmark", "onednn", "openmpi", "cuda_driver"].filter((v) => versions[v]).map((v) => `${words(v)} ${versions[v]}`);
   return (
     <>
       <tr id={`agent-${agent.id}`}>
@@ -107,6 +117,12 @@ function AgentRow({ agent, open, toggle }: { agent: AgentView; open: boolean; to
         </td>
         <td data-label="Load">{agent.job_id !== null ? <a href={`/jobs/${agent.job_id}`}>job {agent.job_id}</a> : <span class="muted">no run</span>}</td>
         <td data-label="What it is">
+          {gpuLines(agent.inventory.gpus).map((line) => (
+            <>
+              <strong>{line}</strong>
+              <br />
+            </>
+          ))}
           {agent.inventory.cpu.model_name}
           <br />
           <span class="muted">{topology(agent)}</span>
