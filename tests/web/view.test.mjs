@@ -252,6 +252,9 @@ describe("the web view", { timeout: 900_000 }, () => {
     await page.goto(`/jobs/${member.id}`);
     await page.getByRole("link", { name: `scaling group ${group}` }).click();
     await page.waitForURL(new RegExp(`/groups/${group}$`));
+    await page.getByRole("link", { name: "Scaling", exact: true }).click();
+    await page.getByRole("link", { name: `${group} evening` }).click();
+    await page.waitForURL(new RegExp(`/groups/${group}$`));
     await isDone(page);
     const row = (agents) => page.locator(`[data-testid=points] tr[data-agents='${agents}']`);
     await row(2).getByText("img/s").first().waitFor();
@@ -355,6 +358,7 @@ describe("the web view", { timeout: 900_000 }, () => {
           "new-job": ["/jobs/new", "[data-state=clean]"],
           job: [`/jobs/${first}`, ".chart svg"],
           "job-without-number": [`/jobs/${failed.id}`, "[data-testid=reason]"],
+          groups: ["/groups", "tr[data-group]"],
           scaling: [`/groups/${group}`, ".chart svg"],
           compare: ["/compare", ".chart svg"],
           "compare-jobs": [`/compare?jobs=${first},${failed.id}&view=ratio`, ".chart svg"],

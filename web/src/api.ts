@@ -90,6 +90,7 @@ export const api = {
   submit: (spec: JsonObject, key: string) => call<JobView>("POST", "/api/v1/jobs", spec, undefined, { "idempotency-key": key }),
   cancel: (id: number) => call<JobView>("POST", `/api/v1/jobs/${id}:cancel`, {}),
   rerun: (id: number) => call<JobView>("POST", `/api/v1/jobs/${id}:rerun`, {}, undefined, { "idempotency-key": newKey() }),
+  groups: (query: { kind?: string; cursor?: string; limit?: number }, signal?: AbortSignal) => get<Page<GroupView>>("/api/v1/groups" + queryString(query), signal),
   group: (id: number, signal?: AbortSignal) => get<GroupView>(`/api/v1/groups/${id}`, signal),
   cancelGroup: (id: number) => call<GroupView>("POST", `/api/v1/groups/${id}:cancel`, {}),
   scaling: (id: number, signal?: AbortSignal) => get<ScalingView>(`/api/v1/groups/${id}/scaling`, signal),

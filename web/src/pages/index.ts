@@ -2,6 +2,7 @@
 import type { ComponentType } from "preact";
 import { AgentsPage } from "./agents";
 import { ComparePage } from "./compare";
+import { GroupsPage } from "./groups";
 import { JobPage } from "./job";
 import { JobsPage } from "./jobs";
 import { NewJobPage } from "./new_job";
@@ -21,6 +22,7 @@ export const pages: PageEntry[] = [
   { pattern: "/jobs", title: "Jobs", nav: true, page: JobsPage },
   { pattern: "/jobs/new", title: "New job", nav: true, page: NewJobPage },
   { pattern: "/jobs/:id", title: "Job", nav: false, page: JobPage },
+  { pattern: "/groups", title: "Scaling", nav: true, page: GroupsPage },
   { pattern: "/groups/:id", title: "Scaling", nav: false, page: ScalingPage },
   { pattern: "/compare", title: "Compare", nav: true, page: ComparePage },
   { pattern: "/agents", title: "Agents", nav: true, page: AgentsPage },
