@@ -312,6 +312,18 @@ TEST_P(CudaDeviceTest, ChoicesAreRememberedAndMemoryIsCounted) {
   EXPECT_FALSE(fs::is_empty(folder_));
 }
 
+TEST_P(CudaDeviceTest, AGroupOfOneKeepsItsValues) {
+  if (GetParam().type != Type::kFloat) return;  // gradients are float32 in every precision
+  constexpr std::int64_t kCount = 100'003;
+  ASSERT_TRUE(gpu_->joins_groups()) << "no NCCL here";
+  const auto group = gpu_->join_group(gpu_->new_group(), 0, 1);
+  const Values values(*gpu_, Type::kFloat, kCount, 1);
+  const auto before = values.bits();
+  group->mean(static_cast<float*>(values.data()), kCount);
+  group->join();
+  EXPECT_TRUE(values.bits() == before) << group->library();
+}
+
 TEST_P(CudaDeviceTest, CeilingsAreMeasured) {
   const auto rate = fastest_product(*gpu_, GetParam().type, GetParam().arithmetic, 0.2);
   EXPECT_GT(rate.gflops, 1000) << rate.what << " " << rate.implementation;

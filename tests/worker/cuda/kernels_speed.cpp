@@ -3,11 +3,14 @@
 //   rackmark-kernels-speed [half|bfloat|float]
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <random>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "worker/backend/cuda/kernels/kernels.hpp"
 #include "worker/net/pictures.hpp"
@@ -26,6 +29,25 @@ T* allocate(std::int64_t bytes) {
   check(cudaMalloc(&at, static_cast<std::size_t>(bytes)));
   check(cudaMemset(at, 0, static_cast<std::size_t>(bytes)));
   return static_cast<T*>(at);
+}
+
+// Values of random sign between 1 and 2: zeros would let a GPU clock higher than pictures do.
+void fill(void* to, std::int64_t bytes, Type type) {
+  constexpr std::uint32_t kFloat = 0x3f800000, kHalves = 0x3c003c00, kBfloats = 0x3f803f80;
+  const std::uint32_t exponents = type == Type::kFloat  ? kFloat
+                                  : type == Type::kHalf ? kHalves
+                                                        : kBfloats;
+  const std::uint32_t drawn = type == Type::kFloat  ? 0x807fffff
+                              : type == Type::kHalf ? 0x83ff83ff
+                                                    : 0x807f807f;
+  std::mt19937 random(1);
+  std::vector<std::uint32_t> values(4 << 20);
+  for (auto& value : values) value = exponents | (static_cast<std::uint32_t>(random()) & drawn);
+  const auto block = static_cast<std::int64_t>(values.size() * 4);
+  for (std::int64_t at = 0; at < bytes; at += block) {
+    check(cudaMemcpy(static_cast<std::byte*>(to) + at, values.data(),
+                     static_cast<std::size_t>(std::min(block, bytes - at)), cudaMemcpyDefault));
+  }
 }
 
 class Stopwatch {
@@ -55,10 +77,13 @@ class Stopwatch {
 struct Speeds {
   explicit Speeds(Type of) : type(of), kernels(device_kernels(of)) {
     constexpr std::int64_t kLargest = 3211264LL * 64 * 4;
-    for (void*& buffer : buffers) buffer = allocate(kLargest);
+    for (void*& buffer : buffers) fill(buffer = allocate(kLargest), kLargest, type);
     mask = allocate<std::uint8_t>(kLargest / 8);
     partial = allocate<float>(64 << 20);
+    fill(partial, 64 << 20, Type::kFloat);
     arrays = allocate<float>(4096 * 12 * 4);
+    fill(arrays, 4096 * 12 * 4, Type::kFloat);
+    labels = allocate<std::int32_t>(256 * 4);
     state = allocate<StepState>(sizeof(StepState));
   }
 
@@ -165,13 +190,7 @@ struct Speeds {
                   static_cast<double>(kPixels * (3 + 8 * width(type))), [&] {
                     kernels.load_raw_pictures(nullptr, {pixels, windows, 256, picture});
                   });
-    CrossEntropy loss{LossForm::kSoftmax,
-                      weights,
-                      256,
-                      1000,
-                      reinterpret_cast<const std::int32_t*>(mask),
-                      1,
-                      state};
+    CrossEntropy loss{LossForm::kSoftmax, weights, 256, 1000, labels, 1, state};
     loss.d_logits = matrix(1, 256, 1000), loss.row_loss = gradients;
     watch.measure("cross_entropy 256 x 1000", 256e3 * static_cast<double>(4 + width(type)),
                   [&] { kernels.cross_entropy(nullptr, loss); });
@@ -183,6 +202,7 @@ struct Speeds {
   void* buffers[4];
   std::uint8_t* mask;
   float *partial, *arrays;
+  std::int32_t* labels;
   StepState* state;
 };
 

@@ -57,6 +57,8 @@ class CudaSession : public PictureTree {
 };
 
 TEST_F(CudaSession, BytesTrainWhatFloatsTrain) {
+  ASSERT_TRUE(load_backend("cuda-on-host")->takes_raw_pictures());  // else both train with floats
+  ASSERT_FALSE(load_backend("reference")->takes_raw_pictures());
   const auto bytes = trained_on("cuda-on-host"), floats = trained_on("reference");
   ASSERT_GT(floats.size(), 10000U);
   EXPECT_LT(test::relative_distance(bytes, floats), 1e-5);
