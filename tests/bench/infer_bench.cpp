@@ -2,8 +2,10 @@
 // comparisons with other frameworks and for work on kernels; real runs go through rackmark-worker.
 //
 //   rackmark-bench-infer MODEL PRECISION BATCH [--steps 30] [--warmup 5] [--threads N]
-//                        [--backend onednn] [--fusion F] [--image-size N] [--profile] [--json]
+//                        [--backend onednn] [--fusion F] [--image-size N]
+//                        [--seconds S] [--warm-seconds S] [--profile] [--json]
 //
+// The window is of at least --steps runs and lasts at least --seconds, what is before it likewise.
 // The batch has an identity: a device is sent it once. A run ends when its answers are there.
 //
 // Prints one line: "<img/s of the median run> img/s median (best <img/s>; window <img/s of all
@@ -26,6 +28,7 @@ namespace {
 struct Settings {
   std::string model, precision, backend = "onednn", fusion;
   int batch = 1, steps = 30, warmup = 5, threads = 0, image_size = 0;
+  double seconds = 0, warm_seconds = 0;
   bool profile = false, json = false;
 };
 
@@ -41,6 +44,8 @@ Settings parse(int argc, char** argv) {
                                             {"--warmup", &s.warmup},
                                             {"--threads", &s.threads},
                                             {"--image-size", &s.image_size}};
+  const std::map<std::string, double*> lengths{{"--seconds", &s.seconds},
+                                               {"--warm-seconds", &s.warm_seconds}};
   for (int i = 4; i < argc; ++i) {
     const std::string name = argv[i];
     if (name == "--profile" || name == "--json") {
@@ -53,6 +58,8 @@ Settings parse(int argc, char** argv) {
       *text->second = value;
     else if (const auto number = numbers.find(name); number != numbers.end())
       *number->second = std::stoi(value);
+    else if (const auto length = lengths.find(name); length != lengths.end())
+      *length->second = std::stod(value);
     else
       throw std::invalid_argument("unknown option '" + name + "'");
   }
@@ -88,15 +95,20 @@ struct Measured {
 
 void measure(InferPlan& plan, const std::vector<float>& images, const Settings& s,
              Measured& measured) {
-  auto window = bench::Clock::now();
-  for (int step = 0; step < s.warmup + s.steps; ++step) {
+  const auto timed_run = [&] {
     const auto start = bench::Clock::now();
-    if (step == s.warmup) window = start;
     plan.run(images, bench::kIdentity);
-    if (step == 0) measured.first_run_s = bench::seconds_since(start);
-    if (step >= s.warmup) measured.seconds.push_back(bench::seconds_since(start));
+    return bench::seconds_since(start);
+  };
+  const bench::Stretch warm(s.warmup, s.warm_seconds);
+  for (int run = 0; warm.goes_on(run); ++run) {
+    const double seconds = timed_run();
+    if (run == 0) measured.first_run_s = seconds;
   }
-  measured.window_s = bench::seconds_since(window);
+  const bench::Stretch window(s.steps, s.seconds);
+  for (int run = 0; window.goes_on(run); ++run) measured.seconds.push_back(timed_run());
+  measured.window_s = window.seconds();
+  if (measured.first_run_s == 0) measured.first_run_s = measured.seconds.front();
   std::sort(measured.seconds.begin(), measured.seconds.end());
 }
 
@@ -107,9 +119,9 @@ void print_json(const Settings& s, const PlanFacts& facts, const Measured& measu
                {"model", s.model},
                {"precision", s.precision},
                {"batch", s.batch},
-               {"steps", s.steps},
+               {"steps", seconds.size()},
                {"warmup", s.warmup},
-               {"images_per_s", s.steps * s.batch / measured.window_s},
+               {"images_per_s", static_cast<double>(seconds.size()) * s.batch / measured.window_s},
                {"window_s", measured.window_s},
                {"images_per_s_median", s.batch / seconds[seconds.size() / 2]},
                {"images_per_s_best", s.batch / seconds.front()},
@@ -127,9 +139,9 @@ void print_line(const Settings& s, const PlanFacts& facts, const Measured& measu
       "%.3f img/s median (best %.3f; window %.3f) p50 %.3f p90 %.3f p95 %.3f p99 %.3f max %.3f ms "
       "%s %s bs%d threads %d fusion %s isa %s arena %.3f GB peakRSS %.3f GB\n",
       s.batch / seconds[seconds.size() / 2], s.batch / seconds.front(),
-      s.steps * s.batch / measured.window_s, ms(0.5), ms(0.9), ms(0.95), ms(0.99), ms(1),
-      s.model.c_str(), s.precision.c_str(), s.batch, facts.threads, facts.fusion.c_str(),
-      facts.isa.c_str(), static_cast<double>(facts.arena_bytes) / 1e9,
+      static_cast<double>(seconds.size()) * s.batch / measured.window_s, ms(0.5), ms(0.9), ms(0.95),
+      ms(0.99), ms(1), s.model.c_str(), s.precision.c_str(), s.batch, facts.threads,
+      facts.fusion.c_str(), facts.isa.c_str(), static_cast<double>(facts.arena_bytes) / 1e9,
       bench::peak_resident_bytes() / 1e9);
   for (const auto& [name, text] : facts.notes) std::printf("%s: %s\n", name.c_str(), text.c_str());
 }

@@ -21,6 +21,19 @@ inline double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// Steps from now on: at least so many of them, and for at least so long.
+class Stretch {
+ public:
+  Stretch(int steps, double seconds) : steps_(steps), least_s_(seconds) {}
+  bool goes_on(int done) const { return done < steps_ || seconds() < least_s_; }
+  double seconds() const { return seconds_since(start_); }
+
+ private:
+  Clock::time_point start_ = Clock::now();
+  int steps_;
+  double least_s_;
+};
+
 inline double peak_resident_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

@@ -4,8 +4,9 @@
 //
 //   rackmark-bench-train --model resnet50 --batch 16 --steps 5 [--warmup 2] [--threads N]
 //                        [--backend onednn] [--precision fp32] [--fusion F] [--image-size N]
-//                        [--profile] [--bound] [--losses] [--json]
+//                        [--seconds S] [--warm-seconds S] [--profile] [--bound] [--losses] [--json]
 //
+// The window is of at least --steps steps and lasts at least --seconds, what is before it likewise.
 // The batch has an identity: a device is sent it once, before the window. The window lies between
 // two finish() calls; a step ends when its loss is known, and a device may be at work on the rest.
 //
@@ -33,6 +34,7 @@ namespace {
 struct Settings {
   std::string model = "resnet50", backend = "onednn", precision = "fp32", fusion;
   int batch = 16, steps = 5, warmup = 2, threads = 0, image_size = 0;
+  double seconds = 0, warm_seconds = 0;
   bool profile = false, evaluate = false, bound = false, losses = false, json = false;
 };
 
@@ -47,6 +49,8 @@ Settings parse(int argc, char** argv) {
                                             {"--warmup", &s.warmup},
                                             {"--threads", &s.threads},
                                             {"--image-size", &s.image_size}};
+  const std::map<std::string, double*> lengths{{"--seconds", &s.seconds},
+                                               {"--warm-seconds", &s.warm_seconds}};
   const std::map<std::string, bool*> flags{{"--profile", &s.profile},
                                            {"--evaluate", &s.evaluate},
                                            {"--bound", &s.bound},
@@ -64,6 +68,8 @@ Settings parse(int argc, char** argv) {
       *text->second = value;
     else if (const auto number = numbers.find(name); number != numbers.end())
       *number->second = std::stoi(value);
+    else if (const auto length = lengths.find(name); length != lengths.end())
+      *length->second = std::stod(value);
     else
       throw std::invalid_argument("unknown option '" + name + "'");
   }
@@ -125,24 +131,25 @@ double one_step(TrainPlan& plan, const Batch& batch, bool evaluate) {
 
 void measure(TrainPlan& plan, const Batch& batch, const Settings& s, BoundMeter* meter,
              Measured& measured) {
-  auto window = bench::Clock::now();
-  for (int step = 0; step < s.warmup + s.steps; ++step) {
-    if (step == s.warmup) {
-      plan.finish();
-      window = bench::Clock::now();
-    }
-    if (meter != nullptr && step >= s.warmup) meter->round();
+  const auto timed_step = [&] {
     const auto start = bench::Clock::now();
-    const double cpu_start = cpu_now();
     measured.losses.push_back(one_step(plan, batch, s.evaluate));
-    if (step == 0) measured.first_step_s = bench::seconds_since(start);
-    if (step >= s.warmup) {
-      measured.seconds.push_back(bench::seconds_since(start));
-      measured.cpu_seconds.push_back(cpu_now() - cpu_start);
-    }
+    const double seconds = bench::seconds_since(start);
+    if (measured.losses.size() == 1) measured.first_step_s = seconds;
+    return seconds;
+  };
+  const bench::Stretch warm(s.warmup, s.warm_seconds);
+  for (int step = 0; warm.goes_on(step); ++step) timed_step();
+  plan.finish();
+  const bench::Stretch window(s.steps, s.seconds);
+  for (int step = 0; window.goes_on(step); ++step) {
+    if (meter != nullptr) meter->round();
+    const double cpu_start = cpu_now();
+    measured.seconds.push_back(timed_step());
+    measured.cpu_seconds.push_back(cpu_now() - cpu_start);
   }
   plan.finish();
-  if (meter == nullptr) measured.window_s = bench::seconds_since(window);
+  if (meter == nullptr) measured.window_s = window.seconds();
   std::sort(measured.seconds.begin(), measured.seconds.end());
   std::sort(measured.cpu_seconds.begin(), measured.cpu_seconds.end());
 }
@@ -154,7 +161,7 @@ void print_json(const Settings& s, const PlanFacts& facts, const Measured& measu
                {"model", s.model},
                {"precision", s.precision},
                {"batch", s.batch},
-               {"steps", s.steps},
+               {"steps", seconds.size()},
                {"warmup", s.warmup},
                {"images_per_s_median", s.batch / seconds[seconds.size() / 2]},
                {"images_per_s_best", s.batch / seconds.front()},
@@ -167,7 +174,7 @@ void print_json(const Settings& s, const PlanFacts& facts, const Measured& measu
   line["images_per_s"] = nullptr;
   line["window_s"] = nullptr;
   if (measured.window_s) {
-    line["images_per_s"] = s.steps * s.batch / *measured.window_s;
+    line["images_per_s"] = static_cast<double>(seconds.size()) * s.batch / *measured.window_s;
     line["window_s"] = *measured.window_s;
   }
   if (s.losses) line["losses"] = measured.losses;
@@ -178,7 +185,8 @@ void print_line(const Settings& s, const PlanFacts& facts, const Measured& measu
   const auto& seconds = measured.seconds;
   char window[32] = "-";
   if (measured.window_s) {
-    std::snprintf(window, sizeof window, "%.3f", s.steps * s.batch / *measured.window_s);
+    std::snprintf(window, sizeof window, "%.3f",
+                  static_cast<double>(seconds.size()) * s.batch / *measured.window_s);
   }
   std::printf(
       "%.3f img/s median (best %.3f; window %s; %.2f CPU s a step) %s %s bs%d threads %d fusion %s "
