@@ -1,30 +1,56 @@
 #!/usr/bin/env bash
-# Checks and measures the GPU backend on a machine with a GPU: one call, under 8 minutes, a table last.
+# Checks and measures the GPU backend on a machine with a GPU: one call, a table last.
 #
-#   tests/gpu/check.sh [--prebuilt DIR] [--only STEP,STEP] [--minutes N] [--tiny] [--dry-run]
+#   tests/gpu/check.sh [--prebuilt DIR] [--set NAME | --only STEP,STEP] [--limit SECONDS] [--tiny] [--dry-run]
 #
 #   --prebuilt DIR  programs and libraries made by tests/gpu/carry; without it, build here with CMake
-#   --only          of: facts device verify faults memcheck run bench memory pictures profile cache fusion losses
-#   --minutes       for everything, 8 by default; what does not fit is "not measured"
+#   --set           all     what fits into 8 minutes, without PyTorch (the default)
+#                   smoke   does it work, how fast are we alone, where does the time go (260 s)
+#                   bench   the comparison with PyTorch, five works (580 s)
+#                   checks  verification of the rest, faults, sanitizer, memory, losses, pictures (560 s)
+#                   extra   a job through the service, bf16 against PyTorch, fusion levels (200 s)
+#   --only          these steps: preflight facts roofline device verify-small verify-rest verify faults
+#                   memcheck ours run bench bench-bf16 memory pictures profile cache fusion losses service
+#   --limit         seconds for everything; what does not fit is "not run"
 #   --tiny          small batches and pictures: tries this script, measures nothing of interest
 #   --dry-run       says what would run
 #
-# Environment: OUT, folder for log, facts.jsonl, profile.txt and table.txt (default: a new one under
-# /tmp); RACKMARK_PYTHON, command with torch (python3); RACKMARK_CHECK_BACKEND (cuda).
-# A step that fails is counted and the next one runs. Exit status: 0 no check failed, 1 some did, 2 bad
-# usage, or nothing to run. Missing a speed is no failed check; the table says "miss".
+# Environment: OUT, folder for the results (default: a new one under /tmp); RACKMARK_PYTHON, command with
+# torch (python3), RACKMARK_PEER, where that finds pytorch_gpu.py; RACKMARK_PLAN_CACHE, chosen engines
+# (/tmp/rackmark-plans); RACKMARK_CHECK_BACKEND (cuda).
+#
+# Results are written as they come: facts.jsonl a line a measurement, table.txt after every step; besides
+# them log, compare.log (what the programs of the comparison say), profile.txt, gpu.csv (clocks, power
+# and temperature twice a second), plans.tgz (engines, for tests/gpu/carry --plans), service.tgz.
+#
+# A step that fails is counted and the next one runs, but for preflight, which ends everything. Exit
+# status: 0 no check failed, 1 some did, or verify was asked for and nothing ran, 2 bad usage or nothing
+# to run, 143 ended by SIGTERM. Missing a speed is no failed check; the table says "miss".
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-all_steps="facts device verify faults memcheck run bench memory pictures profile cache fusion losses"
-steps=$all_steps prebuilt='' minutes=8 tiny='' dry=''
 usage() { printf 'check.sh: %s\n' "$*" >&2; exit 2; }
+
+set_of() { # NAME: steps in $steps, seconds in $seconds
+  case $1 in
+    all) steps="preflight facts device verify ours faults run memory profile losses cache pictures memcheck" seconds=480 ;;
+    smoke) steps="preflight facts roofline device verify-small ours profile" seconds=260 ;;
+    bench) steps="preflight bench" seconds=580 ;;
+    checks) steps="preflight verify-rest faults memcheck run memory losses cache pictures" seconds=560 ;;
+    extra) steps="preflight service bench-bf16 fusion" seconds=200 ;;
+    *) usage "--set is '$1'; allowed: all smoke bench checks extra" ;;
+  esac
+}
+set_of all
+prebuilt='' limit='' tiny='' dry=''
 while [ $# -gt 0 ]; do
   case $1 in
-    --prebuilt) [ $# -gt 1 ] || usage "--prebuilt wants a folder"; prebuilt=$2; shift ;;
-    --only) [ $# -gt 1 ] || usage "--only wants steps"; steps=${2//,/ }; shift ;;
-    --minutes) [ $# -gt 1 ] || usage "--minutes wants a number"; minutes=$2; shift ;;
+    --prebuilt | --set | --only | --limit) [ $# -gt 1 ] || usage "$1 wants a value" ;;&
+    --prebuilt) prebuilt=$2; shift ;;
+    --set) set_of "$2"; shift ;;
+    --only) steps=${2//,/ } seconds=560; shift ;;
+    --limit) limit=$2; shift ;;
     --tiny) tiny=1 ;;
     --dry-run) dry=1 ;;
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
@@ -32,21 +58,17 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[[ $minutes =~ ^[1-9][0-9]*$ ]] || usage "--minutes is '$minutes'; allowed: a whole number from 1"
-for step in $steps; do
-  [[ " $all_steps " == *" $step "* ]] || usage "--only: '$step'; allowed: $all_steps"
-done
+[[ ${limit:=$seconds} =~ ^[1-9][0-9]*$ ]] || usage "--limit is '$limit'; allowed: a whole number from 1"
 
 backend=${RACKMARK_CHECK_BACKEND:-cuda}
 python=${RACKMARK_PYTHON:-python3}
 torch_device=cuda
 [ "$backend" = cuda ] || torch_device=cpu
-deadline=$((SECONDS + 60 * minutes))
+deadline=$((SECONDS + limit))
 cores=$(nproc)
 model=resnet50 batch=256 size=0 curve_batch=64 curve_size=0 curve_steps=200
 [ -z "$tiny" ] || { batch=2 size=32 curve_batch=2 curve_size=32 curve_steps=3; }
 
-wants() { [[ " $steps " == *" $1 "* ]]; }
 left() { printf '%d' $((deadline - SECONDS)); }
 
 # --- what to run: carried, or built here ----------------------------------------------------------
@@ -82,7 +104,10 @@ find_programs() {
     [ -x "$prebuilt/bin/rackmark-worker" ] || usage "--prebuilt: no bin/rackmark-worker in '$prebuilt'"
     bin=$(cd "$prebuilt/bin" && pwd)
     [ ! -d "$prebuilt/golden" ] || golden=$(cd "$prebuilt/golden" && pwd)
-    libraries=$bin/../lib:$(library_folders)${LD_LIBRARY_PATH:-}
+    libraries=$(cd "$prebuilt/lib" && pwd):$(library_folders)${LD_LIBRARY_PATH:-}
+    printf 'check.sh: carried %s\n' "$(cat "$prebuilt/CARRIED")"
+    # Engines that an earlier call chose; those of this machine's own earlier calls go first.
+    [ ! -d "$prebuilt/plans" ] || cp -n "$prebuilt/plans"/* "$RACKMARK_PLAN_CACHE/" 2>/dev/null
   else
     build_here >>"$log" 2>&1 || { tail -5 "$log" >&2; usage "the build failed, see $log; or carry one (--prebuilt)"; }
     bin=$work/build/bin
@@ -94,36 +119,68 @@ find_programs() {
 
 # --- one attempt: a command with a limit, its output in the log, one line of facts ------------------
 
-failures=0 attempts=0
+failures=0 attempts=0 unrun=0
 # attempt STEP NAME LIMIT_S WANTED_STATUS COMMAND...: output also in $last. Status: the command's, 124
-# past the limit, 125 for no time left (then nothing was run and nothing is counted).
+# past the limit, 125 for no time left (then nothing was run).
 attempt() {
-  local step=$1 name=$2 limit=$3 wanted=$4 began=$SECONDS status
+  local step=$1 name=$2 limit=$3 wanted=$4 began=$SECONDS status why
   shift 4
   [ "$(left)" -ge "$limit" ] || limit=$(left)
-  if [ "$limit" -lt 3 ]; then
-    printf '{"step": "%s", "name": "%s", "error": "not run: no time left"}\n' "$step" "$name" >>"$facts"
-    printf '%-9s %-40s not run: no time left\n' "$step" "$name"
-    return 125
-  fi
-  timeout -k 5 "$limit" "$@" >"$last" 2>&1
+  [ "$limit" -ge 3 ] || { not_run "$step" "$name" "no time left"; return 125; }
+  begun "$step" "$name"
+  # In the background, so that a SIGTERM is seen at once.
+  timeout -k 5 "$limit" "$@" >"$last" 2>&1 &
+  running=$!
+  wait "$running"
   status=$?
-  { printf '\n##### %s %s: %s\n' "$step" "$name" "$*"; cat "$last"; printf '##### status %d\n' "$status"; } >>"$log"
-  note "$step" "$name" "$status" "$wanted" $((SECONDS - began))
+  running=''
+  log_last "$step $name: $* (status $status)"
+  if why=$(excuse "$status"); then
+    not_run "$step" "$name" "$why"
+  else
+    note "$step" "$name" "$status" "$wanted" $((SECONDS - began))
+  fi
   return "$status"
 }
+log_last() { # TITLE: at most 300 kB of $last into the log
+  local bytes
+  bytes=$(stat -c %s "$last")
+  {
+    printf '\n##### %s\n' "$1"
+    if [ "$bytes" -le 300000 ]; then cat "$last"; else
+      head -c 100000 "$last"
+      printf '\n##### %d bytes left out\n' $((bytes - 300000))
+      tail -c 200000 "$last"
+    fi
+  } >>"$log"
+}
+fact() { printf '%s\n' "$1" >>"$facts"; }
+# Counts as not run until its own line follows: the machine may go before that.
+begun() { fact "$(printf '{"step": "%s", "name": "%s", "error": "not done"}' "$1" "$2")"; }
 note() { # STEP NAME STATUS WANTED SECONDS
   local verdict=ok
   attempts=$((attempts + 1))
   [ "$3" = "$4" ] || { verdict=FAILED; failures=$((failures + 1)); }
-  printf '{"step": "%s", "name": "%s", "status": %d, "wanted": %d, "seconds": %d}\n' "$@" >>"$facts"
+  # shellcheck disable=SC2059
+  fact "$(printf '{"step": "%s", "name": "%s", "status": %d, "wanted": %d, "seconds": %d}' "$@")"
   printf '%-9s %-40s %s (status %d, %d s)\n' "$1" "$2" "$verdict" "$3" "$5"
+}
+not_run() { # STEP NAME WHY, without quotes
+  unrun=$((unrun + 1))
+  fact "$(printf '{"step": "%s", "name": "%s", "error": "not run: %s"}' "$@")"
+  printf '%-9s %-40s not run: %s\n' "$@"
+}
+# Why an attempt under compute-sanitizer ($sanitizing) checked nothing, and failed at nothing.
+excuse() { # STATUS
+  [ -n "${sanitizing:-}" ] && [ "$1" != 0 ] || return 1
+  case $1 in 124 | 137) printf 'not done in time' && return ;; esac
+  grep -qE 'Device not supported|not supported on this' "$last" && printf 'compute-sanitizer does not work here'
 }
 # keep STEP NAME: the line of JSON in $last, into the facts
 keep() {
   local line
   line=$(grep '^{' "$last" | tail -1)
-  [ -z "$line" ] || printf '{"step": "%s", "name": "%s", %s\n' "$1" "$2" "${line#\{}" >>"$facts"
+  [ -z "$line" ] || fact "$(printf '{"step": "%s", "name": "%s", %s' "$1" "$2" "${line#\{}")"
 }
 bench_train() { # PRECISION BATCH STEPS [options]: a command line in $command
   command=("${ours[@]}" "$bin/rackmark-bench-train" --backend "$backend" --model "$model" --precision "$1" --batch "$2"
@@ -131,6 +188,19 @@ bench_train() { # PRECISION BATCH STEPS [options]: a command line in $command
 }
 
 # --- the steps --------------------------------------------------------------------------------------
+
+# Without a plug-in that loads and computes all else is a waste of time on the machine.
+step_preflight() {
+  attempt preflight two-steps 60 0 "${ours[@]}" "$bin/rackmark-bench-train" --backend "$backend" --model cifar10 \
+    --batch 8 --steps 2 --warmup 1 && return
+  tail -20 "$last"
+  {
+    "${ours[@]}" ldd "$bin/librackmark-backend-$backend.so"
+    nvidia-smi -L
+    printf 'libraries from %s\n' "$libraries"
+  } 2>&1 | tee -a "$log"
+  give_up=1
+}
 
 step_facts() {
   if [ "$backend" = cuda ]; then
@@ -142,64 +212,88 @@ step_facts() {
   attempt facts version 20 0 "${ours[@]}" "$bin/rackmark-worker" --version
   cat "$last"
   attempt facts models 20 0 "${ours[@]}" "$bin/rackmark-worker" models
-  # shellcheck disable=SC2086
-  attempt facts torch 60 0 $python -c 'import torch; print("torch", torch.__version__, "cuDNN", torch.backends.cudnn.version())'
-  tail -1 "$last"
   printf 'libraries from %s\n' "$libraries"
+}
+
+step_roofline() {
+  attempt roofline ceilings 60 0 "${ours[@]}" "$bin/rackmark-worker" roofline --backend "$backend" && cat "$last"
 }
 
 # The tests of the device interface and of the own kernels that need a GPU, where they were carried.
 step_device() {
   local program
   for program in rackmark-device-kernels-test cuda_device_test; do
-    if [ ! -x "$bin/$program" ]; then
-      printf '{"step": "device", "name": "%s", "error": "not here"}\n' $program >>"$facts"
-      printf '%-9s no %s here\n' device $program
-      continue
-    fi
-    attempt device $program 60 0 "${ours[@]}" "$bin/$program"
+    [ -x "$bin/$program" ] || { not_run device $program "not carried"; continue; }
+    attempt device $program 150 0 "${ours[@]}" "$bin/$program"
     grep -E '^\[ +(FAILED|SKIPPED|PASSED) +\]' "$last" | head -8
     ! grep -q '^\[  SKIPPED' "$last" || note device $program-was-skipped 1 0 0  # no GPU was seen
   done
 }
 
-# Reference files, the small ones first; some at a time, since most of the time is the host's.
-step_verify() {
-  local file precision files until=$((SECONDS + 110)) pool=$(((cores + 3) / 4)) count=0
-  mapfile -t files < <(ls -Sr "$golden"/*-seed*.json)
+# Reference files in every precision, some at a time, since most of the time is the host's; nothing
+# else runs beside them.
+small_files='cifar10-b8-s24-seed1.json catsdogs_original-b8-s64-seed1.json resnet50-b4-s64-seed1.json'
+step_verify() { verify_files "$golden"/*-seed*.json; }
+step_verify-small() {
+  local files
+  read -ra files <<<"$small_files"
+  verify_files "${files[@]/#/$golden/}"
+}
+step_verify-rest() {
+  local file files=()
+  for file in "$golden"/*-seed*.json; do
+    [[ " $small_files " == *" $(basename "$file") "* ]] || files+=("$file")
+  done
+  verify_files "${files[@]}"
+}
+verify_files() {
+  local file precision files precisions='fp32 tf32 fp16 bf16' pool=$(((cores + 1) / 2)) count=0 folder
+  folder=$(mktemp -d "$work/verify.XXXXXX")
+  mapfile -t files < <(ls -Sr "$@")
   [ -z "$tiny" ] || files=("${files[@]:0:2}")
-  for precision in fp32 fp16 bf16 tf32; do
+  for file in "${files[@]}"; do
+    for precision in $precisions; do begun verify "$(basename "$file" .json)/$precision"; done
+  done
+  for precision in $precisions; do
     for file in "${files[@]}"; do
-      while [ "$(jobs -rp | grep -cvx "${compare_pid:-0}")" -ge "$pool" ]; do sleep 0.1; done
+      while [ "$(jobs -rp | wc -l)" -ge "$pool" ]; do sleep 0.1; done
       count=$((count + 1))
-      one_verify "$work/verify.$(printf %03d $count)" "$precision" "$file" "$until" &
+      one_verify "$folder/$(printf %03d $count)" "$precision" "$file" &
     done
   done
-  wait_for_others
-  for file in "$work"/verify.*.note; do
-    # shellcheck disable=SC2046
-    note verify $(cat "$file") >"$work/line"
-    grep -v ' ok (' "$work/line"
-    cat "$work/line" "${file%.note}.out" >>"$log"
+  wait
+  for file in "$folder"/*.note; do
+    cp "${file%.note}.out" "$last" && log_last "verify $(cat "$file")"
+    read_verify <"$file"
   done
-  printf '%-9s %d of %d ok, each in the log\n' verify "$(grep -lE ' 0 0 [0-9]+$' "$work"/verify.*.note | wc -l)" "$count"
+  printf '%-9s %d of %d ok, each in the log\n' verify "$(grep -lE ' 0$' "$folder"/*.note | wc -l)" "$count"
 }
-one_verify() { # PREFIX PRECISION FILE UNTIL
-  local limit=$(($4 - SECONDS)) began=$SECONDS name
-  name=$(basename "$3" .json)
-  [ $limit -le 100 ] || limit=100
-  [ $limit -le "$(left)" ] || limit=$(left)
-  if [ "$limit" -lt 3 ] || [ "$(left)" -lt 5 ]; then
-    printf '{"step": "verify", "name": "%s", "error": "not run: no time left"}\n' "$name/$2" >>"$facts"
-    return
+one_verify() { # PREFIX PRECISION FILE: its line of facts at once
+  local limit status=125 name
+  name=$(basename "$3" .json)/$2
+  limit=$(left)
+  [ "$limit" -le 150 ] || limit=150
+  : >"$1.out"
+  if [ "$limit" -ge 3 ]; then
+    timeout -k 5 "$limit" "${ours[@]}" "$bin/rackmark-worker" verify --reference "$3" --backend "$backend" \
+      --precision "$2" --threads 2 >"$1.out" 2>&1
+    status=$?
   fi
-  timeout -k 5 "$limit" "${ours[@]}" "$bin/rackmark-worker" verify --reference "$3" --backend "$backend" --precision "$2" \
-    --threads 4 >"$1.out" 2>&1
-  printf '%s %d 0 %d\n' "$name/$2" $? $((SECONDS - began)) >"$1.note"
+  case $status in
+    124 | 125 | 137 | 143) fact "$(printf '{"step": "verify", "name": "%s", "error": "not done in time"}' "$name")" ;;
+    *) fact "$(printf '{"step": "verify", "name": "%s", "status": %d, "wanted": 0}' "$name" $status)" ;;
+  esac
+  printf '%s %d\n' "$name" $status >"$1.note"
 }
-wait_for_others() { # every job in the background but the comparison
-  local pid
-  for pid in $(jobs -p); do [ "$pid" = "${compare_pid:-}" ] || wait "$pid"; done
+read_verify() { # NAME STATUS on standard input; counts it
+  local name status
+  read -r name status
+  case $status in
+    0) attempts=$((attempts + 1)) verified=$((verified + 1)) ;;
+    124 | 125 | 137 | 143) unrun=$((unrun + 1)); printf '%-9s %-40s not run: no time left\n' verify "$name" ;;
+    *) attempts=$((attempts + 1)) failures=$((failures + 1)) verified=$((verified + 1))
+      printf '%-9s %-40s FAILED (status %d)\n' verify "$name" "$status" ;;
+  esac
 }
 
 # Deliberate faults: verification must see them.
@@ -212,44 +306,39 @@ step_faults() {
     --inject negate-residual-gradient
 }
 
-# Every kernel of a small net, and of one with batch norm and residuals, under compute-sanitizer.
+# Own kernels in their tests, then every kernel of a small net and of one with batch norm and residuals,
+# under compute-sanitizer. Races are looked for in own kernels alone.
 step_memcheck() {
-  local tool net until=$((SECONDS + 75))
-  if ! command -v compute-sanitizer >/dev/null || [ "$backend" != cuda ]; then
-    printf '{"step": "memcheck", "name": "all", "error": "no compute-sanitizer here"}\n' >>"$facts"
-    printf '%-9s no compute-sanitizer here\n' memcheck
+  local tool net
+  sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer)
+  if [ -z "$sanitizer" ] || [ "$backend" != cuda ]; then
+    not_run memcheck all "no compute-sanitizer here"
     return
   fi
   for tool in memcheck racecheck synccheck; do
-    for net in cifar10/24 resnet50/32; do
-      [ $tool/$net != synccheck/resnet50/32 ] || continue
-      sanitized $tool "${net%/*}" "${net#*/}" $((until - SECONDS))
-    done
+    [ -x "$bin/rackmark-device-kernels-test" ] || { not_run memcheck own-kernels "not carried"; break; }
+    sanitized $tool/own-kernels 60 --tool $tool "$bin/rackmark-device-kernels-test"
+  done
+  for net in cifar10/24 resnet50/32; do
+    small=("$bin/rackmark-bench-train" --backend "$backend" --model "${net%/*}" --image-size "${net#*/}" --batch 2
+      --steps 1 --warmup 1 --precision fp16)
+    # Once without a tool: engines are chosen then, and under the tool only the chosen ones run.
+    attempt memcheck untooled/"$net" 60 0 "${ours[@]}" "${small[@]}" || continue
+    sanitized memcheck/"$net" 60 --tool memcheck --report-api-errors no "${small[@]}"
+    sanitized racecheck/"$net" 40 --tool racecheck --kernel-name kns=rackmark "${small[@]}"
   done
 }
-sanitized() { # TOOL NET SIZE LIMIT
-  local problem small=("$bin/rackmark-bench-train" --backend "$backend" --model "$2" --image-size "$3" --batch 2
-    --steps 1 --warmup 1 --precision fp16)
-  # Once without the tool: engines are chosen then, and under it only the chosen ones run.
-  timeout 30 "${ours[@]}" "${small[@]}" >/dev/null 2>&1
-  attempt memcheck "$1/$2" "$4" 0 "${ours[@]}" compute-sanitizer --tool "$1" --error-exitcode 9 "${small[@]}"
-  case $? in
-    0 | 125) return ;;
-    124) problem="not done within $4 s" ;;
-    *) grep -qE 'Device not supported|not supported on this' "$last" || return
-      problem="compute-sanitizer does not work here" ;;
-  esac
-  # Nothing was checked, and nothing has failed.
-  failures=$((failures - 1))
-  printf '%-9s nothing was checked, nothing failed: %s\n' memcheck "$problem"
-  printf '{"step": "memcheck", "name": "%s", "error": "%s"}\n' "$1/$2" "$problem" >>"$facts"
+sanitized() { # NAME LIMIT OPTIONS AND COMMAND...
+  local name=$1 limit=$2 sanitizing=1
+  shift 2
+  attempt memcheck "$name" "$limit" 0 "${ours[@]}" "$sanitizer" --error-exitcode 9 --print-limit 50 "$@"
 }
 
 # A file in $work; a stand-in for the GPU runs as the host does.
 spec() { # MODEL PRECISION BATCH MEASURED [MORE]
   local device=gpu
   [ "$backend" = cuda ] || device=cpu
-  printf '{"model": "%s", "precision": "%s", "batch_size": %s, "resources": {"device": "%s"}, "steps": {"warmup": 2, %s}%s}\n' \
+  printf '{"model": "%s", "precision": "%s", "batch_size": %s, "resources": {"device": "%s"}, "steps": {"warmup": 2, %s}%s}' \
     "$1" "$2" "$3" $device "$4" "${5:+, $5}" >"$work/spec.json"
 }
 step_run() {
@@ -259,7 +348,9 @@ step_run() {
   [ -z "$tiny" ] || { net=cifar10 usual=4; }
   for precision in $precisions; do
     spec $net "$precision" $usual '"measured_seconds": 3'  # some readings of the telemetry
-    attempt run "training/$precision" 60 0 "${run[@]}" && python3 "$here/events.py" "$last"
+    attempt run "training/$precision" 90 0 "${run[@]}" || continue
+    python3 "$here/events.py" "$last" | tee "$work/line"
+    [ "$backend" != cuda ] || ! grep -qE '(W|MHz) none' "$work/line" || note run "telemetry/$precision" 1 0 0
   done
 }
 
@@ -272,51 +363,47 @@ step_memory() {
   grep -q '"bytes_wanted":[1-9]' "$last" || note memory out-of-memory-names-bytes 1 0 0
   [ -z "$tiny" ] || return
   spec "$model" fp16 '"max"' '"measured": 5'
-  attempt memory batch-size-max 60 0 "${run[@]}" && python3 "$here/events.py" "$last"
+  attempt memory batch-size-max 150 0 "${run[@]}" && python3 "$here/events.py" "$last"
 }
 
 # Pictures from packed shards, cut at random places, against none at all (synthetic ones are sent once).
 step_pictures() {
-  local kind precision=fp16 count=4096 side=256 net=$model run
+  local round kind kinds='synthetic packed' precision=fp16 count=4096 side=256 net=$model run input
   run=("${ours[@]}" "$bin/rackmark-worker" run --backend "$backend" --spec "$work/spec.json")
   [ "$backend" = cuda ] || precision=fp32
   [ -z "$tiny" ] || { net=cifar10 count=32 side=32; }
   attempt pictures shards 60 0 python3 "$here/packed.py" "$work/packed" $count $side 10 || return
-  for kind in synthetic packed; do
-    local input='"input": {"kind": "synthetic"}'
-    [ $kind = synthetic ] ||
-      input='"input": {"kind": "packed", "path": "'$work'/packed", "augment": {"crop": true, "flip": true}}'
-    spec $net $precision "$batch" '"measured_seconds": 8' "$input"
-    attempt pictures $kind 60 0 "${run[@]}" || continue
-    python3 "$here/events.py" "$last"
-    python3 "$here/events.py" "$last" --json >"$work/line" && cp "$work/line" "$last" && keep real_pictures $kind
+  for round in 1 2 3; do
+    for kind in $kinds; do
+      input='"input": {"kind": "synthetic"}'
+      [ "$kind" = synthetic ] ||
+        input='"input": {"kind": "packed", "path": "'$work'/packed", "augment": {"crop": true, "flip": true}}'
+      spec $net $precision "$batch" '"measured_seconds": 4' "$input"
+      attempt pictures "$kind/$round" 60 0 "${run[@]}" || continue
+      python3 "$here/events.py" "$last"
+      python3 "$here/events.py" "$last" --json >"$work/line" && cp "$work/line" "$last" && keep real_pictures "$kind"
+    done
+    kinds='packed synthetic'
   done
   rm -rf "$work/packed"
 }
 
-# Started first, so that PyTorch's compiler works while the checks run; measures once the gate is open.
-start_compare() {
-  local seconds more=()
-  seconds=$(($(left) - 20))
-  ! wants memory || seconds=$((seconds - 30))
-  ! wants pictures || seconds=$((seconds - 40))
-  ! wants profile || seconds=$((seconds - 15))
-  ! wants cache || seconds=$((seconds - 15))
-  [ -z "$tiny" ] || more=(--tiny --rounds 2 --variants eager --works 'train-resnet50-fp16,latency-resnet50-fp16' --parallel 1)
-  python3 "$here/compare.py" --bin "$bin" --libraries "$libraries" --backend "$backend" --python "$python" --device $torch_device \
-    --facts "$facts" --log "$work/compare.log" --seconds $seconds --gate "$work/gate" "${more[@]}" \
-    >"$work/compare.out" 2>&1 &
-  compare_pid=$!
+compare() { # STEP SECONDS [options]: compare.py, whose lines go into facts as they come
+  local step=$1 for_all=$2 options=(--bin "$bin" --libraries "$libraries" --backend "$backend" --python "$python"
+    --device "$torch_device" --facts "$facts" --log "$out/compare.log" --run "$run_name")
+  shift 2
+  [ "$(left)" -ge $((for_all + 15)) ] || for_all=$(($(left) - 15))
+  [ "$for_all" -ge 10 ] || { not_run comparison "$step" "no time left"; return; }
+  [ -z "${RACKMARK_PEER:-}" ] || options+=(--peer "$RACKMARK_PEER")
+  [ -z "$tiny" ] || options+=(--tiny --window 0.2 --warm-seconds 0.1)
+  attempt comparison "$step" $((for_all + 12)) 0 python3 "$here/compare.py" "${options[@]}" --seconds "$for_all" "$@"
+  cat "$last"
+  printf '\n' >>"$facts"  # a line that was cut ends here
 }
-step_bench() {
-  local began=$SECONDS status
-  touch "$work/gate"
-  wait "$compare_pid"
-  status=$?
-  note comparison bench $status 0 $((SECONDS - began))
-  cat "$work/compare.out"
-  { printf '\n##### bench\n'; cat "$work/compare.out" "$work/compare.log"; } >>"$log"
-}
+works_of_bench='train-resnet50-fp16,infer-resnet50-fp16,train-resnet50-tf32,train-inception_v3-fp16,latency-resnet50-fp16'
+step_ours() { compare ours 110 --ours-only --rounds 1 --works "$works_of_bench,train-resnet50-bf16"; }
+step_bench() { compare bench 600 --works "$works_of_bench" --sustained ${tiny:+0.}20; }
+step_bench-bf16() { compare bench-bf16 150 --works train-resnet50-bf16; }
 
 step_profile() {
   bench_train fp16 "$batch" 5 --warmup 3 --profile
@@ -332,40 +419,54 @@ step_profile() {
 }
 
 step_fusion() {
-  local fusion
-  for _ in 1 2; do
-    for fusion in none bn-relu-add bn-relu-add+conv-statistics; do  # levels of fp16
-      bench_train fp16 "$batch" 20 --warmup 5 --json --fusion $fusion
-      attempt fusion "$fusion" 45 0 "${command[@]}" && keep fusion_rate $fusion
-    done
+  local fusion lengths=(--seconds 4 --warm-seconds 1) levels='none bn-relu-add bn-relu-add+conv-statistics' # of fp16
+  [ -z "$tiny" ] || lengths=()
+  for fusion in $levels bn-relu-add+conv-statistics bn-relu-add none; do
+    bench_train fp16 "$batch" 1 --warmup 1 --json --fusion "$fusion" "${lengths[@]}"
+    attempt fusion "$fusion" 45 0 "${command[@]}" && keep fusion_rate "$fusion"
   done
 }
 
 step_cache() {
-  local plans=$work/plans.fresh name
-  mkdir -p "$plans"
-  for name in empty filled; do
+  local name folder=0
+  for name in empty filled filled empty filled; do
+    [ $name = filled ] || folder=$((folder + 1))
+    mkdir -p "$work/plans.$folder"
     bench_train fp16 "$batch" 1 --warmup 0 --json
-    attempt cache $name 60 0 env RACKMARK_PLAN_CACHE="$plans" "${command[@]}" && keep cache_time $name
+    attempt cache $name 120 0 env RACKMARK_PLAN_CACHE="$work/plans.$folder" "${command[@]}" && keep cache_time $name
   done
 }
 
 step_losses() {
   local precision
-  size=$curve_size
+  local size=$curve_size
   for precision in fp32 tf32 bf16 fp16; do
     bench_train $precision $curve_batch $curve_steps --warmup 0 --json --losses
     attempt losses $precision 45 0 "${command[@]}" && keep loss_curve $precision
   done
 }
 
+# A job through controller, agent and worker, as a fleet runs it; the database comes back.
+step_service() {
+  local options=(--bin "$bin" --libraries "$libraries" --out "$out/service.tgz")
+  [ "$backend" = cuda ] || options+=(--device cpu --backend "$backend")
+  [ -z "$tiny" ] || options+=(--model cifar10 --batch 4 --seconds 2)
+  attempt service job 120 0 "$here/service.sh" "${options[@]}"
+  tail -30 "$last"
+  keep service job
+}
+
 # --- all of it --------------------------------------------------------------------------------------
 
+for step in $steps; do
+  declare -F "step_$step" >/dev/null ||
+    usage "--only: '$step'; allowed: $(declare -F | sed -n 's/^declare -f step_//p' | tr '\n' ' ')"
+done
 if [ -n "$dry" ]; then
-  printf 'backend %s, steps: %s\n' "$backend" "$steps"
-  for step in $steps; do declare -F "step_$step" >/dev/null || usage "no step_$step"; done
+  printf 'backend %s, %d s, steps: %s\n' "$backend" "$limit" "$steps"
   python3 -c 'import ast, sys
 for path in sys.argv[1:]: ast.parse(open(path).read(), path)' "$here"/*.py || exit 1
+  bash -n "$here/service.sh" || exit 1
   python3 "$here/table.py" --dry-run
   exit
 fi
@@ -373,24 +474,53 @@ fi
 out=${OUT:-$(mktemp -d /tmp/rackmark-gpu-check.XXXXXX)}
 mkdir -p "$out"
 work=$(mktemp -d)
-log=$out/log facts=$out/facts.jsonl last=$work/last
+log=$out/log facts=$out/facts.jsonl last=$out/last run_name=$(date -u +%H%M%S) # of this call
+running='' give_up='' verified=0
 : >"$log"
 : >"$facts"
+: >"$last"
+export RACKMARK_PLAN_CACHE=${RACKMARK_PLAN_CACHE:-/tmp/rackmark-plans}
+mkdir -p "$RACKMARK_PLAN_CACHE"
+sampler=''
+if [ "$backend" = cuda ]; then
+  readings=timestamp,clocks.sm,power.draw,temperature.gpu,utilization.gpu,memory.used,clocks_event_reasons.active
+  nvidia-smi --format=csv -lms 500 --query-gpu=$readings >"$out/gpu.csv" 2>&1 &
+  sampler=$!
+  disown
+fi
 tidy() {
-  [ -z "${compare_pid:-}" ] || kill "$compare_pid" 2>/dev/null
-  rm -rf "$work"
+  [ -z "$sampler" ] || kill "$sampler" 2>/dev/null
+  rm -rf "$work" "$last"
+}
+interrupted() {
+  local pid
+  trap '' TERM INT HUP
+  for pid in $running $(jobs -p); do
+    pkill -TERM -P "$pid"
+    kill "$pid"
+  done 2>/dev/null
+  wait
+  log_last "interrupted"
+  printf 'check.sh: interrupted after %d s\n' "$SECONDS"
+  finish
+  exit 143
+}
+finish() {
+  tar -czf "$out/plans.tgz" -C "$RACKMARK_PLAN_CACHE" . 2>/dev/null
+  [ "$backend" = cuda ] && [ -z "$tiny" ] || printf 'A trial of this script: no figure below says anything of a GPU.\n'
+  python3 "$here/table.py" "$facts" | tee "$out/table.txt"
+  printf '%d checks, %d failed, %d not run, %d s; results in %s\n' "$attempts" "$failures" "$unrun" "$SECONDS" "$out"
 }
 trap tidy EXIT
+trap interrupted TERM INT HUP
 find_programs
-export RACKMARK_PLAN_CACHE=$work/plans
-mkdir -p "$RACKMARK_PLAN_CACHE"
-printf 'check.sh: log, facts and table in %s\n' "$out"
-wants bench && start_compare
+printf 'check.sh: results in %s\n' "$out"
 for step in $steps; do
   printf '== %s (%d s left)\n' "$step" "$(left)"
   "step_$step"
+  [ -z "$give_up" ] || break
+  python3 "$here/table.py" "$facts" >"$out/table.txt"
 done 2>&1
-[ "$backend" = cuda ] && [ -z "$tiny" ] || printf 'A trial of this script: no figure below says anything of a GPU.\n'
-python3 "$here/table.py" "$facts" | tee "$out/table.txt"
-printf '%d checks, %d failed, %d s; logs in %s\n' "$attempts" "$failures" "$SECONDS" "$out"
+finish
+[[ " $steps" != *" verify"* ]] || [ "$verified" -gt 0 ] || { printf 'check.sh: nothing was verified\n'; exit 1; }
 [ "$failures" = 0 ]

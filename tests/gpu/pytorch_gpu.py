@@ -1,28 +1,33 @@
 #!/usr/bin/env python3
 """The PyTorch side of the comparison on one GPU: the bare loop of ResNet-50 or Inception v3.
 
-usage: pytorch_gpu.py train|infer --model resnet50|inception_v3 --precision fp32|tf32|bf16|fp16
-                      --batch N [--variants compile,compile-graphs,eager] [--steps N] [--warmup N]
-                      [--rounds N] [--limit SECONDS] [--serve]
+usage: pytorch_gpu.py train|infer --variant NAME [--model resnet50|inception_v3]
+                      [--precision fp32|tf32|bf16|fp16] [--batch N] [--seconds S] [--warm-seconds S]
+                      [--rounds N] [--serve]
 
 Training: channels-last, autocast for bf16 and fp16 (fp16 with GradScaler), SGD with momentum 0.9 and
 weight decay 1e-4, the auxiliary head counts 0.4. Inference: channels-last, values in the precision,
-inference_mode, compiled variants frozen. One batch of normally distributed pictures lies on the device;
-the window is K steps between two synchronisations. Variants: compile (max-autotune-no-cudagraphs),
-compile-graphs (reduce-overhead), eager, eager-graphs (a CUDA graph of the eager pass; inference only).
+inference_mode, compiled variants frozen. One batch of normally distributed pictures lies on the device.
+A window is at least --seconds long, between two synchronisations, after --warm-seconds of steps that
+do not count. cuDNN's choice of engines is by timing (benchmark), without a limit on how many it tries.
 
-Prints one line of JSON for each variant and round; a variant that fails or is not compiled within the
-limit says so in "error". The nets are torchvision's, defined here because it may be absent.
---serve: after the first steps of a variant print {"ready": ...}, and then measure one window for every
-line on standard input, so that rounds of two programs can alternate without compiling again.
+Variants: eager; compile (torch.compile as it comes), compile-graphs (reduce-overhead), compile-max
+(max-autotune-no-cudagraphs: minutes to compile); eager-graphs (a CUDA graph of the eager pass;
+inference only).
+
+Prints lines of JSON: {"ready": ...} after the first steps, then one for each window. A variant that
+fails says why in "error". The nets are torchvision's, defined here because it may be absent.
+--serve: a window for every line on standard input, so that rounds of several programs can alternate.
 """
 import argparse
+import ctypes
 import json
 import math
-import multiprocessing
+import signal
 import statistics
 import sys
 import time
+import traceback
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +37,10 @@ AUXILIARY_WEIGHT = 0.4
 PARAMETERS = {"resnet50": 25_557_032, "inception_v3": 27_161_264}
 IMAGE_SIZE = {"resnet50": 224, "inception_v3": 299}
 TYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-COMPILE_MODES = {"compile": "max-autotune-no-cudagraphs", "compile-graphs": "reduce-overhead"}
+COMPILE_MODES = {"compile": "default", "compile-graphs": "reduce-overhead",
+                 "compile-max": "max-autotune-no-cudagraphs"}
 VARIANTS = (*COMPILE_MODES, "eager", "eager-graphs")
+PR_SET_PDEATHSIG = 1
 
 
 class Bottleneck(nn.Module):
@@ -226,6 +233,7 @@ def synchronize(device):
 
 def set_arithmetic(precision):
     torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark_limit = 0  # 10 by default; 0: all of them
     torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
     torch.backends.cudnn.allow_tf32 = precision != "fp32"
 
@@ -307,25 +315,37 @@ def inference_step(options, variant, device):
     return captured(step) if variant == "eager-graphs" else step
 
 
-def window(step, options, device):
-    """Throughput of K steps in a row; for inference also the time of each alone."""
+def run_steps(step, count, device):
+    """Seconds for so many steps in a row, and what the last one gave."""
     synchronize(device)
     start = time.perf_counter()
-    for _ in range(options.steps):
+    for _ in range(count):
         out = step()
     synchronize(device)
-    seconds = time.perf_counter() - start
+    return time.perf_counter() - start, out
+
+
+def warm(step, seconds, device):
+    """Steps that do not count, for at least that long; the time of one."""
+    count, taken = 1, 0.0
+    until = time.perf_counter() + seconds
+    while True:
+        taken, _ = run_steps(step, count, device)
+        if time.perf_counter() >= until:
+            return taken / count
+        count = max(1, min(2 * count, math.ceil(count * (until - time.perf_counter()) / taken)))
+
+
+def window(step, options, device):
+    """Throughput of steps in a row; for inference also the time of each alone."""
+    count = math.ceil(options.seconds / warm(step, options.warm_seconds, device))
+    seconds, out = run_steps(step, count, device)
     last = float(out.flatten()[0])
-    facts = {"images_per_s": options.steps * options.batch / seconds, "window_s": seconds,
+    facts = {"images_per_s": count * options.batch / seconds, "steps": count, "window_s": seconds,
              "last_value": last if math.isfinite(last) else None}
     if options.mode == "infer":
-        alone = []
-        for _ in range(options.steps):
-            start = time.perf_counter()
-            step()
-            synchronize(device)
-            alone.append(1e3 * (time.perf_counter() - start))
-        facts["p50_ms"] = statistics.median(alone)
+        facts["p50_ms"] = statistics.median(
+            1e3 * run_steps(step, 1, device)[0] for _ in range(math.ceil(count / 4)))
     return facts
 
 
@@ -336,129 +356,72 @@ def memory_of(device):
             "max_memory_reserved": torch.cuda.max_memory_reserved()}
 
 
-def measure(options, variant, say, wait):
-    device = options.device
-    set_arithmetic(options.precision)
-    start = time.perf_counter()
-    step = (training_step if options.mode == "train" else inference_step)(options, variant, device)
-    step()
-    synchronize(device)
-    compiled = time.perf_counter() - start
-    for _ in range(options.warmup):
-        step()
-    synchronize(device)
-    if device == "cuda":  # timing engines takes memory that training does not
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-    say({"ready": variant, "first_step_s": compiled})
-    for number in range(options.rounds):
-        wait()
-        facts = window(step, options, device)
-        say({"side": "pytorch", "mode": options.mode, "model": options.model, "variant": variant,
-             "precision": options.precision, "batch": options.batch, "steps": options.steps,
-             "round": number, "first_step_s": compiled, "torch": torch.__version__,
-             "device": torch.cuda.get_device_name() if device == "cuda" else device,
-             **facts, **memory_of(device)})
-
-
-def serve(options, variant, pipe):
-    def wait():
-        if pipe.recv() is None:
-            sys.exit(0)
-
-    try:
-        measure(options, variant, pipe.send, wait)
-    except Exception as error:  # whatever a compiler throws
-        pipe.send({"side": "pytorch", "mode": options.mode, "model": options.model,
-                   "variant": variant, "precision": options.precision, "batch": options.batch,
-                   "error": f"{type(error).__name__}: {str(error).strip()[:300]}"})
-
-
-class Variant:
-    """One variant in a process of its own: its memory is its own, and it can be ended."""
-
-    def __init__(self, options, name):
-        self.name, self.options = name, options
-        self.deadline = time.monotonic() + options.limit
-        context = multiprocessing.get_context("spawn")
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(options, name, other), daemon=False)
-        self.process.start()
-        other.close()
-
-    def answer(self):
-        """The next message; an error where none comes in time."""
-        try:
-            if self.pipe.poll(max(0, self.deadline - time.monotonic())):
-                return self.pipe.recv()
-            problem = f"not done within {self.options.limit:.0f} s"
-        except EOFError:
-            problem = "ended without an answer"
-        self.end()
-        return {"side": "pytorch", "mode": self.options.mode, "model": self.options.model,
-                "variant": self.name, "precision": self.options.precision,
-                "batch": self.options.batch, "error": problem}
-
-    def next_round(self):
-        self.deadline = time.monotonic() + self.options.limit
-        self.pipe.send(True)
-
-    def end(self):
-        self.process.kill()
-        self.process.join()
-
-
-def print_line(line):
+def say(line):
     print(json.dumps(line), flush=True)
 
 
-def run_variant(options, name):
-    variant = Variant(options, name)
-    line = variant.answer()
-    if options.serve or "error" in line:
-        print_line(line)
-    if "error" in line:
-        return
-    for _ in range(options.rounds):
+def about(options):
+    return {"side": "pytorch", "mode": options.mode, "model": options.model, "variant": options.variant,
+            "precision": options.precision, "batch": options.batch}
+
+
+def measure(options):
+    device = options.device
+    set_arithmetic(options.precision)
+    start = time.perf_counter()
+    step = (training_step if options.mode == "train" else inference_step)(options, options.variant, device)
+    step()
+    synchronize(device)
+    first_step_s = time.perf_counter() - start
+    for _ in range(3):  # reduce-overhead records in the second and third
+        step()
+    synchronize(device)
+    if device == "cuda":  # timing engines takes memory that steps do not
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        synchronize(device)
+    facts = {**about(options), "first_step_s": first_step_s, "torch": torch.__version__,
+             "device": torch.cuda.get_device_name() if device == "cuda" else device}
+    say({**facts, "ready": options.variant})
+    for number in range(options.rounds):
         if options.serve and not sys.stdin.readline():
-            break
-        variant.next_round()
-        line = variant.answer()
-        print_line(line)
-        if "error" in line:
-            break
-    variant.end()
+            return
+        say({**facts, "round": number, **window(step, options, device), **memory_of(device)})
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("mode", choices=("train", "infer"))
+    parser.add_argument("--variant", choices=VARIANTS, default="eager")
     parser.add_argument("--model", choices=PARAMETERS, default="resnet50")
     parser.add_argument("--precision", choices=TYPES, default="fp16")
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--warmup", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=4, help="of a window, at least")
+    parser.add_argument("--warm-seconds", type=float, default=1, help="before each window")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=150, help="seconds for compiling a variant")
-    parser.add_argument("--variants", default="compile,eager", help=f"of {', '.join(VARIANTS)}")
     parser.add_argument("--image-size", type=int, default=0, help="default: the model's")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda",
                         help="cpu: tries this script, measures nothing of interest")
     parser.add_argument("--serve", action="store_true")
     options = parser.parse_args()
-    options.variants = options.variants.split(",")
-    for name in options.variants:
-        if name not in VARIANTS:
-            parser.error(f"--variants: '{name}'; allowed: {', '.join(VARIANTS)}")
-    if min(options.batch, options.steps, options.rounds) < 1 or options.warmup < 0:
-        parser.error("batch, steps and rounds must be at least 1, warmup at least 0")
+    if min(options.batch, options.rounds) < 1 or options.seconds <= 0 or options.warm_seconds < 0:
+        parser.error("batch and rounds must be at least 1, seconds above 0, warm-seconds at least 0")
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("pytorch_gpu.py: this PyTorch sees no GPU")
     return options
 
 
+def main():
+    options = parse_arguments()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # none of these outlives its caller
+    try:
+        measure(options)
+    except Exception as error:  # whatever a compiler throws
+        traceback.print_exc()
+        say({**about(options), "error": f"{type(error).__name__}: {str(error).strip()[:300]}"})
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    given = parse_arguments()
-    for one in given.variants:
-        run_variant(given, one)
+    main()
