@@ -217,6 +217,13 @@ Result<Launch> plan_launch(const LaunchInput& in) {
   }
 
   Launch launch;
+  const std::vector<std::string> worker{in.worker.string(), "run", "--spec", in.spec_file.string()};
+  if (in.no_mpirun && in.ranks == 1) {
+    launch.argv = worker;
+    launch.environment = texts(environment);
+    launch.tags = LineTags::kOneRank;
+    return launch;
+  }
   // Plain "mpirun": called by a path, Open MPI would prefix remote commands with shell text.
   launch.argv = {
       "mpirun",
@@ -240,8 +247,7 @@ Result<Launch> plan_launch(const LaunchInput& in) {
   launch.argv.insert(launch.argv.end(), {"-n", std::to_string(in.ranks)});
   for (const char* name : {"RACKMARK_EVENTS", "RACKMARK_RUN", "RACKMARK_AGENT", "OMP_NUM_THREADS"})
     launch.argv.insert(launch.argv.end(), {"-x", name});
-  launch.argv.insert(launch.argv.end(),
-                     {in.worker.string(), "run", "--spec", in.spec_file.string()});
+  add(launch.argv, worker);
   launch.environment = texts(environment);
   return launch;
 }

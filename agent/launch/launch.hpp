@@ -21,6 +21,7 @@ struct LaunchInput {
   std::int64_t physical_cores = 1;               // of this host
   bool affinity_restricted = false;              // the agent itself may not use all of them
   bool root = false;                             // effective user id 0
+  bool no_mpirun = false;                        // this host has none: one rank does without
   std::filesystem::path worker;                  // rackmark-worker, absolute
   std::filesystem::path spec_file;               // absolute
   std::filesystem::path scratch;                 // Open MPI's session and shared-memory files
@@ -28,11 +29,12 @@ struct LaunchInput {
   std::map<std::string, std::string> inherited;  // the agent's own environment
 };
 
-// How a launcher says which rank wrote a line.
-enum class LineTags { kMpirun, kSrun };
+// How a launcher says which rank wrote a line; without a launcher all lines are rank 0's.
+enum class LineTags { kMpirun, kSrun, kOneRank };
 
 struct Launch {
-  std::vector<std::string> argv;         // argv[0] is plain "mpirun" or "srun": see launch.cpp
+  std::vector<std::string>
+      argv;  // argv[0]: plain "mpirun" or "srun", see launch.cpp; or the worker
   std::vector<std::string> environment;  // "NAME=value", sorted, the whole of it
   LineTags tags = LineTags::kMpirun;
 };

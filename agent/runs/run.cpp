@@ -40,6 +40,12 @@ std::optional<double> number_of(const nlohmann::json& spec, const char* name) {
   return it->get<double>();
 }
 
+TaggedLine line_by_rank(LineTags tags, std::string_view line, const char* stream) {
+  if (tags == LineTags::kOneRank) return {0, stream, valid_utf8(line)};
+  return tags == LineTags::kSrun ? parse_labelled_line(line, stream)
+                                 : parse_tagged_line(line, stream);
+}
+
 }  // namespace
 
 Run::Run(const RunHost& host, const Clock& clock, Spool& spool, WantedRun wanted)
@@ -132,12 +138,15 @@ void Run::start_alone(const RankShape& shape, const fs::path& scratch) {
                              .physical_cores = host_->physical_cores,
                              .affinity_restricted = host_->affinity_restricted,
                              .root = ::geteuid() == 0,
+                             .no_mpirun = host_->openmpi_version == "unknown",
                              .worker = host_->worker,
                              .spec_file = folder_.spec_file(),
                              .scratch = scratch,
                              .events_socket = scratch / "events",
                              .inherited = own_environment()});
   if (!launch) return refuse(RunState::kFailed, Reason::kLaunchFailed, launch.error().message);
+  tags_ = launch->tags;
+  if (tags_ == LineTags::kOneRank) facts_.program = "the worker";
   start_under_guard(std::move(launch->argv), std::move(launch->environment));
 }
 
@@ -348,8 +357,7 @@ void Run::take_event(std::string_view line) {
 }
 
 void Run::take_output(std::string_view line, const char* stream) {
-  TaggedLine tagged = tags_ == LineTags::kSrun ? parse_labelled_line(line, stream)
-                                               : parse_tagged_line(line, stream);
+  TaggedLine tagged = line_by_rank(tags_, line, stream);
   if (tagged.rank >= 0) tagged.rank = rank_of_launched(ranks_.place().counts, tagged.rank);
   if (tagged.stream == "stderr") {
     last_stderr_.push_back(tagged.text);

@@ -47,7 +47,7 @@ struct RunHost {
   bool affinity_restricted = false;
   std::int64_t grace_ms = 1000;          // between SIGTERM and SIGKILL
   std::string rank_ports, launch_ports;  // "first-last" of runs over several agents; "" = any
-  std::string openmpi_version;           // as mpirun says
+  std::string openmpi_version;           // as mpirun says; "unknown": there is none
   std::int64_t slurm_job = 0;            // the allocation around this agent; 0: none
 };
 

@@ -92,6 +92,19 @@ TEST(Launch, WithoutRootNothingIsSaidAboutRoot) {
   EXPECT_THAT(plan_launch(in)->environment, Not(Contains(StartsWith("OMPI_"))));
 }
 
+TEST(Launch, OneRankDoesWithoutMpirunWhereThereIsNone) {
+  LaunchInput in = two_of_two();
+  in.no_mpirun = true;
+  EXPECT_EQ(plan_launch(in)->argv.front(), "mpirun");  // several cannot: the start says so
+  const auto with_mpirun = plan_launch(in)->environment;
+  in.ranks = 1;
+  const auto launch = plan_launch(in);
+  EXPECT_THAT(launch->argv, ElementsAre("/opt/rackmark/bin/rackmark-worker", "run", "--spec",
+                                        "/state/runs/42/spec.json"));
+  EXPECT_EQ(launch->environment, with_mpirun);
+  EXPECT_EQ(launch->tags, LineTags::kOneRank);
+}
+
 TEST(Launch, RefusesASocketPathThatTheKernelWouldCut) {
   LaunchInput in = two_of_two();
   in.events_socket = "/" + std::string(kMaxSocketPath, 'x');

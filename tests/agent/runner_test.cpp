@@ -169,6 +169,16 @@ TEST_F(RunnerTest, OutOfMemoryCarriesModelBatchAndBytes) {
   EXPECT_EQ(end.memory["bytes_free"], 100);
 }
 
+TEST_F(RunnerTest, AHostWithoutMpirunRunsOneRank) {
+  runner_.reset();
+  host_.openmpi_version = "unknown";
+  start();
+  EXPECT_EQ(run_to_end(wanted(4, "success", 1)).state, RunState::kSucceeded);
+  EXPECT_THAT(all_logs(4), HasSubstr("0 stdout rank 0 speaks\n"));
+  EXPECT_THAT(run_to_end(wanted(5, "exit3", 1)).detail,
+              HasSubstr("the worker ended with exit status 3; rank 0 on here (measuring)"));
+}
+
 TEST_F(RunnerTest, GarbageIsNotedAndNotFatal) {
   const ObservedRun end = run_to_end(wanted(3, "garbage"));
   EXPECT_EQ(end.state, RunState::kSucceeded) << end.detail;

@@ -14,9 +14,9 @@
 
 namespace {
 
-std::string environment(const char* name) {
+std::string environment(const char* name, const char* otherwise = "") {
   const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
+  return value == nullptr ? otherwise : value;
 }
 
 class Events {
@@ -47,7 +47,7 @@ class Events {
 
  private:
   int fd_;
-  std::string rank_ = environment("OMPI_COMM_WORLD_RANK");
+  std::string rank_ = environment("OMPI_COMM_WORLD_RANK", "0");
 };
 
 std::string behaviour(const char* file) {
@@ -61,7 +61,8 @@ std::string behaviour(const char* file) {
 }
 
 void hello(const Events& events) {
-  events.send("hello", "\"ranks\":" + environment("OMPI_COMM_WORLD_SIZE") + ",\"host\":\"here\"");
+  events.send("hello",
+              "\"ranks\":" + environment("OMPI_COMM_WORLD_SIZE", "1") + ",\"host\":\"here\"");
   events.send("phase", "\"phase\":\"setup\"");
 }
 
