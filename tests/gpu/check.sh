@@ -449,7 +449,7 @@ step_losses() {
 # A job through controller, agent and worker, as a fleet runs it; the database comes back.
 step_service() {
   local options=(--bin "$bin" --libraries "$libraries" --out "$out/service.tgz")
-  [ "$backend" = cuda ] || options+=(--device cpu --backend "$backend")
+  [ "$backend" = cuda ] || options+=(--device cpu --precision fp32)
   [ -z "$tiny" ] || options+=(--model cifar10 --batch 4 --seconds 2)
   attempt service job 120 0 "$here/service.sh" "${options[@]}"
   tail -30 "$last"

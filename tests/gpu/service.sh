@@ -35,7 +35,7 @@ for program in rackmark rackmark-controller rackmark-agent rackmark-worker; do
 done
 
 work=$(mktemp -d)
-state=$work/service controller='' agent=''
+state=$work/service controller='' agent='' submit=''
 mkdir -p "$state/web" "$state/home/.cache"
 export LD_LIBRARY_PATH=$libraries HOME=$state/home
 # The agent hands HOME on: chosen engines are found where the rest of the checks keeps them.
@@ -48,7 +48,8 @@ end() { # PID: at most 15 s for an orderly end
 }
 stop() {
   trap '' EXIT TERM INT
-  end "$agent"  # first: it ends its worker and says so
+  end "$submit"
+  end "$agent"  # first of the two: it ends its worker and says so
   end "$controller"
   [ -z "$out" ] || tar -czf "$out" -C "$work" --exclude=service/home --exclude=service/agent service || true
   rm -rf "$work"
@@ -80,15 +81,21 @@ idle() { "$bin/rackmark" agents --json | grep -q '"state": *"idle"'; }
 wait_for "the agent" "$state/agent.log" idle
 "$bin/rackmark" agents
 printf 'mpirun: %s\n' "$(command -v mpirun || echo none)"
+if [ "$device" = gpu ] && ! "$bin/rackmark" agents --json | grep -q '"device_class": *"gpu'; then
+  fail "the agent sees no GPU"
+fi
 
 status=0
 "$bin/rackmark" submit --name gpu-check --model "$model" --precision "$precision" --batch_size "$batch" \
-  --resources.device "$device" --steps.warmup 5 --steps.measured_seconds "$seconds" --watch </dev/null || status=$?
+  --resources.device "$device" --steps.warmup 5 --steps.measured_seconds "$seconds" --watch &
+submit=$!
+wait $submit || status=$?
+submit=''
 "$bin/rackmark" show 1 --json >"$state/job.json"
 [ $status = 0 ] || "$bin/rackmark" logs 1 | tail -30
 # The agent hands its last readings in.
 sleep 1
-python3 - "$state/job.json" "$device" <<'JUDGE' || status=1
+env -u LD_LIBRARY_PATH python3 - "$state/job.json" "$device" <<'JUDGE' || status=1
 import json, sys
 
 job = json.load(open(sys.argv[1]))
