@@ -5,7 +5,7 @@
 #
 #   --prebuilt DIR  programs and libraries made by tests/gpu/carry; without it, build here with CMake
 #   --set           all     what fits into 8 minutes, without PyTorch (the default)
-#                   smoke   does it work, how fast are we alone, where does the time go (260 s)
+#                   smoke   does it work, how fast are we alone, where does the time go (270 s)
 #                   bench   the comparison with PyTorch, five works (580 s)
 #                   checks  verification of the rest, faults, sanitizer, memory, losses, pictures (560 s)
 #                   extra   a job through the service, bf16 against PyTorch, fusion levels (200 s)
@@ -35,10 +35,10 @@ usage() { printf 'check.sh: %s\n' "$*" >&2; exit 2; }
 set_of() { # NAME: steps in $steps, seconds in $seconds
   case $1 in
     all) steps="preflight facts device verify ours faults run memory profile losses cache pictures memcheck" seconds=480 ;;
-    smoke) steps="preflight facts roofline device verify-small ours profile" seconds=260 ;;
-    bench) steps="preflight bench" seconds=580 ;;
-    checks) steps="preflight verify-rest faults memcheck run memory losses cache pictures" seconds=560 ;;
-    extra) steps="preflight service bench-bf16 fusion" seconds=200 ;;
+    smoke) steps="preflight facts roofline device verify-small ours profile" seconds=270 ;;
+    bench) steps="preflight facts bench" seconds=580 ;;
+    checks) steps="preflight facts verify-rest faults memcheck run memory losses cache pictures" seconds=560 ;;
+    extra) steps="preflight facts service bench-bf16 fusion" seconds=200 ;;
     *) usage "--set is '$1'; allowed: all smoke bench checks extra" ;;
   esac
 }
@@ -401,7 +401,7 @@ compare() { # STEP SECONDS [options]: compare.py, whose lines go into facts as t
   printf '\n' >>"$facts"  # a line that was cut ends here
 }
 works_of_bench='train-resnet50-fp16,infer-resnet50-fp16,train-resnet50-tf32,train-inception_v3-fp16,latency-resnet50-fp16'
-step_ours() { compare ours 110 --ours-only --rounds 1 --works "$works_of_bench,train-resnet50-bf16"; }
+step_ours() { compare ours 130 --ours-only --rounds 1 --works "$works_of_bench,train-resnet50-bf16"; }
 step_bench() { compare bench 600 --works "$works_of_bench" --sustained ${tiny:+0.}20; }
 step_bench-bf16() { compare bench-bf16 150 --works train-resnet50-bf16; }
 

@@ -229,7 +229,7 @@ class Bench:
                 return True
             if self.left() < 2 * ROUND_S:
                 break
-        self.own_failures += 1
+        self.own_failures += self.left() > 1  # else it was cut off
         return False
 
     # --- PyTorch ------------------------------------------------------------------------------------
