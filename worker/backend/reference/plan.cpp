@@ -11,14 +11,20 @@
 namespace rackmark::worker::reference {
 namespace {
 
-// Where element i of a parameter, in torchvision's order, lies in this plan's order.
-// (out, in, taps) becomes (taps, in, out); vectors keep their order.
-std::int64_t stored_at(const Parameter& parameter, std::int64_t i) {
-  if (parameter.dims.size() < 2) return i;
-  const std::int64_t outs = parameter.dims[0], ins = parameter.dims[1];
+// Calls `use` with the index of each element in torchvision's order and in this plan's: (out, in,
+// taps) becomes (taps, in, out); vectors keep their order.
+template <class Use>
+void for_each_element(const Parameter& parameter, Use use) {
+  const bool plain = parameter.dims.size() < 2;
+  const std::int64_t outs = plain ? parameter.elements() : parameter.dims[0];
+  const std::int64_t ins = plain ? 1 : parameter.dims[1];
   const std::int64_t taps = parameter.elements() / (outs * ins);
-  const std::int64_t tap = i % taps, in = i / taps % ins, out = i / (taps * ins);
-  return (tap * ins + in) * outs + out;
+  std::int64_t i = 0;
+  for (std::int64_t out = 0; out < outs; ++out) {
+    for (std::int64_t in = 0; in < ins; ++in) {
+      for (std::int64_t tap = 0; tap < taps; ++tap, ++i) use(i, (tap * ins + in) * outs + out);
+    }
+  }
 }
 
 void check_size(const std::string& what, std::size_t given, std::int64_t wanted) {
@@ -322,17 +328,16 @@ void ReferencePlan<T>::write_parameter(int parameter, std::span<const float> val
   const Parameter& p = net_.parameters().at(parameter);
   check_size("parameter " + p.name, values.size(), p.elements());
   T* block = &parameters_[extents_[parameter].offset];
-  for (std::int64_t i = 0; i < p.elements(); ++i) block[stored_at(p, i)] = values[i];
+  for_each_element(p, [&](std::int64_t i, std::int64_t stored) { block[stored] = values[i]; });
 }
 
 template <class T>
 std::vector<double> ReferencePlan<T>::in_public_order(int parameter,
                                                       const std::vector<T>& block) const {
   const Parameter& p = net_.parameters().at(parameter);
+  const T* from = &block[extents_[parameter].offset];
   std::vector<double> values(static_cast<std::size_t>(p.elements()));
-  for (std::int64_t i = 0; i < p.elements(); ++i) {
-    values[i] = block[extents_[parameter].offset + stored_at(p, i)];
-  }
+  for_each_element(p, [&](std::int64_t i, std::int64_t stored) { values[i] = from[stored]; });
   return values;
 }
 
