@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "net_convolutions.hpp"
+#include "worker/backend/backend.hpp"
 #include "worker/backend/cuda/device/convolution_planner.hpp"
 #include "worker/backend/cuda/device/errors.hpp"
 #include "worker/models/registry.hpp"
@@ -108,7 +109,8 @@ std::vector<EngineOffer> all_offers(const ConvolutionTask& task, ConvolutionForm
   const Graph graph = convolution_graph(task, form, h200());
   std::vector<EngineOffer> offers;
   for (const auto mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK}) {
-    for (auto& offer : offered_engines(graph, h200(), mode, 100)) offers.push_back(offer);
+    std::string refusal;
+    for (auto& offer : offered_engines(graph, h200(), mode, 100, refusal)) offers.push_back(offer);
   }
   return offers;
 }
@@ -154,7 +156,7 @@ class PlannerTest : public testing::Test {
     return
         [this, best](const ConvolutionTask&, const std::vector<ConvolutionCandidate>& candidates) {
           ++asked_;
-          ConvolutionPlanner::Times times(candidates.size(), 2.0);
+          TrialTimes times(candidates.size(), 2.0);
           times.at(best) = 1.0;
           return times;
         };
@@ -188,7 +190,7 @@ TEST_F(PlannerTest, RemembersNothingThatItCouldNotMeasureOrCannotBuild) {
   const auto first = convolution_candidates(task, h200()).at(0).name();
   PlanCache cache(folder_, "described");
   ConvolutionPlanner unmeasured(h200(), cache, [](const auto&, const auto& candidates) {
-    return ConvolutionPlanner::Times(candidates.size());
+    return TrialTimes(candidates.size());
   });
   EXPECT_EQ(unmeasured.choose(task).name(), first);
   EXPECT_EQ(cache.find(task_text(task)), std::nullopt);
@@ -211,6 +213,29 @@ TEST_F(PlannerTest, ErrorsNameLibraryCallAndCode) {
     EXPECT_THAT(error.what(), AllOf(HasSubstr("cuDNN: cudnnBackendFinalize: 2"),
                                     HasSubstr("CUDNN_STATUS_BAD_PARAM")));
   }
+}
+
+// The clock's rounds: slow ones are seen once, close ones twice, and what fails is left out.
+TEST(EngineTrial, KeepsTheShortestTimeOfThoseThatRun) {
+  std::vector<std::vector<double>> times{{3.0}, {1.2, 1.0}, {}, {1.1, 1.3}, {1.05, -1}, {9.0}};
+  std::vector<std::size_t> seen(times.size()), failures;
+  const auto time_one = [&](std::size_t i, const std::optional<double>& best_ms) {
+    EXPECT_TRUE(best_ms || i == 0);
+    if (i == 5) throw OutOfMemory(1, 0);
+    const std::size_t turn = seen[i]++;
+    if (turn >= times[i].size() || times[i][turn] < 0) throw std::runtime_error("cannot");
+    return times[i][turn];
+  };
+  const auto failed = [&](std::size_t i, const std::string& why) {
+    EXPECT_EQ(why, "cannot");
+    failures.push_back(i);
+  };
+  const auto found = compared_times(times.size(), time_one, failed);
+  EXPECT_EQ(found, (TrialTimes{3.0, 1.0, std::nullopt, 1.1, std::nullopt, std::nullopt}));
+  EXPECT_THAT(seen, testing::ElementsAre(1, 2, 1, 2, 2, 0));
+  EXPECT_THAT(failures, testing::ElementsAre(2, 4));
+  EXPECT_THROW(compared_times(1, time_one, [](auto...) { throw std::logic_error("device"); }),
+               std::logic_error);
 }
 
 TEST(CudaDevice, SaysWhyThereIsNone) {

@@ -252,8 +252,11 @@ void survey(const char* name, const char* type_name, cudnnDataType_t type, const
     Pattern pattern(type);
     make(pattern, l);
     const Graph graph(std::move(pattern.graph), target);
-    auto offers = offered_engines(graph, target, CUDNN_HEUR_MODE_A, 100);
-    if (offers.empty()) offers = offered_engines(graph, target, CUDNN_HEUR_MODE_FALLBACK, 100);
+    std::string refusal;
+    auto offers = offered_engines(graph, target, CUDNN_HEUR_MODE_A, 100, refusal);
+    if (offers.empty()) {
+      offers = offered_engines(graph, target, CUDNN_HEUR_MODE_FALLBACK, 100, refusal);
+    }
     std::printf("%zu offers", offers.size());
     std::string seen;
     for (const auto& offer : offers) {

@@ -163,12 +163,6 @@ const char* pass_name(ConvolutionPass pass) {
   return "?";
 }
 
-const char* type_name(const ConvolutionTask& t) {
-  if (t.type == Type::kHalf) return "half";
-  if (t.type == Type::kBfloat) return "bfloat";
-  return t.arithmetic == Arithmetic::kTensor ? "tf32" : "float";
-}
-
 std::string epilogue_text(const ConvolutionTask& t) {
   std::string text;
   if (t.residual) text += " +residual";
@@ -242,8 +236,8 @@ std::string task_text(const ConvolutionTask& t) {
     for (const auto value : values) text += (text.empty() ? "" : between) + std::to_string(value);
     return text;
   };
-  return std::string("conv ") + pass_name(t.pass) + " " + type_name(t) + " " +
-         numbers({t.images, t.channels, t.height, t.width}, "x") + ":" +
+  return std::string("conv ") + pass_name(t.pass) + " " + arithmetic_name(t.type, t.arithmetic) +
+         " " + numbers({t.images, t.channels, t.height, t.width}, "x") + ":" +
          std::to_string(t.x_stride) + " -> " + std::to_string(t.out) + ":" +
          std::to_string(t.y_stride) + " k" + numbers({t.kernel_h, t.kernel_w}, "x") + " s" +
          std::to_string(t.stride) + " p" + numbers({t.pad_h, t.pad_w}, ",") + epilogue_text(t);

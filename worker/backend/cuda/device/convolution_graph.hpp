@@ -37,7 +37,8 @@ std::vector<ConvolutionForm> forms_of(const ConvolutionTask& task);
 Graph convolution_graph(const ConvolutionTask& task, ConvolutionForm form,
                         const EngineTarget& target);
 
-// "conv forward half 256x64x56x56 -> 64 k3x3 s1 p1,1 +bias+relu": for errors, logs and cache keys.
+// "conv forward half 256x64x56x56:64 -> 64:64 k3x3 s1 p1,1 +bias +relu" (x_stride and y_stride
+// after the colons): for errors, logs and cache keys.
 std::string task_text(const ConvolutionTask& task);
 
 }  // namespace rackmark::worker::cuda

@@ -1,6 +1,7 @@
 #include "worker/backend/cuda/device/convolution_planner.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 
 #include "worker/backend/cuda/device/errors.hpp"
@@ -9,6 +10,7 @@ namespace rackmark::worker::cuda {
 namespace {
 
 constexpr std::int64_t kOffersAsked = 100;      // heuristics know some 40 for a plain convolution
+constexpr std::size_t kEnoughOffers = 4;        // of engines that are ready
 constexpr std::size_t kChoicesOfOneEngine = 5;  // its knobs differ less than engines do
 
 std::int64_t aligned(std::int64_t bytes) { return (bytes + 255) / 256 * 256; }
@@ -35,56 +37,91 @@ std::int64_t workspace_limit(const ConvolutionTask& task) {
   return workspace_limit(task.type, task.arithmetic);
 }
 
+bool is_compiled(const EngineOffer& offer) {
+  return offer.has(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION);
+}
+
 // Engines that are offered more than once, by several modes, count once.
 std::vector<EngineOffer> offers_for(const Graph& graph, const EngineTarget& target,
-                                    const ConvolutionTask& task) {
+                                    const ConvolutionTask& task, std::string& refusal) {
   std::vector<EngineOffer> kept;
   for (const auto mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK}) {
-    for (auto& offer : offered_engines(graph, target, mode, kOffersAsked)) {
+    for (auto& offer : offered_engines(graph, target, mode, kOffersAsked, refusal)) {
       const bool known = std::any_of(kept.begin(), kept.end(), [&](const EngineOffer& other) {
         return other.choice == offer.choice;
       });
       if (!known && keeps_the_rules(offer, task)) kept.push_back(std::move(offer));
     }
     // The best heuristics' answer is enough, unless rules have struck most of it.
-    if (kept.size() >= kTimedCandidates / 2) break;
+    const auto ready = std::count_if(kept.begin(), kept.end(), std::not_fn(is_compiled));
+    if (static_cast<std::size_t>(ready) >= kEnoughOffers) break;
   }
   return kept;
 }
 
 std::optional<ConvolutionCandidate> built(const ConvolutionTask& task, ConvolutionForm form,
                                           const Graph& graph, const EngineTarget& target,
-                                          const EngineChoice& choice) {
+                                          const EngineChoice& choice, std::string& refusal) {
   try {
     return ConvolutionCandidate{.form = form,
                                 .choice = choice,
                                 .plan = std::make_shared<EnginePlan>(graph, target, choice),
                                 .extra_bytes = form_bytes(task, form)};
-  } catch (const std::runtime_error&) {  // offered, and yet it cannot: the next one may
+  } catch (const std::runtime_error& error) {  // offered, and yet it cannot: the next one may
+    refusal = error.what();
     return std::nullopt;
   }
 }
 
-// At most kTimedCandidates of one form. `frugal`: only those within the workspace limit.
-std::vector<ConvolutionCandidate> candidates_of(const ConvolutionTask& task, ConvolutionForm form,
-                                                const Graph& graph, const EngineTarget& target,
-                                                const std::vector<EngineOffer>& offers,
-                                                bool compiled, bool frugal) {
-  std::vector<ConvolutionCandidate> found;
-  std::map<std::int64_t, std::size_t> of_engine;
-  for (const auto& offer : offers) {
-    if (found.size() == kTimedCandidates) break;
-    if (offer.has(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) != compiled) continue;
-    if (of_engine[offer.choice.engine] == kChoicesOfOneEngine) continue;
-    auto candidate = built(task, form, graph, target, offer.choice);
-    if (!candidate) continue;
-    if (frugal && candidate->workspace_bytes() > workspace_limit(task)) continue;
-    candidate->compiled_at_run_time = compiled;
-    ++of_engine[offer.choice.engine];
-    found.push_back(std::move(*candidate));
+struct Offered {
+  ConvolutionForm form;
+  Graph graph;
+  std::vector<EngineOffer> offers;
+};
+
+// Of one form. `frugal`: only those within the workspace limit. Choices of an engine that has had
+// its share come last, where there is room for them.
+class Candidates {
+ public:
+  Candidates(const ConvolutionTask& task, const EngineTarget& target, std::string& refusal)
+      : task_(task), target_(target), refusal_(refusal) {}
+
+  std::vector<ConvolutionCandidate> of(const Offered& form, bool compiled, bool frugal) const {
+    const std::size_t most = compiled ? kCompiledCandidates : kTimedCandidates;
+    std::vector<ConvolutionCandidate> found;
+    std::vector<const EngineOffer*> left_over;
+    std::map<std::int64_t, std::size_t> of_engine;
+    for (const auto& offer : form.offers) {
+      if (found.size() == most) return found;
+      if (is_compiled(offer) != compiled) continue;
+      std::size_t& known = of_engine[offer.choice.engine];
+      if (known < kChoicesOfOneEngine) {
+        known += add(found, form, offer, frugal);
+      } else {
+        left_over.push_back(&offer);
+      }
+    }
+    for (const auto* offer : left_over) {
+      if (found.size() == most) break;
+      add(found, form, *offer, frugal);
+    }
+    return found;
   }
-  return found;
-}
+
+ private:
+  bool add(std::vector<ConvolutionCandidate>& found, const Offered& form, const EngineOffer& offer,
+           bool frugal) const {
+    auto candidate = built(task_, form.form, form.graph, target_, offer.choice, refusal_);
+    if (!candidate) return false;
+    if (frugal && candidate->workspace_bytes() > workspace_limit(task_)) return false;
+    candidate->compiled_at_run_time = is_compiled(offer);
+    found.push_back(std::move(*candidate));
+    return true;
+  }
+  const ConvolutionTask& task_;
+  const EngineTarget& target_;
+  std::string& refusal_;
+};
 
 std::string engine_text(const EngineChoice& choice) { return "cudnn " + choice.text(); }
 
@@ -104,27 +141,22 @@ bool keeps_the_rules(const EngineOffer& offer, const ConvolutionTask& task) {
 }
 
 std::vector<ConvolutionCandidate> convolution_candidates(const ConvolutionTask& task,
-                                                         const EngineTarget& target) {
-  struct Offered {
-    ConvolutionForm form;
-    Graph graph;
-    std::vector<EngineOffer> offers;
-  };
-  const auto candidates_in = [&](const Offered& offered, bool compiled, bool frugal) {
-    return candidates_of(task, offered.form, offered.graph, target, offered.offers, compiled,
-                         frugal);
-  };
+                                                         const EngineTarget& target,
+                                                         std::string* refusal) {
+  std::string last;
+  std::string& said = refusal != nullptr ? *refusal : last;
+  const Candidates candidates(task, target, said);
   std::vector<Offered> forms;
   for (const auto form : forms_of(task)) {  // heuristics are asked for no form after the one taken
     Graph graph = convolution_graph(task, form, target);
-    auto offers = offers_for(graph, target, task);
+    auto offers = offers_for(graph, target, task, said);
     forms.push_back({form, std::move(graph), std::move(offers)});
-    auto found = candidates_in(forms.back(), false, true);
+    auto found = candidates.of(forms.back(), false, true);
     if (!found.empty()) return found;
   }
   for (const auto& [compiled, frugal] : {std::pair(true, true), {false, false}, {true, false}}) {
     for (const auto& offered : forms) {
-      auto found = candidates_in(offered, compiled, frugal);
+      auto found = candidates.of(offered, compiled, frugal);
       if (!found.empty()) return found;
     }
   }
@@ -136,10 +168,12 @@ ConvolutionPlanner::ConvolutionPlanner(const EngineTarget& target, PlanCache& ca
 
 ConvolutionCandidate ConvolutionPlanner::choose(const ConvolutionTask& task) {
   if (auto known = remembered(task)) return std::move(*known);
-  auto candidates = convolution_candidates(task, target_);
+  std::string refusal;
+  auto candidates = convolution_candidates(task, target_, &refusal);
   if (candidates.empty()) {
-    throw std::runtime_error("cuDNN " + cudnn_version_text(cudnnGetVersion()) +
-                             " has no engine for " + task_text(task));
+    throw std::runtime_error("cuDNN " + library_version_text(cudnnGetVersion()) +
+                             " has no engine for " + task_text(task) +
+                             (refusal.empty() ? "" : "; last refusal: " + refusal));
   }
   return clock_ ? fastest(task, std::move(candidates)) : std::move(candidates.front());
 }
@@ -151,14 +185,16 @@ std::optional<ConvolutionCandidate> ConvolutionPlanner::remembered(
   for (const auto form : forms_of(task)) {
     if (entry->form != form_name(form)) continue;
     const Graph graph = convolution_graph(task, form, target_);
-    return built(task, form, graph, target_, {.engine = entry->engine, .knobs = entry->knobs});
+    std::string refusal;  // then it is chosen anew
+    return built(task, form, graph, target_, {.engine = entry->engine, .knobs = entry->knobs},
+                 refusal);
   }
   return std::nullopt;  // of another version of this file
 }
 
 ConvolutionCandidate ConvolutionPlanner::fastest(const ConvolutionTask& task,
                                                  std::vector<ConvolutionCandidate> candidates) {
-  const Times times = clock_(task, candidates);
+  const TrialTimes times = clock_(task, candidates);
   std::size_t best = 0;  // where none could be tried, what heuristics think
   std::optional<double> best_ms;
   for (std::size_t i = 0; i < candidates.size(); ++i) {

@@ -10,11 +10,13 @@
 #include <vector>
 
 #include "worker/backend/cuda/device/convolution_graph.hpp"
+#include "worker/backend/cuda/device/engine_trial.hpp"
 #include "worker/backend/cuda/device/plan_cache.hpp"
 
 namespace rackmark::worker::cuda {
 
-inline constexpr std::size_t kTimedCandidates = 8;
+inline constexpr std::size_t kTimedCandidates = 12;
+inline constexpr std::size_t kCompiledCandidates = 2;
 
 struct ConvolutionCandidate {
   ConvolutionForm form = ConvolutionForm::kWhole;
@@ -31,16 +33,16 @@ struct ConvolutionCandidate {
 bool keeps_the_rules(const EngineOffer& offer, const ConvolutionTask& task);
 
 // In the order of preference; all can run. Engines that cuDNN has ready come first: those compiled
-// at run time take a second each, so they are asked for only when there is no other.
+// at run time take seconds each, so a few of them are tried, and only when there is no other.
+// `refusal`, where there is none: the last thing that cuDNN said.
 std::vector<ConvolutionCandidate> convolution_candidates(const ConvolutionTask& task,
-                                                         const EngineTarget& target);
+                                                         const EngineTarget& target,
+                                                         std::string* refusal = nullptr);
 
 class ConvolutionPlanner {
  public:
-  // Milliseconds of one run of each candidate; nullopt: it could not be tried.
-  using Times = std::vector<std::optional<double>>;
   using Clock =
-      std::function<Times(const ConvolutionTask&, const std::vector<ConvolutionCandidate>&)>;
+      std::function<TrialTimes(const ConvolutionTask&, const std::vector<ConvolutionCandidate>&)>;
   // Without a clock the first candidate is taken and nothing is remembered. `target` and `cache`
   // have to outlive the planner.
   ConvolutionPlanner(const EngineTarget& target, PlanCache& cache, Clock clock);

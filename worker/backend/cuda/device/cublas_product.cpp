@@ -8,6 +8,7 @@
 
 #include "worker/backend/backend.hpp"
 #include "worker/backend/cuda/device/cuda_memory.hpp"
+#include "worker/backend/cuda/device/engine_trial.hpp"
 #include "worker/backend/cuda/device/errors.hpp"
 
 namespace rackmark::worker::cuda {
@@ -146,6 +147,16 @@ void ProductShape::multiply(cublasLtHandle_t handle,
                            stream));
 }
 
+std::string name_of(const cublasLtMatmulAlgo_t& algo) {
+  const auto config = [&algo](cublasLtMatmulAlgoConfigAttributes_t name) {
+    std::int32_t value = -1;
+    cublasLtMatmulAlgoConfigGetAttribute(&algo, name, &value, sizeof value, nullptr);
+    return std::to_string(value);
+  };
+  return "cublasLt algorithm " + config(CUBLASLT_ALGO_CONFIG_ID) + " tile " +
+         config(CUBLASLT_ALGO_CONFIG_TILE_ID) + " split " + config(CUBLASLT_ALGO_CONFIG_SPLITK_NUM);
+}
+
 class CublasProduct final : public Product {
  public:
   CublasProduct(cublasLtHandle_t handle, CudaQueue& queue, std::shared_ptr<ProductShape> shape,
@@ -154,21 +165,12 @@ class CublasProduct final : public Product {
   std::int64_t workspace_bytes() const override {
     return static_cast<std::int64_t>(algorithm_.workspaceSize);
   }
-  std::string implementation() const override {
-    return "cublasLt algorithm " + std::to_string(config(CUBLASLT_ALGO_CONFIG_ID)) + " tile " +
-           std::to_string(config(CUBLASLT_ALGO_CONFIG_TILE_ID)) + " split " +
-           std::to_string(config(CUBLASLT_ALGO_CONFIG_SPLITK_NUM));
-  }
+  std::string implementation() const override { return name_of(algorithm_.algo); }
   void run(const ProductOperands& operands, void* workspace) override {
     shape_->multiply(handle_, algorithm_, operands, workspace, queue_.stream());
   }
 
  private:
-  std::int32_t config(cublasLtMatmulAlgoConfigAttributes_t name) const {
-    std::int32_t value = -1;
-    cublasLtMatmulAlgoConfigGetAttribute(&algorithm_.algo, name, &value, sizeof value, nullptr);
-    return value;
-  }
   cublasLtHandle_t handle_;
   CudaQueue& queue_;
   std::shared_ptr<ProductShape> shape_;
@@ -204,25 +206,29 @@ std::optional<cublasLtMatmulAlgo_t> algorithm_of(const PlanEntry& entry) {
 
 struct TimedAlgorithm {
   cublasLtMatmulHeuristicResult_t algorithm{};
-  std::optional<double> ms;  // none: there was no memory to try it in
+  std::optional<double> ms;  // none: it could not be tried
 };
 
 TimedAlgorithm fastest_algorithm(cublasLtHandle_t handle, CudaQueue& queue,
                                  const ProductShape& shape, const ProductTask& task) {
   const auto algorithms = shape.algorithms(handle);
   if (algorithms.empty()) {
-    throw std::runtime_error("cuBLASLt " + cublas_version_text(cublasLtGetVersion()) +
+    throw std::runtime_error("cuBLASLt " + library_version_text(cublasLtGetVersion()) +
                              " has no algorithm for " + task_text(task));
   }
   TimedAlgorithm best{.algorithm = algorithms.front()};
   try {
     const ProductTrial trial(task, queue.stream());
-    const ProductOperands operands{.a = trial.a.get(), .b = trial.b.get(), .c = trial.c.get()};
-    for (const auto& algorithm : algorithms) {
-      const double ms = recorded_ms(queue, best.ms, [&] {
-        shape.multiply(handle, algorithm, operands, trial.workspace.get(), queue.stream());
-      });
-      if (!best.ms || ms < *best.ms) best = {algorithm, ms};
+    std::vector<std::string> names;
+    for (const auto& algorithm : algorithms) names.push_back(name_of(algorithm.algo));
+    const auto times = trial_times(queue, task_text(task), names, [&](std::size_t i) {
+      return [&, i] {
+        shape.multiply(handle, algorithms[i], {trial.a.get(), trial.b.get(), trial.c.get()},
+                       trial.workspace.get(), queue.stream());
+      };
+    });
+    for (std::size_t i = 0; i < times.size(); ++i) {
+      if (times[i] && (!best.ms || *times[i] < *best.ms)) best = {algorithms[i], times[i]};
     }
   } catch (const OutOfMemory&) {  // what heuristics think
   }
@@ -245,12 +251,8 @@ std::unique_ptr<Product> make_product(cublasLtHandle_t handle, CudaQueue& queue,
 }
 
 std::string task_text(const ProductTask& t) {
-  const char* type = t.type == Type::kHalf                 ? "half"
-                     : t.type == Type::kBfloat             ? "bfloat"
-                     : t.arithmetic == Arithmetic::kTensor ? "tf32"
-                                                           : "float";
-  return std::string("product ") + type + " " + std::to_string(t.rows) + "x" +
-         std::to_string(t.columns) + "x" + std::to_string(t.inner) +
+  return std::string("product ") + arithmetic_name(t.type, t.arithmetic) + " " +
+         std::to_string(t.rows) + "x" + std::to_string(t.columns) + "x" + std::to_string(t.inner) +
          (t.transpose_a ? " a^t" : " a") + (t.transpose_b ? " b^t" : " b") +
          (t.float_result ? " -> float" : "");
 }

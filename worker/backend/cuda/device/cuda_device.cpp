@@ -67,15 +67,16 @@ DeviceFacts gather_facts() {
       .architecture = "sm_" + std::to_string(properties.major) + std::to_string(properties.minor),
       .libraries = {{"cuda", runtime_version()},
                     {"cuda driver", driver_version()},
-                    {"cudnn", cudnn_version_text(cudnnGetVersion())},
-                    {"cublas", cublas_version_text(cublasLtGetVersion())}},
+                    {"cudnn", library_version_text(cudnnGetVersion())},
+                    {"cublas", library_version_text(cublasLtGetVersion())}},
       .memory_bytes = static_cast<std::int64_t>(properties.totalGlobalMem)};
 }
 
-// What timings hold for.
+// What timings hold for. Raised with every change of how engines are struck, timed or chosen.
+constexpr int kRules = 2;
 std::string cache_name(const DeviceFacts& facts) {
   return facts.name + " " + facts.architecture + " cudnn " + facts.libraries.at("cudnn") +
-         " cublas " + facts.libraries.at("cublas");
+         " cublas " + facts.libraries.at("cublas") + " rules " + std::to_string(kRules);
 }
 
 // The kernels are built for this compute capability (10 major + minor) and, as PTX, for newer ones.

@@ -1,8 +1,5 @@
 #include "worker/backend/cuda/device/cuda_queue.hpp"
 
-#include <algorithm>
-#include <vector>
-
 #include "worker/backend/cuda/device/errors.hpp"
 
 namespace rackmark::worker::cuda {
@@ -60,15 +57,6 @@ GraphOwner captured(cudaStream_t stream, const std::function<void()>& work) {
   return {graph, cudaGraphDestroy};
 }
 
-double timed_ms(CudaQueue& queue, const std::function<void()>& work) {
-  const auto begin = queue.make_mark(), end = queue.make_mark();
-  begin->set();
-  work();
-  end->set();
-  end->wait();
-  return end->ms_since(*begin);
-}
-
 }  // namespace
 
 CudaQueue::CudaQueue() { RM_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
@@ -83,23 +71,5 @@ std::unique_ptr<Recording> CudaQueue::record(const std::function<void()>& work) 
 }
 
 std::unique_ptr<Mark> CudaQueue::make_mark() { return std::make_unique<CudaMark>(stream_); }
-
-double recorded_ms(CudaQueue& queue, const std::optional<double>& best_ms,
-                   const std::function<void()>& work) {
-  constexpr int kRuns = 4, kReplays = 3;
-  timed_ms(queue, work);  // loads what is used for the first time
-  const double plain_ms = timed_ms(queue, work);
-  if (best_ms && plain_ms > 3 * *best_ms) return plain_ms;
-  const auto recording = queue.record([&] {
-    for (int i = 0; i < kRuns; ++i) work();
-  });
-  recording->replay();
-  std::vector<double> ms;
-  for (int i = 0; i < kReplays; ++i) {
-    ms.push_back(timed_ms(queue, [&] { recording->replay(); }) / kRuns);
-  }
-  std::sort(ms.begin(), ms.end());
-  return ms[ms.size() / 2];
-}
 
 }  // namespace rackmark::worker::cuda

@@ -5,7 +5,6 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 
 #include "worker/backend/cuda/device/device.hpp"
 
@@ -25,12 +24,5 @@ class CudaQueue {
  private:
   cudaStream_t stream_ = nullptr;
 };
-
-// Milliseconds of one run of `work`: it is run twice as it is, then some runs are recorded and
-// replayed, so that what the host spends on giving work is not in it. Work that takes more than
-// thrice `best_ms` already then is not run again: that it is slow is all that matters. Throws when
-// the work fails or cannot be recorded.
-double recorded_ms(CudaQueue& queue, const std::optional<double>& best_ms,
-                   const std::function<void()>& work);
 
 }  // namespace rackmark::worker::cuda

@@ -4,6 +4,7 @@
 
 #include "worker/backend/backend.hpp"
 #include "worker/backend/cuda/device/cuda_memory.hpp"
+#include "worker/backend/cuda/device/engine_trial.hpp"
 
 namespace rackmark::worker::cuda {
 namespace {
@@ -160,18 +161,6 @@ class TrialOperands {
   ConvolutionOperands operands_;
 };
 
-std::optional<double> trial_ms(const ConvolutionSetting& setting, CudaQueue& queue,
-                               const TrialOperands& trial, const std::optional<double>& best_ms,
-                               const ConvolutionCandidate& candidate) {
-  const auto workspace = device_memory(candidate.workspace_bytes());
-  CudnnConvolution convolution(setting, trial.task(), candidate);
-  try {
-    return recorded_ms(queue, best_ms, [&] { convolution.run(trial.operands(), workspace.get()); });
-  } catch (const std::runtime_error&) {  // it was built, and yet it does not run
-    return std::nullopt;
-  }
-}
-
 }  // namespace
 
 std::unique_ptr<Convolution> make_convolution(const ConvolutionSetting& setting,
@@ -183,17 +172,21 @@ std::unique_ptr<Convolution> make_convolution(const ConvolutionSetting& setting,
 ConvolutionPlanner::Clock convolution_clock(const ConvolutionSetting& setting, CudaQueue& queue) {
   return [&setting, &queue](const ConvolutionTask& task,
                             const std::vector<ConvolutionCandidate>& candidates) {
-    ConvolutionPlanner::Times times(candidates.size());
     try {
       const TrialOperands trial(task, queue.stream());
-      std::optional<double> best_ms;
-      for (std::size_t i = 0; i < candidates.size(); ++i) {
-        times[i] = trial_ms(setting, queue, trial, best_ms, candidates[i]);
-        if (times[i] && (!best_ms || *times[i] < *best_ms)) best_ms = times[i];
-      }
-    } catch (const OutOfMemory&) {  // the rest is not tried
+      std::vector<std::string> names;
+      for (const auto& candidate : candidates) names.push_back(candidate.name());
+      return trial_times(queue, task_text(task), names, [&](std::size_t i) {
+        const auto workspace = device_memory(candidates[i].workspace_bytes());
+        const auto convolution =
+            std::make_shared<CudnnConvolution>(setting, trial.task(), candidates[i]);
+        return [&trial, workspace, convolution] {
+          convolution->run(trial.operands(), workspace.get());
+        };
+      });
+    } catch (const OutOfMemory&) {  // no room even for the operands
+      return TrialTimes(candidates.size());
     }
-    return times;
   };
 }
 

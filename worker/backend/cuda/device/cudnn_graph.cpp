@@ -308,7 +308,8 @@ bool EngineOffer::has(cudnnBackendBehaviorNote_t note) const {
 }
 
 std::vector<EngineOffer> offered_engines(const Graph& graph, const EngineTarget& target,
-                                         cudnnBackendHeurMode_t mode, std::int64_t limit) {
+                                         cudnnBackendHeurMode_t mode, std::int64_t limit,
+                                         std::string& refusal) {
   std::vector<EngineOffer> offers;
   try {
     Descriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
@@ -319,7 +320,8 @@ std::vector<EngineOffer> offered_engines(const Graph& graph, const EngineTarget&
     const auto configs = heuristics.get_descriptors(CUDNN_ATTR_ENGINEHEUR_RESULTS,
                                                     CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, limit);
     for (const auto& config : configs) offers.push_back(offer_of(config));
-  } catch (const Unsupported&) {  // this mode knows no engine for the graph
+  } catch (const std::runtime_error& error) {  // this mode knows no engine for the graph
+    refusal = error.what();
   }
   return offers;
 }

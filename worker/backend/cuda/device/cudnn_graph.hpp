@@ -132,12 +132,13 @@ struct EngineOffer {
   bool has(cudnnBackendBehaviorNote_t note) const;
 };
 
-// Engines that heuristics offer for a graph, best first; none is an empty list. Those that only
-// say that they can are among them: building the plan is the proof.
+// Engines that heuristics offer for a graph, best first; none is an empty list, and `refusal` then
+// says why. Those that only say that they can are among them: building the plan is the proof.
 std::vector<EngineOffer> offered_engines(const Graph& graph, const EngineTarget& target,
-                                         cudnnBackendHeurMode_t mode, std::int64_t limit);
+                                         cudnnBackendHeurMode_t mode, std::int64_t limit,
+                                         std::string& refusal);
 
-// An engine made ready. Throws Unsupported.
+// An engine made ready. Throws Unsupported, or std::runtime_error for what went wrong.
 class EnginePlan {
  public:
   EnginePlan(const Graph& graph, const EngineTarget& target, const EngineChoice& choice);

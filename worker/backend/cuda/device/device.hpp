@@ -22,6 +22,13 @@ namespace rackmark::worker::cuda {
 // TF32 on tensor cores (kTensor); 16-bit values always on tensor cores with float32 sums.
 enum class Arithmetic : std::uint8_t { kFull, kTensor };
 
+// For errors, logs and the keys under which choices are kept.
+inline const char* arithmetic_name(Type type, Arithmetic arithmetic) {
+  if (type == Type::kHalf) return "half";
+  if (type == Type::kBfloat) return "bfloat";
+  return arithmetic == Arithmetic::kTensor ? "tf32" : "float";
+}
+
 // No engine that wants more room is used where another one serves. Float products without tensor
 // cores are made in NCHW inside: copies of both pictures.
 constexpr std::int64_t workspace_limit(Type type, Arithmetic arithmetic) {

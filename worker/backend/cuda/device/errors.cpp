@@ -25,10 +25,6 @@ std::string last_cudnn_text() {
   return line;
 }
 
-std::string dotted(std::size_t major, std::size_t minor, std::size_t patch) {
-  return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
-}
-
 }  // namespace
 
 void check_cuda(cudaError_t code, const char* call) {
@@ -55,12 +51,9 @@ std::string cuda_version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
-std::string cudnn_version_text(std::size_t version) {
-  return dotted(version / 10000, version / 100 % 100, version % 100);
-}
-
-std::string cublas_version_text(std::size_t version) {
-  return dotted(version / 10000, version / 100 % 100, version % 100);
+std::string library_version_text(std::size_t version) {
+  return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
+         std::to_string(version % 100);
 }
 
 }  // namespace rackmark::worker::cuda

@@ -21,10 +21,8 @@ void check_cublas(cublasStatus_t code, const char* call);
 // Throws Unsupported for every code of that kind. Both carry cuDNN's own explanation.
 void check_cudnn(cudnnStatus_t code, const std::string& call);
 
-// "12.4.1" of 12041 and the like.
-std::string cuda_version_text(int version);  // 1000 major + 10 minor
-std::string cudnn_version_text(std::size_t version);
-std::string cublas_version_text(std::size_t version);
+std::string cuda_version_text(int version);             // "13.0" of 13000
+std::string library_version_text(std::size_t version);  // cuDNN, cuBLAS: "9.19.0" of 91900
 
 }  // namespace rackmark::worker::cuda
 
