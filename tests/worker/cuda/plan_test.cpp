@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "plans.hpp"
+#include "worker/backend/cuda/plan/op.hpp"
 
 namespace rackmark::worker::test {
 namespace {
@@ -487,6 +488,36 @@ TEST(CudaPlan, MemoryIsTheDevices) {
   EXPECT_EQ(host_cuda_backend()->device_memory()->free_bytes, (std::int64_t{4} << 30) * 7 / 8);
   EXPECT_EQ(small->matrix_peak("fp32", 1, 0.1), std::nullopt);  // no product has room
   EXPECT_THROW(small->ceilings(1), OutOfMemory);
+}
+
+// As an operation that fails is looked for on a device.
+TEST(CudaPlan, StepByStepTrainsTheSameAndNamesWhatFails) {
+  const auto losses = [] {
+    const auto plan = cuda_plan(small_net(), small_options());
+    const Data data = make_data(small_net(), small_options().batch);
+    const double first = plan->step(data.batch(), kStep).loss;
+    return std::pair(first, plan->step(data.batch(), kStep).loss);
+  };
+  const auto device = cuda::test::make_host_device();
+  cuda::Pass pass{.device = *device,
+                  .kernels = device->kernels(cuda::Type::kFloat),
+                  .floats = device->kernels(cuda::Type::kFloat),
+                  .queue = device->queue()};
+  const auto error = [&] {
+    try {
+      pass.run("conv1", "forward", "engine 7", 0, 0, [] { throw std::runtime_error("700"); });
+    } catch (const std::runtime_error& failure) {
+      return std::string(failure.what());
+    }
+    return std::string();
+  };
+  const auto recorded = losses();
+  EXPECT_EQ(error(), "700");
+  setenv("RACKMARK_CUDA_STEP_BY_STEP", "1", 1);
+  const auto alone = losses();
+  EXPECT_EQ(error(), "conv1 forward, engine 7: 700");
+  unsetenv("RACKMARK_CUDA_STEP_BY_STEP");
+  EXPECT_EQ(alone, recorded);
 }
 
 TEST(CudaPlan, RefusesWrongUse) {

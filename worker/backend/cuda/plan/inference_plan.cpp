@@ -151,7 +151,7 @@ PlanFacts InferencePlan::facts() const {
   return facts;
 }
 
-Pass InferencePlan::make_pass(std::vector<OpTime>* times) {
+Pass InferencePlan::make_pass(Stopwatch* stopwatch) {
   return {.device = *device_,
           .kernels = device_->kernels(precision_.type),
           .floats = device_->kernels(Type::kFloat),
@@ -159,7 +159,7 @@ Pass InferencePlan::make_pass(std::vector<OpTime>* times) {
           .workspace = memory_.get() + regions_.workspace,
           .training = false,
           .ready = [](int) {},
-          .times = times};
+          .stopwatch = stopwatch};
 }
 
 void InferencePlan::give(Pass& pass) {
@@ -182,7 +182,7 @@ void InferencePlan::load(std::span<const float> images, std::uint64_t identity) 
 void InferencePlan::run(std::span<const float> images, std::uint64_t identity) {
   load(images, identity);
   if (!recording_) {
-    recording_ = device_->record([this] {
+    recording_ = record(*device_, [this] {
       Pass pass = make_pass();
       give(pass);
     });
@@ -202,10 +202,10 @@ std::vector<double> InferencePlan::logits() const {
 
 std::vector<OpTime> InferencePlan::profile(std::span<const float> images) {
   load(images, 0);
-  std::vector<OpTime> times;
-  Pass pass = make_pass(&times);
+  Stopwatch stopwatch(*device_);
+  Pass pass = make_pass(&stopwatch);
   give(pass);
-  return times;
+  return stopwatch.take();
 }
 
 }  // namespace rackmark::worker::cuda

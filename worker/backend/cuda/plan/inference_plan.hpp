@@ -42,7 +42,7 @@ class InferencePlan final : public InferPlan {
   std::int64_t most_bytes() const;  // with as much workspace as an engine may want
   void allocate();
   void load(std::span<const float> images, std::uint64_t identity);
-  Pass make_pass(std::vector<OpTime>* times = nullptr);
+  Pass make_pass(Stopwatch* stopwatch = nullptr);
   void give(Pass& pass);
 
   std::shared_ptr<Device> device_;

@@ -36,6 +36,31 @@ struct Binding {
   Matrix matrix(const Place& place) const;
 };
 
+// Times of operations, one after the other. Before each the queue is given some 50 us of other
+// work, so that the host has given the operation before its turn comes: what that takes the host is
+// then not in its time. That work copies little memory: an operation finds the caches as the one
+// before has left them.
+class Stopwatch {
+ public:
+  explicit Stopwatch(Device& device);
+  void time(OpTime row, const std::function<void()>& work);  // adds the row, with its ms
+  std::vector<OpTime> take() { return std::move(rows_); }
+
+ private:
+  void occupy_queue();
+
+  Device& device_;
+  std::shared_ptr<std::byte> from_, to_;
+  std::unique_ptr<Mark> begin_, end_;
+  std::vector<OpTime> rows_;
+};
+
+// RACKMARK_CUDA_STEP_BY_STEP is set, to find the operation that fails on a device: nothing is
+// recorded, each operation is waited for, and what it throws begins with its name.
+bool step_by_step();
+// The device's recording; step by step, work that is given anew each time.
+std::unique_ptr<Recording> record(Device& device, const std::function<void()>& work);
+
 // One run through the operations.
 struct Pass {
   Device& device;
@@ -45,7 +70,7 @@ struct Pass {
   void* workspace = nullptr;
   bool training = true;
   std::function<void(int parameter)> ready;
-  std::vector<OpTime>* times = nullptr;  // null: not timed
+  Stopwatch* stopwatch = nullptr;  // of a profile
 
   // Runs and, in a profile, times `work`.
   void run(const std::string& node, const char* pass, const std::string& implementation,

@@ -209,18 +209,18 @@ std::string Plan::layout_key() const {
   return std::string("cuda-") + hex;
 }
 
-Pass Plan::make_pass(std::vector<OpTime>* times) {
+Pass Plan::make_pass(Stopwatch* stopwatch) {
   return {.device = *device_,
           .kernels = device_->kernels(precision_.type),
           .floats = device_->kernels(Type::kFloat),
           .queue = device_->queue(),
           .workspace = workspace_,
           .ready = [](int) {},
-          .times = times};
+          .stopwatch = stopwatch};
 }
 
 void Plan::replay(std::unique_ptr<Recording>& recording, const std::function<void()>& work) {
-  if (!recording) recording = device_->record(work);
+  if (!recording) recording = record(*device_, work);
   recording->replay();
 }
 
@@ -517,8 +517,8 @@ std::vector<OpTime> Plan::profile(const Batch& batch) {
   StepState before;
   device_->download(&before, state(), sizeof before);
   input_.load(batch);
-  std::vector<OpTime> times;
-  Pass pass = make_pass(&times);
+  Stopwatch stopwatch(*device_);
+  Pass pass = make_pass(&stopwatch);
   give_forward(pass);
   input_.release();
   give_backward(pass);
@@ -529,7 +529,7 @@ std::vector<OpTime> Plan::profile(const Batch& batch) {
   device_->upload(state(), &before, sizeof before);
   device_->wait();
   can_go_back_ = false;
-  return times;
+  return stopwatch.take();
 }
 
 }  // namespace rackmark::worker::cuda

@@ -73,7 +73,7 @@ class Plan final : public TrainPlan {
   }
   StepState* state() const { return at<StepState>(regions_.state); }
   bool is_narrow() const { return precision_.type != Type::kFloat; }
-  Pass make_pass(std::vector<OpTime>* times = nullptr);
+  Pass make_pass(Stopwatch* stopwatch = nullptr);
   void replay(std::unique_ptr<Recording>& recording, const std::function<void()>& work);
 
   void run_forward();  // in training
