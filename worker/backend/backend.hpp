@@ -112,6 +112,9 @@ class TrainPlan {
     return {.loss = loss};
   }
   virtual void finish() {}  // returns when all steps have ended
+  // Steps so far that changed nothing as their gradients overflowed; nothing where gradients have
+  // no loss scale. Waits for steps that have not ended.
+  virtual std::optional<std::int64_t> skipped_steps() const { return std::nullopt; }
 
   // Forward in evaluation mode (running statistics, no dropout, no auxiliary heads); fills
   // logits().

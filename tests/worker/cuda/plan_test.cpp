@@ -294,6 +294,7 @@ TEST(CudaPlan, AnOverflowChangesNothingAndHalvesTheScale) {
   const auto with_huge = plan->read_parameter(0);
   plan->step(data.batch(), kStep);
   EXPECT_EQ(plan->read_parameter(0), with_huge);
+  EXPECT_EQ(plan->skipped_steps(), 1);
   fill(*plan);
   for (std::size_t s = 0; s < net.running_statistics().size(); ++s) {
     const bool variance = net.running_statistics()[s].name.ends_with("var");
@@ -301,6 +302,13 @@ TEST(CudaPlan, AnOverflowChangesNothingAndHalvesTheScale) {
   }
   plan->step(data.batch(), kStep);  // the next step is taken
   EXPECT_NE(everything(*plan), before);
+  EXPECT_EQ(plan->skipped_steps(), 1);
+  PlanOptions fixed = small_options("fp16");
+  fixed.loss_scale = 1e30;
+  const auto always = cuda_plan(net, fixed);
+  for (int i = 0; i < 2; ++i) always->step(data.batch(), kStep);
+  EXPECT_EQ(always->skipped_steps(), 2);
+  EXPECT_EQ(cuda_plan(net, small_options("bf16"))->skipped_steps(), std::nullopt);
 }
 
 TEST(CudaPlan, PicturesWithAKnownIdentityAreSentOnce) {

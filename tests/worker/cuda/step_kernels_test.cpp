@@ -205,6 +205,11 @@ TEST(CudaKernels, LossScaleHalvesAndDoubles) {
   kernels.adjust_scale(nullptr, {&state});
   EXPECT_EQ(state.loss_scale, 65536.0F * 256);
   EXPECT_EQ(state.skipped, 3);
+  state.overflow = 1;  // a scale that the spec has set stays, and the step counts all the same
+  kernels.adjust_scale(nullptr, {&state, true});
+  EXPECT_EQ(state.loss_scale, 65536.0F * 256);
+  EXPECT_EQ(state.overflow, 0);
+  EXPECT_EQ(state.skipped, 4);
 }
 
 // --- refusals ------------------------------------------------------------------------------------

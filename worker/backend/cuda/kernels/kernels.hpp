@@ -274,9 +274,10 @@ struct Sgd {
   const StepState* state = nullptr;
 };
 // After an overflow: half the scale (at least 1), clear the flag, count the step as skipped. After
-// 2000 steps without: twice the scale (at most 65536 * 256).
+// 2000 steps without: twice the scale (at most 65536 * 256). A fixed scale stays as it is.
 struct AdjustScale {
   StepState* state = nullptr;
+  bool fixed = false;
 };
 struct Narrow {  // to = T(from)
   const float* from = nullptr;

@@ -100,16 +100,17 @@ struct SgdBody : FlatBody<T, SgdBody<T>> {
 
 struct AdjustScaleBody {
   StepState* state;
+  bool fixed;
 
   RM_DEVICE void run() const {
     constexpr std::int32_t kPatience = 2000;
     constexpr float kMost = 65536.0F * 256;
     if (state->overflow != 0) {
-      state->loss_scale = state->loss_scale > 2 ? state->loss_scale / 2 : 1;
+      if (!fixed) state->loss_scale = state->loss_scale > 2 ? state->loss_scale / 2 : 1;
       state->overflow = 0;
       state->good_steps = 0;
       ++state->skipped;
-    } else if (++state->good_steps >= kPatience) {
+    } else if (!fixed && ++state->good_steps >= kPatience) {
       state->loss_scale = state->loss_scale < kMost / 2 ? state->loss_scale * 2 : kMost;
       state->good_steps = 0;
     }
@@ -165,7 +166,7 @@ void sgd(Queue queue, const Sgd& k) {
 }
 template <class Runner>
 void adjust_scale(Queue queue, const AdjustScale& k) {
-  Runner::once(queue, "adjust_scale", AdjustScaleBody{k.state});
+  Runner::once(queue, "adjust_scale", AdjustScaleBody{k.state, k.fixed});
 }
 template <class T, class Runner>
 void narrow(Queue queue, const Narrow& k) {

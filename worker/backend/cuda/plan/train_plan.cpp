@@ -295,8 +295,9 @@ void Plan::give_update(Pass& pass, bool scaled) {
            {at<float>(regions_.parameters), at<float>(regions_.velocities),
             at<float>(regions_.gradients), is_narrow() ? at<void>(regions_.narrow) : nullptr,
             block_floats_, state()});
-  if (precision_.scales_loss && !options_.loss_scale) {
-    pass.run("sgd", "update", "adjust_scale", pass.kernels.adjust_scale, 0, {state()});
+  if (precision_.scales_loss) {
+    pass.run("sgd", "update", "adjust_scale", pass.kernels.adjust_scale, 0,
+             {state(), options_.loss_scale.has_value()});
   }
 }
 
@@ -409,6 +410,13 @@ TrainPlan::StepOutcome Plan::step(const Batch& batch, const SgdStep& sgd) {
   can_go_back_ = false;
   const double known = loss();
   return {.loss = known, .exposed_communication_ms = group_ ? group_->exposed_ms() : 0};
+}
+
+std::optional<std::int64_t> Plan::skipped_steps() const {
+  if (!precision_.scales_loss) return std::nullopt;
+  StepState now;
+  device_->download(&now, state(), sizeof now);
+  return now.skipped;
 }
 
 std::string Plan::join_group(const RankGroup& group) {

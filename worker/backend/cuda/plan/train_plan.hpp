@@ -34,6 +34,7 @@ class Plan final : public TrainPlan {
   void update(const SgdStep& step) override;
   StepOutcome step(const Batch& batch, const SgdStep& step) override;
   void finish() override { device_->wait(); }
+  std::optional<std::int64_t> skipped_steps() const override;
   void evaluate(const Batch& batch) override;
   std::vector<double> logits() const override;
   void write_parameter(int parameter, std::span<const float> values) override;
