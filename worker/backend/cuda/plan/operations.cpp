@@ -67,7 +67,9 @@ class OperationMaker {
   bool gives_statistics(int convolution) const {
     const auto is_norm = [&](int reader) { return is<BatchNorm>(net_, reader); };
     const auto& readers = readers_[convolution];
-    return fusion_.statistics && !std::get<Conv2d>(net_.nodes()[convolution].layer).bias &&
+    const auto& layer = std::get<Conv2d>(net_.nodes()[convolution].layer);
+    const bool aligned = layer.out % 4 == 0;  // the second row of sums begins on 16 bytes as well
+    return fusion_.statistics && !layer.bias && aligned &&
            std::any_of(readers.begin(), readers.end(), is_norm);
   }
 
