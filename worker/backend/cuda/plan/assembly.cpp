@@ -31,6 +31,15 @@ Place Assembly::add_place(std::int64_t row_count, int channels, Type of) {
   return place;
 }
 
+void Assembly::place_in_concat(int id, int concat, const std::vector<int>& parts) {
+  values[id].concat = concat;
+  values[id].first_channel = 0;
+  for (const int part : parts) {
+    if (part == id) return;
+    values[id].first_channel += node(part).shape.channels;
+  }
+}
+
 Place Assembly::whole_concat(int id) {
   Value& value = values[id];
   if (!value.place.exists()) define(id);

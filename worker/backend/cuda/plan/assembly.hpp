@@ -48,7 +48,12 @@ struct GradientTarget {
 
 struct Assembly {
   Assembly(const Net& the_net, int the_batch, Type the_type, Arithmetic the_arithmetic)
-      : net(the_net), batch(the_batch), type(the_type), arithmetic(the_arithmetic) {}
+      : net(the_net),
+        batch(the_batch),
+        type(the_type),
+        arithmetic(the_arithmetic),
+        values(the_net.nodes().size()),
+        layouts(the_net.parameters().size()) {}
   const Net& net;
   int batch;
   Type type;  // of values and their gradients
@@ -71,6 +76,9 @@ struct Assembly {
   void need_scratch(std::int64_t bytes);  // for the operation being planned, while it runs
   Place add_place(std::int64_t rows, int channels, Type type);
 
+  // Says that only a concat, of these parts in this order, reads the value: it is made inside the
+  // concat's.
+  void place_in_concat(int id, int concat, const std::vector<int>& parts);
   // Gives a picture's value its memory: its part of the concat's where it has one, else its own.
   Place define(int id);
   Place define_flat(int id, Type type);  // a row a picture, in the net's order

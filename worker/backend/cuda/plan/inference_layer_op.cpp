@@ -8,22 +8,6 @@
 namespace rackmark::worker::cuda {
 namespace {
 
-// Constants follow each other in the plan's memory, aligned as the arena's buffers are.
-constexpr std::int64_t kConstantAlignment = 256;
-
-class Constants {
- public:
-  explicit Constants(std::int64_t& total) : total_(total) {}
-  std::int64_t add(std::int64_t bytes) {
-    const std::int64_t offset = total_;
-    total_ += (bytes + kConstantAlignment - 1) / kConstantAlignment * kConstantAlignment;
-    return offset;
-  }
-
- private:
-  std::int64_t& total_;
-};
-
 // What the three kinds share: weights in the stored type, biases in float32.
 class InferenceLayerOp : public InferenceOp {
  public:
@@ -32,8 +16,7 @@ class InferenceLayerOp : public InferenceOp {
   void backward(Pass&) override {}
   int output() const override { return unit_.output; }
 
-  void plan_constants(std::int64_t& total, Type type) override {
-    Constants constants(total);
+  void plan_constants(Offsets& constants, Type type) override {
     type_ = weight_type(type);
     weights_at_ = constants.add(layout_.stored() * width(type_));
     bias_at_ = constants.add(4 * std::ssize(folded_.bias));

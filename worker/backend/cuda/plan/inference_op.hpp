@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "worker/backend/cuda/plan/offsets.hpp"
 #include "worker/backend/cuda/plan/op.hpp"
 #include "worker/backend/folded_weights.hpp"
 
@@ -10,8 +11,8 @@ namespace rackmark::worker::cuda {
 
 class InferenceOp : public Op {
  public:
-  // Adds what the operation's constants take to `total`, in bytes. After plan_forward().
-  virtual void plan_constants(std::int64_t& total, Type type) = 0;
+  // Adds the operation's constants to those of the plan. After plan_forward().
+  virtual void plan_constants(Offsets& constants, Type type) = 0;
   // Once; `base` is where the plan's constants begin in the device's memory.
   virtual void write_constants(Device& device, std::byte* base) = 0;
 };

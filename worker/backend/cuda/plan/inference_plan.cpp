@@ -17,19 +17,7 @@ bool has_weights_to_fold(const Layer& layer) {
 
 InferencePlan::InferencePlan(PredictOnly, const Net& net, const InferOptions& options,
                              const TrainedValues& values)
-    : net_(net),
-      options_(options),
-      fusion_(parse_fusion(options.fusion, options.precision)),
-      precision_(parse_precision(options.precision)),
-      assembly_(net_, options.batch, precision_.type, precision_.arithmetic) {
-  if (options.batch < 1) {
-    throw std::invalid_argument("cuda: batch " + std::to_string(options.batch) +
-                                " must be at least 1");
-  }
-  if (net_.heads().empty()) throw std::invalid_argument("cuda: the net has no loss");
-  options_.calibration.clear();
-  assembly_.values.resize(net_.nodes().size());
-  assembly_.layouts.resize(net_.parameters().size());
+    : PlanParts(net, options.batch, options.precision, options.fusion), batch_(options.batch) {
   add_ops(values);
   plan();
 }
@@ -37,7 +25,7 @@ InferencePlan::InferencePlan(PredictOnly, const Net& net, const InferOptions& op
 InferencePlan::InferencePlan(std::shared_ptr<Device> device, const Net& net,
                              const InferOptions& options, const TrainedValues& values)
     : InferencePlan(PredictOnly{}, net, options, values) {
-  device_ = std::move(device);
+  open(std::move(device), most_bytes());
   allocate();
 }
 
@@ -72,13 +60,7 @@ void InferencePlan::place_in_concat(int id, const std::vector<std::vector<int>>&
   if (readers[id].size() != 1) return;
   const Unit& reader = units[readers[id].front()];
   if (!std::holds_alternative<Concat>(net_.nodes()[reader.node].layer)) return;
-  int first = 0;
-  for (const int input : reader.inputs) {
-    if (input == id) break;
-    first += net_.nodes()[input].shape.channels;
-  }
-  assembly_.values[id].concat = reader.output;
-  assembly_.values[id].first_channel = first;
+  assembly_.place_in_concat(id, reader.output, reader.inputs);
 }
 
 void InferencePlan::plan() {
@@ -87,8 +69,10 @@ void InferencePlan::plan() {
     ops_[i]->plan_forward(assembly_);
     define_dropouts(ops_[i]->output());
   }
-  assembly_.arena.keep(assembly_.values[net_.heads()[0].node].place.slot);
-  for (InferenceOp* layer : layers_) layer->plan_constants(constant_bytes_, precision_.type);
+  keep_logits();
+  Offsets constants;
+  for (InferenceOp* layer : layers_) layer->plan_constants(constants, precision_.type);
+  constant_bytes_ = constants.total();
   arena_bytes_ = assembly_.arena.assign();
 }
 
@@ -104,27 +88,19 @@ void InferencePlan::define_dropouts(int id) {
 }
 
 InferencePlan::Regions InferencePlan::regions(std::int64_t workspace_bytes) const {
-  constexpr std::int64_t kAlignment = 256;
   Regions r;
-  const auto add = [&r](std::int64_t bytes) {
-    const std::int64_t offset = r.total;
-    r.total += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    return offset;
-  };
-  r.constants = add(constant_bytes_);
-  r.images = add(4 * options_.batch * net_.nodes()[0].shape.elements());
-  r.workspace = add(workspace_bytes);
-  r.arena = add(arena_bytes_);
+  Offsets block;
+  r.constants = block.add(constant_bytes_);
+  r.images = block.add(4 * batch_ * net_.nodes()[0].shape.elements());
+  r.workspace = block.add(workspace_bytes);
+  r.arena = block.add(arena_bytes_);
+  r.total = block.total();
   return r;
 }
 
-std::int64_t InferencePlan::most_bytes() const {
-  return regions(workspace_limit(precision_.type, precision_.arithmetic)).total;
-}
+std::int64_t InferencePlan::most_bytes() const { return regions(most_workspace_bytes()).total; }
 
 void InferencePlan::allocate() {
-  const std::int64_t wanted = most_bytes(), free = device_->free_bytes();
-  if (wanted > free) throw OutOfMemory(wanted, free);
   Engines engines(*device_);
   for (const auto& op : ops_) op->prepare(engines);
   regions_ = regions(engines.workspace_bytes());
@@ -138,28 +114,8 @@ void InferencePlan::allocate() {
   for (const auto& op : ops_) op->bind(binding);
 }
 
-PlanFacts InferencePlan::facts() const {
-  const DeviceFacts device = device_->facts();
-  PlanFacts facts;
-  facts.backend = "cuda";
-  facts.isa = device.architecture;
-  facts.fusion = fusion_text(fusion_);
-  facts.libraries = device.libraries;
-  facts.arena_bytes = regions_.total;
-  facts.threads = 1;
-  facts.notes["gpu"] = device.name;
-  return facts;
-}
-
 Pass InferencePlan::make_pass(Stopwatch* stopwatch) {
-  return {.device = *device_,
-          .kernels = device_->kernels(precision_.type),
-          .floats = device_->kernels(Type::kFloat),
-          .queue = device_->queue(),
-          .workspace = memory_.get() + regions_.workspace,
-          .training = false,
-          .ready = [](int) {},
-          .stopwatch = stopwatch};
+  return PlanParts::make_pass(memory_.get() + regions_.workspace, false, stopwatch);
 }
 
 void InferencePlan::give(Pass& pass) {
@@ -167,9 +123,9 @@ void InferencePlan::give(Pass& pass) {
 }
 
 void InferencePlan::load(std::span<const float> images, std::uint64_t identity) {
-  const std::int64_t values = options_.batch * net_.nodes()[0].shape.elements();
+  const std::int64_t values = batch_ * net_.nodes()[0].shape.elements();
   if (std::ssize(images) != values) {
-    throw std::invalid_argument("cuda: a batch of " + std::to_string(options_.batch) + " needs " +
+    throw std::invalid_argument("cuda: a batch of " + std::to_string(batch_) + " needs " +
                                 std::to_string(values) + " image values, not " +
                                 std::to_string(images.size()));
   }
@@ -189,15 +145,6 @@ void InferencePlan::run(std::span<const float> images, std::uint64_t identity) {
   }
   recording_->replay();
   device_->wait();
-}
-
-std::vector<double> InferencePlan::logits() const {
-  const Place& place = assembly_.values[net_.heads()[0].node].place;
-  std::vector<float> values(static_cast<std::size_t>(place.rows * place.channels));
-  device_->download(values.data(),
-                    memory_.get() + regions_.arena + assembly_.arena.offset(place.slot),
-                    place.bytes());
-  return {values.begin(), values.end()};
 }
 
 std::vector<OpTime> InferencePlan::profile(std::span<const float> images) {

@@ -5,13 +5,12 @@
 #include <vector>
 
 #include "worker/backend/backend.hpp"
-#include "worker/backend/cuda/plan/fusion.hpp"
 #include "worker/backend/cuda/plan/inference_op.hpp"
-#include "worker/backend/cuda/plan/precision.hpp"
+#include "worker/backend/cuda/plan/plan_parts.hpp"
 
 namespace rackmark::worker::cuda {
 
-class InferencePlan final : public InferPlan {
+class InferencePlan final : public InferPlan, private PlanParts {
  public:
   // `values` is only read during the call. Throws as Backend::compile_inference.
   InferencePlan(std::shared_ptr<Device> device, const Net& net, const InferOptions& options,
@@ -21,9 +20,11 @@ class InferencePlan final : public InferPlan {
                                     const TrainedValues& values);
 
   const Net& net() const override { return net_; }
-  PlanFacts facts() const override;
+  PlanFacts facts() const override { return device_facts(regions_.total); }
   void run(std::span<const float> images, std::uint64_t identity) override;
-  std::vector<double> logits() const override;
+  std::vector<double> logits() const override {
+    return read_logits(memory_.get() + regions_.arena);
+  }
   std::vector<OpTime> profile(std::span<const float> images) override;
 
  private:
@@ -45,17 +46,11 @@ class InferencePlan final : public InferPlan {
   Pass make_pass(Stopwatch* stopwatch = nullptr);
   void give(Pass& pass);
 
-  std::shared_ptr<Device> device_;
-  Net net_;
-  InferOptions options_;
-  Fusion fusion_;
-  Precision precision_;
-  Assembly assembly_;
+  std::int64_t batch_;
   std::vector<std::unique_ptr<Op>> ops_;
   std::vector<InferenceOp*> layers_;  // those of ops_ that have constants
-  std::int64_t constant_bytes_ = 0, arena_bytes_ = 0;
+  std::int64_t constant_bytes_ = 0;
   Regions regions_;
-  std::shared_ptr<std::byte> memory_;
   std::unique_ptr<Recording> recording_;
   std::uint64_t loaded_ = 0;  // identity of the pictures on the device
 };

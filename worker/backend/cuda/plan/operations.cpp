@@ -99,13 +99,7 @@ class OperationMaker {
     if (!fusion_.norm || readers_[id].size() != 1) return;
     const int concat = readers_[id].front();
     if (!is<Concat>(net_, concat)) return;
-    int first = 0;
-    for (const int input : net_.nodes()[concat].inputs) {
-      if (input == id) break;
-      first += net_.nodes()[input].shape.channels;
-    }
-    assembly_.values[id].concat = concat;
-    assembly_.values[id].first_channel = first;
+    assembly_.place_in_concat(id, concat, net_.nodes()[concat].inputs);
   }
 
   bool only_convolutions_read_the_input() const {

@@ -4,11 +4,12 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "worker/backend/cuda/plan/offsets.hpp"
+
 namespace rackmark::worker::cuda {
 namespace {
 
 constexpr std::int64_t kParameterAlignment = 16;  // floats
-constexpr std::int64_t kRegionAlignment = 256;    // bytes
 constexpr float kFirstDynamicScale = 65536;
 
 std::int64_t rounded(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
@@ -28,26 +29,16 @@ void require_size(std::size_t got, std::int64_t wanted, const std::string& what)
 }  // namespace
 
 Plan::Plan(PredictOnly, const Net& net, const PlanOptions& options)
-    : net_(net),
+    : PlanParts(net, options.batch, options.precision, options.fusion),
       options_(options),
-      fusion_(parse_fusion(options.fusion, options.precision)),
-      precision_(parse_precision(options.precision)),
-      assembly_(net_, options.batch, precision_.type, precision_.arithmetic),
       input_(net_, options) {
-  if (options.batch < 1) {
-    throw std::invalid_argument("cuda: batch " + std::to_string(options.batch) +
-                                " must be at least 1");
-  }
-  if (net_.heads().empty()) throw std::invalid_argument("cuda: the net has no loss");
-  assembly_.values.resize(net_.nodes().size());
-  assembly_.layouts.resize(net_.parameters().size());
   operations_ = make_operations(assembly_, options_, fusion_);
   plan();
 }
 
 Plan::Plan(std::shared_ptr<Device> device, const Net& net, const PlanOptions& options)
     : Plan(PredictOnly{}, net, options) {
-  device_ = std::move(device);
+  open(std::move(device), most_bytes());
   allocate();
   write_state();
 }
@@ -63,7 +54,7 @@ void Plan::plan() {
     assembly_.event = i;
     ops[i]->plan_forward(assembly_);
   }
-  assembly_.arena.keep(assembly_.values[net_.heads()[0].node].place.slot);
+  keep_logits();
   finished_by_op_.resize(ops.size());
   for (int i = count - 1; i >= 0; --i) {
     assembly_.event = 2 * count - i;
@@ -96,35 +87,28 @@ void Plan::place_running() {
 
 Plan::Regions Plan::regions(std::int64_t workspace_bytes) const {
   Regions r;
-  const auto add = [&r](std::int64_t bytes) {
-    const std::int64_t offset = r.total;
-    r.total += rounded(bytes, kRegionAlignment);
-    return offset;
-  };
+  Offsets block;
   const std::int64_t batch = options_.batch;
-  r.parameters = add(4 * block_floats_);
-  r.gradients = add(4 * block_floats_);
-  r.velocities = add(4 * block_floats_);
-  r.narrow = add(is_narrow() ? width(precision_.type) * block_floats_ : 0);
-  r.running = add(4 * running_floats_);
-  r.state = add(sizeof(StepState));
-  r.labels = add(input_.label_bytes());
-  r.row_losses = add(4 * batch * static_cast<std::int64_t>(net_.heads().size()));
-  r.pictures = add(input_.picture_bytes());
-  r.windows = add(input_.window_bytes());
-  r.scratch = add(assembly_.scratch_bytes);
-  r.workspace = add(workspace_bytes);
-  r.arena = add(arena_bytes_);
+  r.parameters = block.add(4 * block_floats_);
+  r.gradients = block.add(4 * block_floats_);
+  r.velocities = block.add(4 * block_floats_);
+  r.narrow = block.add(is_narrow() ? width(precision_.type) * block_floats_ : 0);
+  r.running = block.add(4 * running_floats_);
+  r.state = block.add(sizeof(StepState));
+  r.labels = block.add(input_.label_bytes());
+  r.row_losses = block.add(4 * batch * static_cast<std::int64_t>(net_.heads().size()));
+  r.pictures = block.add(input_.picture_bytes());
+  r.windows = block.add(input_.window_bytes());
+  r.scratch = block.add(assembly_.scratch_bytes);
+  r.workspace = block.add(workspace_bytes);
+  r.arena = block.add(arena_bytes_);
+  r.total = block.total();
   return r;
 }
 
-std::int64_t Plan::most_bytes() const {
-  return regions(workspace_limit(precision_.type, precision_.arithmetic)).total;
-}
+std::int64_t Plan::most_bytes() const { return regions(most_workspace_bytes()).total; }
 
 void Plan::allocate() {
-  const std::int64_t wanted = most_bytes(), free = device_->free_bytes();
-  if (wanted > free) throw OutOfMemory(wanted, free);
   Engines engines(*device_);
   for (const auto& op : operations_.ops) op->prepare(engines);
   regions_ = regions(engines.workspace_bytes());
@@ -178,15 +162,7 @@ void Plan::write_state() {
 }
 
 PlanFacts Plan::facts() const {
-  const DeviceFacts device = device_->facts();
-  PlanFacts facts;
-  facts.backend = "cuda";
-  facts.isa = device.architecture;
-  facts.fusion = fusion_text(fusion_);
-  facts.libraries = device.libraries;
-  facts.arena_bytes = regions_.total;
-  facts.threads = 1;
-  facts.notes["gpu"] = device.name;
+  PlanFacts facts = device_facts(regions_.total);
   if (precision_.scales_loss) {
     facts.notes["loss scale"] =
         options_.loss_scale ? std::to_string(*options_.loss_scale) : "dynamic";
@@ -207,16 +183,6 @@ std::string Plan::layout_key() const {
   char hex[17];
   std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(hash_of(text)));
   return std::string("cuda-") + hex;
-}
-
-Pass Plan::make_pass(Stopwatch* stopwatch) {
-  return {.device = *device_,
-          .kernels = device_->kernels(precision_.type),
-          .floats = device_->kernels(Type::kFloat),
-          .queue = device_->queue(),
-          .workspace = workspace_,
-          .ready = [](int) {},
-          .stopwatch = stopwatch};
 }
 
 void Plan::replay(std::unique_ptr<Recording>& recording, const std::function<void()>& work) {
@@ -429,21 +395,11 @@ std::string Plan::join_group(const RankGroup& group) {
 void Plan::evaluate(const Batch& batch) {
   input_.load(batch);
   bring_parameters({});
-  Pass pass = make_pass();
-  pass.training = false;
+  Pass pass = make_pass(nullptr, false);
   give_forward(pass);
   input_.release();
   can_go_back_ = false;
   device_->wait();
-}
-
-std::vector<double> Plan::logits() const {
-  const Place& place = assembly_.values[net_.heads()[0].node].place;
-  std::vector<float> values(static_cast<std::size_t>(place.rows * place.channels));
-  device_->download(values.data(),
-                    memory_.get() + regions_.arena + assembly_.arena.offset(place.slot),
-                    place.bytes());
-  return {values.begin(), values.end()};
 }
 
 void Plan::write_parameter(int parameter, std::span<const float> values) {

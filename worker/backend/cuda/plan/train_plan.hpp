@@ -15,12 +15,12 @@
 #include "worker/backend/cuda/plan/batch_input.hpp"
 #include "worker/backend/cuda/plan/group_exchange.hpp"
 #include "worker/backend/cuda/plan/operations.hpp"
-#include "worker/backend/cuda/plan/precision.hpp"
+#include "worker/backend/cuda/plan/plan_parts.hpp"
 #include "worker/backend/cuda/plan/sent_value.hpp"
 
 namespace rackmark::worker::cuda {
 
-class Plan final : public TrainPlan {
+class Plan final : public TrainPlan, private PlanParts {
  public:
   // `device` is kept. Throws as Backend::compile.
   Plan(std::shared_ptr<Device> device, const Net& net, const PlanOptions& options);
@@ -36,7 +36,7 @@ class Plan final : public TrainPlan {
   void finish() override { device_->wait(); }
   std::optional<std::int64_t> skipped_steps() const override;
   void evaluate(const Batch& batch) override;
-  std::vector<double> logits() const override;
+  std::vector<double> logits() const override { return read_logits(at<std::byte>(regions_.arena)); }
   void write_parameter(int parameter, std::span<const float> values) override;
   std::vector<double> read_parameter(int parameter) const override;
   std::vector<double> read_gradient(int parameter) const override;
@@ -73,8 +73,9 @@ class Plan final : public TrainPlan {
     return reinterpret_cast<T*>(memory_.get() + offset);
   }
   StepState* state() const { return at<StepState>(regions_.state); }
-  bool is_narrow() const { return precision_.type != Type::kFloat; }
-  Pass make_pass(Stopwatch* stopwatch = nullptr);
+  Pass make_pass(Stopwatch* stopwatch = nullptr, bool training = true) {
+    return PlanParts::make_pass(workspace_, training, stopwatch);
+  }
   void replay(std::unique_ptr<Recording>& recording, const std::function<void()>& work);
 
   void run_forward();  // in training
@@ -93,21 +94,15 @@ class Plan final : public TrainPlan {
   void bring_gradients_to_host(const GradientReady& ready);
   std::vector<double> read(std::int64_t region, int parameter) const;
 
-  std::shared_ptr<Device> device_;
-  Net net_;
   PlanOptions options_;
-  Fusion fusion_;
-  Precision precision_;
-  Assembly assembly_;
   Operations operations_;
   std::vector<std::vector<int>> finished_by_op_;  // parameters, by op
   std::vector<Extent> extents_;                   // by parameter
   std::vector<int> order_;                        // parameters in the order of the block
   std::vector<std::int64_t> running_offsets_;     // floats, by statistic
-  std::int64_t block_floats_ = 0, running_floats_ = 0, arena_bytes_ = 0;
+  std::int64_t block_floats_ = 0, running_floats_ = 0;
   Regions regions_;
-  std::shared_ptr<std::byte> memory_;
-  BatchInput input_;  // what is on its way goes into that memory
+  BatchInput input_;  // what is on its way goes into the plan's memory
   std::shared_ptr<std::byte> host_loss_, host_gradients_, host_parameters_;
   std::unique_ptr<Mark> loss_known_;
   std::unique_ptr<GroupExchange> group_;  // null: alone
