@@ -22,6 +22,7 @@ struct Layer {
   int out_size() const { return (size + stride - 1) / stride; }
 };
 constexpr int kBatch = 256;
+constexpr cudnnBackendNormMode_t kBatchNorm = CUDNN_BATCH_NORM;
 
 // The tensors of one pattern, with ids given in order of appearance.
 class Pattern {
@@ -125,8 +126,9 @@ void norm_forward(Pattern& p, const Layer& l, bool add, bool with_mask) {
   const int size = l.out_size(), channels = l.out;
   const Descriptor& normed = p.picture(channels, size, true);
   Descriptor op(CUDNN_BACKEND_OPERATION_NORM_FORWARD_DESCRIPTOR);
-  op.set(CUDNN_ATTR_OPERATION_NORM_FWD_MODE, CUDNN_BATCH_NORM)
-      .set(CUDNN_ATTR_OPERATION_NORM_FWD_PHASE, CUDNN_NORM_FWD_TRAINING)
+  const auto phase = CUDNN_NORM_FWD_TRAINING;
+  op.put(CUDNN_ATTR_OPERATION_NORM_FWD_MODE, CUDNN_TYPE_NORM_MODE, 1, &kBatchNorm)
+      .put(CUDNN_ATTR_OPERATION_NORM_FWD_PHASE, CUDNN_TYPE_NORM_FWD_PHASE, 1, &phase)
       .set(CUDNN_ATTR_OPERATION_NORM_FWD_XDESC, p.picture(channels, size))
       .set(CUDNN_ATTR_OPERATION_NORM_FWD_MEAN_DESC, p.by_channel(channels))
       .set(CUDNN_ATTR_OPERATION_NORM_FWD_INV_VARIANCE_DESC, p.by_channel(channels))
@@ -158,7 +160,7 @@ void norm_backward(Pattern& p, const Layer& l, bool fork) {
   p.graph.pointwise(CUDNN_POINTWISE_MUL, p.picture(channels, size), &p.mask(channels, size),
                     masked);
   Descriptor op(CUDNN_BACKEND_OPERATION_NORM_BACKWARD_DESCRIPTOR);
-  op.set(CUDNN_ATTR_OPERATION_NORM_BWD_MODE, CUDNN_BATCH_NORM)
+  op.put(CUDNN_ATTR_OPERATION_NORM_BWD_MODE, CUDNN_TYPE_NORM_MODE, 1, &kBatchNorm)
       .set(CUDNN_ATTR_OPERATION_NORM_BWD_XDESC, p.picture(channels, size))
       .set(CUDNN_ATTR_OPERATION_NORM_BWD_MEAN_DESC, p.by_channel(channels))
       .set(CUDNN_ATTR_OPERATION_NORM_BWD_INV_VARIANCE_DESC, p.by_channel(channels))

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include <fstream>
+#include <thread>
 
 namespace rackmark::worker::cuda {
 namespace {
@@ -41,6 +42,27 @@ TEST_F(PlanCacheTest, TwoWritersLoseNothing) {
   const PlanCache all(folder_, device_);
   EXPECT_TRUE(all.find("conv a") && all.find("conv b"));
   for (const auto& file : fs::directory_iterator(folder_)) EXPECT_EQ(file.path(), all.file());
+}
+
+TEST_F(PlanCacheTest, WritersAtTheSameTimeLoseNothing) {
+  const auto name = [](int writer, int entry) {
+    return "conv " + std::to_string(writer) + "." + std::to_string(entry);
+  };
+  std::vector<std::jthread> writers;
+  for (int writer = 0; writer < 4; ++writer) {
+    writers.emplace_back([&, writer] {
+      PlanCache cache(folder_, device_);
+      for (int entry = 0; entry < 10; ++entry) {
+        cache.put(name(writer, entry), entry_);
+        cache.save();
+      }
+    });
+  }
+  writers.clear();  // waits
+  const PlanCache all(folder_, device_);
+  for (int writer = 0; writer < 4; ++writer) {
+    for (int entry = 0; entry < 10; ++entry) EXPECT_TRUE(all.find(name(writer, entry)));
+  }
 }
 
 TEST_F(PlanCacheTest, PassesOverWhatItCannotRead) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "worker/backend/backend.hpp"
+#include "worker/backend/cuda/device/random_values.hpp"
 
 namespace rackmark::worker::cuda {
 namespace {
@@ -16,24 +17,10 @@ struct ProductSize {
 constexpr std::array kProductSizes{ProductSize{4096, 4096, 4096}, ProductSize{8192, 8192, 4096},
                                    ProductSize{8192, 8192, 8192}, ProductSize{16384, 8192, 4096}};
 
-// Values with 0.5 <= |v| < 1 in the order of a generator: zeros would draw less power and run
-// faster. Block by block, so that the host keeps little.
+// Block by block, so that the host keeps little.
 void fill_randomly(Device& device, Type type, std::byte* to, std::int64_t bytes) {
   constexpr std::int64_t kBlock = std::int64_t{8} << 20;
-  const std::uint32_t exponent = type == Type::kFloat  ? 0x3F000000
-                                 : type == Type::kHalf ? 0x3800
-                                                       : 0x3F00;
-  const std::uint32_t mantissa = type == Type::kFloat  ? 0x7FFFFF
-                                 : type == Type::kHalf ? 0x3FF
-                                                       : 0x7F;
-  std::uint32_t state = 0x2545F491;
-  std::vector<std::uint32_t> block(kBlock / 4);
-  const auto value = [&] {
-    state = state * 1664525 + 1013904223;
-    const std::uint32_t sign = (state >> 31) << (width(type) * 8 - 1);
-    return exponent | ((state >> 8) & mantissa) | sign;
-  };
-  for (auto& word : block) word = type == Type::kFloat ? value() : value() | value() << 16;
+  const auto block = random_values(type, kBlock / width(type));
   for (std::int64_t at = 0; at < bytes; at += kBlock) {
     device.upload(to + at, block.data(), std::min(kBlock, bytes - at));
   }

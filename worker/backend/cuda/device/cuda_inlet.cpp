@@ -10,29 +10,13 @@
 
 namespace rackmark::worker::cuda {
 
-void CudaInlet::StreamCloser::operator()(cudaStream_t stream) const {
-  cudaStreamSynchronize(stream);
-  cudaStreamDestroy(stream);
-}
-
-void CudaInlet::EventCloser::operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
-
-CudaInlet::Event CudaInlet::make_event() {
-  cudaEvent_t event = nullptr;
-  RM_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-  return Event(event);
-}
-
 CudaInlet::CudaInlet(std::int64_t bytes, cudaStream_t queue)
     : room_(bytes),
       queue_(queue),
       pinned_(pinned_memory(bytes)),
+      stream_(make_stream()),
       arrived_(make_event()),
-      free_(make_event()) {
-  cudaStream_t stream = nullptr;
-  RM_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  stream_.reset(stream);
-}
+      free_(make_event()) {}
 
 CudaInlet::~CudaInlet() = default;
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "worker/backend/cuda/device/cuda_handles.hpp"
 #include "worker/backend/cuda/device/device.hpp"
 
 namespace rackmark::worker::cuda {
@@ -22,20 +23,12 @@ class CudaInlet final : public Inlet {
   void release() override;
 
  private:
-  struct StreamCloser {
-    void operator()(cudaStream_t stream) const;
-  };
-  struct EventCloser {
-    void operator()(cudaEvent_t event) const;
-  };
-  using Event = std::unique_ptr<CUevent_st, EventCloser>;
-  static Event make_event();
   void send(const Piece& piece, std::byte* through);
 
   std::int64_t room_;
   cudaStream_t queue_;
   std::shared_ptr<std::byte> pinned_;  // given back after the stream has been waited for
-  std::unique_ptr<CUstream_st, StreamCloser> stream_;
+  Stream stream_;
   Event arrived_;         // of the stream: the last batch is on the device
   Event free_;            // of the queue: the last batch has been read there
   bool is_read_ = false;  // `free_` has been set since the last bring()

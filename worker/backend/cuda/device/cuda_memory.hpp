@@ -12,8 +12,9 @@ namespace rackmark::worker::cuda {
 
 // As it comes. Throws OutOfMemory with the bytes that were free.
 std::shared_ptr<std::byte> device_memory(std::int64_t bytes);
-// Random values with 0.5 <= |v| < 1: a product of zeros is faster than any other.
+// Of random_values().
 std::shared_ptr<std::byte> random_memory(Type type, std::int64_t bytes, cudaStream_t stream);
+// Zeroed. Throws OutOfMemory with the bytes that the host has free.
 std::shared_ptr<std::byte> pinned_memory(std::int64_t bytes);
 
 }  // namespace rackmark::worker::cuda

@@ -94,12 +94,13 @@ Descriptor::~Descriptor() {
   if (raw_ != nullptr) cudnnBackendDestroyDescriptor(raw_);
 }
 
-void Descriptor::put(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
-                     std::int64_t count, const void* values) {
+Descriptor& Descriptor::put(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                            std::int64_t count, const void* values) {
   const auto code = cudnnBackendSetAttribute(raw_, name, type, count, values);
   if (code != CUDNN_STATUS_SUCCESS) {
     check_cudnn(code, attribute_call("cudnnBackendSetAttribute", name));
   }
+  return *this;
 }
 
 Descriptor& Descriptor::set(cudnnBackendAttributeName_t name, std::int64_t value) {
@@ -112,10 +113,6 @@ Descriptor& Descriptor::set(cudnnBackendAttributeName_t name, bool value) {
 }
 Descriptor& Descriptor::set(cudnnBackendAttributeName_t name, float value) {
   put(name, CUDNN_TYPE_FLOAT, 1, &value);
-  return *this;
-}
-Descriptor& Descriptor::set(cudnnBackendAttributeName_t name, double value) {
-  put(name, CUDNN_TYPE_DOUBLE, 1, &value);
   return *this;
 }
 Descriptor& Descriptor::set(cudnnBackendAttributeName_t name, cudnnDataType_t value) {
@@ -132,14 +129,6 @@ Descriptor& Descriptor::set(cudnnBackendAttributeName_t name, cudnnPointwiseMode
 }
 Descriptor& Descriptor::set(cudnnBackendAttributeName_t name, cudnnGenStatsMode_t value) {
   put(name, CUDNN_TYPE_GENSTATS_MODE, 1, &value);
-  return *this;
-}
-Descriptor& Descriptor::set(cudnnBackendAttributeName_t name, cudnnBackendNormMode_t value) {
-  put(name, CUDNN_TYPE_NORM_MODE, 1, &value);
-  return *this;
-}
-Descriptor& Descriptor::set(cudnnBackendAttributeName_t name, cudnnBackendNormFwdPhase_t value) {
-  put(name, CUDNN_TYPE_NORM_FWD_PHASE, 1, &value);
   return *this;
 }
 Descriptor& Descriptor::set(cudnnBackendAttributeName_t name, cudnnBackendHeurMode_t value) {

@@ -30,13 +30,10 @@ class Descriptor {
   Descriptor& set(cudnnBackendAttributeName_t name, int value) = delete;  // of which type?
   Descriptor& set(cudnnBackendAttributeName_t name, bool value);
   Descriptor& set(cudnnBackendAttributeName_t name, float value);
-  Descriptor& set(cudnnBackendAttributeName_t name, double value);
   Descriptor& set(cudnnBackendAttributeName_t name, cudnnDataType_t value);
   Descriptor& set(cudnnBackendAttributeName_t name, cudnnConvolutionMode_t value);
   Descriptor& set(cudnnBackendAttributeName_t name, cudnnPointwiseMode_t value);
   Descriptor& set(cudnnBackendAttributeName_t name, cudnnGenStatsMode_t value);
-  Descriptor& set(cudnnBackendAttributeName_t name, cudnnBackendNormMode_t value);
-  Descriptor& set(cudnnBackendAttributeName_t name, cudnnBackendNormFwdPhase_t value);
   Descriptor& set(cudnnBackendAttributeName_t name, cudnnBackendHeurMode_t value);
   Descriptor& set(cudnnBackendAttributeName_t name, cudnnBackendKnobType_t value);
   Descriptor& set(cudnnBackendAttributeName_t name, cudnnHandle_t value);
@@ -45,6 +42,9 @@ class Descriptor {
   Descriptor& set(cudnnBackendAttributeName_t name, const std::vector<std::int64_t>& values);
   Descriptor& set(cudnnBackendAttributeName_t name, const std::vector<const Descriptor*>& values);
   Descriptor& set(cudnnBackendAttributeName_t name, const std::vector<void*>& pointers);
+  // Of any other type.
+  Descriptor& put(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                  std::int64_t count, const void* values);
   Descriptor& finalize();
 
   std::int64_t get_integer(cudnnBackendAttributeName_t name) const;
@@ -59,8 +59,6 @@ class Descriptor {
   cudnnBackendDescriptor_t raw() const { return raw_; }
 
  private:
-  void put(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, std::int64_t count,
-           const void* values);
   cudnnBackendDescriptor_t raw_ = nullptr;
 };
 

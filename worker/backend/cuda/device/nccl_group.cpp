@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "worker/backend/cuda/device/errors.hpp"
+#include "worker/backend/cuda/device/cuda_handles.hpp"
 
 namespace rackmark::worker::cuda {
 namespace {
@@ -71,10 +71,11 @@ std::string to_hex(const ncclUniqueId& id) {
 
 ncclUniqueId from_hex(const std::string& text) {
   ncclUniqueId id;
-  if (text.size() != 2 * sizeof id.internal) {
+  if (text.size() != 2 * sizeof id.internal ||
+      text.find_first_not_of("0123456789abcdef") != std::string::npos) {
     throw std::runtime_error("NCCL: the name of a group has " +
-                             std::to_string(2 * sizeof id.internal) + " hex digits, not " +
-                             std::to_string(text.size()));
+                             std::to_string(2 * sizeof id.internal) + " hex digits, not '" + text +
+                             "'");
   }
   for (std::size_t i = 0; i < sizeof id.internal; ++i) {
     id.internal[i] = static_cast<char>(std::stoi(text.substr(2 * i, 2), nullptr, 16));
@@ -82,14 +83,17 @@ ncclUniqueId from_hex(const std::string& text) {
   return id;
 }
 
+int greatest_priority() {
+  int least = 0, greatest = 0;
+  RM_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+  return greatest;
+}
+
 // Means run on a stream of their own, of high priority: small work that the rest waits for.
 class NcclCollective final : public Collective {
  public:
-  NcclCollective(const std::string& name, int rank, int size, cudaStream_t queue) : queue_(queue) {
-    int least = 0, greatest = 0;
-    RM_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
-    RM_CUDA(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest));
-    RM_CUDA(cudaEventCreateWithFlags(&reached_, cudaEventDisableTiming));
+  NcclCollective(const std::string& name, int rank, int size, cudaStream_t queue)
+      : queue_(queue), stream_(make_stream(greatest_priority())), reached_(make_event()) {
     check(nccl()->init_rank(&group_, size, from_hex(name), rank), "ncclCommInitRank");
   }
   NcclCollective(const NcclCollective&) = delete;
@@ -97,16 +101,14 @@ class NcclCollective final : public Collective {
   // Not an orderly end, which would wait for ranks that may be gone.
   ~NcclCollective() override {
     if (group_ != nullptr) nccl()->abort(group_);
-    cudaEventDestroy(reached_);
-    cudaStreamDestroy(stream_);
   }
 
   std::string library() const override { return version_text(); }
 
   void mean(float* values, std::int64_t count) override {
-    follow(stream_, queue_);
+    follow(stream_.get(), queue_);
     check(nccl()->all_reduce(values, values, static_cast<std::size_t>(count), ncclFloat, ncclAvg,
-                             group_, stream_),
+                             group_, stream_.get()),
           "ncclAllReduce");
   }
 
@@ -114,18 +116,19 @@ class NcclCollective final : public Collective {
     ncclResult_t state = ncclSuccess;
     check(nccl()->get_async_error(group_, &state), "ncclCommGetAsyncError");
     check(state, "an exchange before this one");
-    follow(queue_, stream_);
+    follow(queue_, stream_.get());
   }
 
  private:
   // What `later` is given from now on waits for what `earlier` has been given.
   void follow(cudaStream_t later, cudaStream_t earlier) {
-    RM_CUDA(cudaEventRecord(reached_, earlier));
-    RM_CUDA(cudaStreamWaitEvent(later, reached_, 0));
+    RM_CUDA(cudaEventRecord(reached_.get(), earlier));
+    RM_CUDA(cudaStreamWaitEvent(later, reached_.get(), 0));
   }
 
-  cudaStream_t queue_, stream_ = nullptr;
-  cudaEvent_t reached_ = nullptr;
+  cudaStream_t queue_;
+  Stream stream_;
+  Event reached_;
   ncclComm_t group_ = nullptr;
 };
 

@@ -1,5 +1,7 @@
 #include "worker/backend/cuda/device/plan_cache.hpp"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -42,6 +44,24 @@ std::string folder_from(const char* variable, const char* below) {
   return set != nullptr && *set != '\0' ? std::string(set) + below : std::string();
 }
 
+// Held while the file is read, added to and replaced, so that nobody's entries are lost in between.
+// Where the folder cannot be locked they may be.
+class FolderLock {
+ public:
+  explicit FolderLock(const fs::path& folder)
+      : descriptor_(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (descriptor_ >= 0) flock(descriptor_, LOCK_EX);
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  ~FolderLock() {
+    if (descriptor_ >= 0) close(descriptor_);
+  }
+
+ private:
+  int descriptor_;
+};
+
 }  // namespace
 
 PlanCache::PlanCache(fs::path folder, const std::string& device) : folder_(std::move(folder)) {
@@ -66,6 +86,8 @@ void PlanCache::put(const std::string& task, PlanEntry entry) {
 void PlanCache::save() {
   if (file_.empty() || added_.empty()) return;
   try {
+    fs::create_directories(folder_);
+    const FolderLock lock(folder_);
     Entries all = read();  // others may have added theirs
     for (const auto& [task, entry] : added_) all[task] = entry;
     write(all);
@@ -95,7 +117,6 @@ PlanCache::Entries PlanCache::read() const {
 void PlanCache::write(const Entries& entries) const {
   Json json = Json::object();
   for (const auto& [task, entry] : entries) json[task] = as_json(entry);
-  fs::create_directories(folder_);
   const fs::path fresh = file_.string() + "." + std::to_string(getpid());
   std::ofstream stream(fresh);
   stream << json.dump(1) << '\n';

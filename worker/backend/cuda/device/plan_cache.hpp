@@ -1,7 +1,8 @@
 // What was found by timing, kept between processes: a JSON file for each device and version of the
 // libraries. Losing it costs time and nothing else, so whatever is wrong with it is passed over:
 // a file that cannot be read is as none, one that cannot be written is left, and said once.
-// Several processes may use one folder: a file is replaced as a whole, with what others have added.
+// Several processes may use one folder: under a lock of the folder a file is replaced as a whole,
+// with what others have added.
 #pragma once
 
 #include <cstdint>

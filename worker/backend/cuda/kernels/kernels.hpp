@@ -1,10 +1,10 @@
 // The engine's own GPU kernels: everything of a step that is neither a convolution nor a matrix
 // product. One table of functions for each type of stored value.
 //
-// The body of each kernel is written once (kernels/*.inl) and compiled twice: by nvcc for the
-// device, and as plain loops for the host, so that machines without a GPU run the very same code
-// under tests and sanitizers. `Queue` is a cudaStream_t in the device's tables; the host's ignore
-// it and have finished when they return.
+// The body of each kernel is written once (headers of this folder) and compiled twice: by nvcc for
+// the device, and as plain loops for the host, so that machines without a GPU run the very same
+// code under tests and sanitizers. `Queue` is a cudaStream_t in the device's tables; the host's
+// ignore it and have finished when they return.
 //
 // Values are stored as T (float, half or bfloat); sums, statistics, weights, their gradients and
 // losses are float. Pictures are NHWC. All kernels give the same bits for the same inputs: sums are

@@ -1,0 +1,35 @@
+// Values for measuring: zeros would draw less power and run faster than any others.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "worker/backend/cuda/kernels/kernels.hpp"
+
+namespace rackmark::worker::cuda {
+
+// 0.5 <= |v| < 1, of both signs, stored as `type`. xorshift: enough for values whose only task is
+// not to be alike.
+inline std::vector<std::byte> random_values(Type type, std::int64_t count) {
+  const std::uint32_t half = type == Type::kFloat  ? 0x3F000000  // the bits of 0.5
+                             : type == Type::kHalf ? 0x3800
+                                                   : 0x3F00;
+  const std::uint32_t mantissa = type == Type::kFloat  ? 0x7FFFFF
+                                 : type == Type::kHalf ? 0x3FF
+                                                       : 0x7F;
+  const auto bytes = static_cast<std::size_t>(width(type));
+  std::vector<std::byte> values(static_cast<std::size_t>(count) * bytes);
+  std::uint32_t state = 0x9E3779B9;
+  for (std::size_t at = 0; at < values.size(); at += bytes) {
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    const std::uint32_t sign = (state >> 31) << (bytes * 8 - 1);
+    const std::uint32_t bits = half | (state & mantissa) | sign;
+    std::memcpy(&values[at], &bits, bytes);  // little endian
+  }
+  return values;
+}
+
+}  // namespace rackmark::worker::cuda
