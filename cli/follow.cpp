@@ -119,18 +119,20 @@ void print_ranks(std::ostream& out, const protocol::ResultView& result) {
   table.print(out);
 }
 
-// "GPUs: 612 W, 0.0912 J an image, 10.9 images/s per W, at most 29.1 GiB of memory in use".
+// "GPUs: 612 W, 0.0912 J an image, 10.9 images/s per W, at most 29.1 GiB of memory in use"; what is
+// missing is named: "power not available".
 void print_gpus(std::ostream& out, const protocol::ResultView& result) {
   if (result.device != "gpu") return;
-  const auto number = [](std::optional<double> value, const char* unit) {
-    if (!value) return std::string("not available") + unit;
-    return (*value < 1000 ? fmt::format("{:.3g}", *value) : fmt::format("{:.0f}", *value)) + unit;
+  const auto say = [](std::optional<double> value, const char* unit, const char* name) {
+    return value ? digits_text(*value) + unit : std::string(name) + " not available";
   };
-  out << "  GPUs: " << number(result.power_w, " W, ")
-      << number(result.joules_per_image, " J an image, ")
-      << number(result.images_per_second_per_watt, " images/s per W, at most ")
-      << (result.peak_gpu_memory_bytes ? bytes_text(*result.peak_gpu_memory_bytes) : "unknown")
-      << " of memory in use\n";
+  out << "  GPUs: " << say(result.power_w, " W", "power") << ", "
+      << say(result.joules_per_image, " J an image", "energy an image") << ", "
+      << say(result.images_per_second_per_watt, " images/s per W", "images/s per W") << ", "
+      << (result.peak_gpu_memory_bytes
+              ? "at most " + bytes_text(*result.peak_gpu_memory_bytes) + " of memory in use"
+              : "memory in use not available")
+      << '\n';
 }
 
 void print_result(Context& context, const protocol::JobView& job) {

@@ -46,6 +46,10 @@ std::string rate_text(double rate) {
   return with_commas(fmt::format("{:.0f}", rate));
 }
 
+std::string digits_text(double value) {
+  return value < 99.95 ? fmt::format("{:.3g}", value) : with_commas(fmt::format("{:.0f}", value));
+}
+
 std::string percent_text(double fraction) {
   const double percent = fraction * 100;
   return fmt::format("{:.{}f} %", percent, std::abs(percent) < 0.095 ? 2 : 1);

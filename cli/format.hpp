@@ -16,6 +16,7 @@ std::string spread_text(const measure::Spread& spread,
 std::string headline_text(const measure::Headline& headline);  // "7.61 img/s ±0.4 % (n=5)"
 // The headline, or why there is none: "out of memory", "waiting: behind job 41", "measuring".
 std::string job_number_text(const protocol::JobView& job);
+std::string digits_text(double value);  // three that mean something: "0.0912", "10.9", "1,000"
 std::string milliseconds_text(std::optional<double> ms);  // "4,203 ms"; "not available"
 std::string duration_text(double seconds);                // "42 s", "3 m 05 s", "2 h 10 m"
 std::string bytes_text(double bytes);                     // "15.6 GiB"

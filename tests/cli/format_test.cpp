@@ -60,6 +60,9 @@ TEST(Format, TimesAndSizes) {
   EXPECT_EQ(milliseconds_text(4203.4), "4,203 ms");
   EXPECT_EQ(milliseconds_text(12.34), "12.3 ms");
   EXPECT_EQ(milliseconds_text(std::nullopt), "not available");
+  EXPECT_EQ(digits_text(0.09123), "0.0912");
+  EXPECT_EQ(digits_text(99.96), "100");
+  EXPECT_EQ(digits_text(999.6), "1,000");
   EXPECT_EQ(bytes_text(512), "512 B");
   EXPECT_EQ(bytes_text(16.75e9), "15.6 GiB");
   EXPECT_EQ(bytes_text(256.0 * 1024 * 1024 * 1024), "256 GiB");
