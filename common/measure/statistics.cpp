@@ -358,6 +358,20 @@ const std::map<std::string, std::string>& definitions() {
       {"gpu_busy_fraction",
        "Share of the time in which a kernel ran on the GPU, as its driver counts; mean over the "
        "measured window."},
+      {"gpu_max_temperature_c",
+       "Highest temperature of the GPU among four readings a second over the measured window."},
+      {"gpu_sm_clock_mhz",
+       "Clock of the GPU's multiprocessors: mean of four readings a second over the measured "
+       "window."},
+      {"gpu_sm_clock_change",
+       "Median clock of the window's second half divided by that of its first second, minus 1; "
+       "absent in a window under two seconds."},
+      {"gpu_throttled",
+       "Share of the readings in the measured window in which the driver named this reason for a "
+       "clock below the highest."},
+      {"gpu_ecc_errors",
+       "Memory errors that the GPU counted between start and end of the measured window: those "
+       "that its ECC corrected, and those that it could not, which make a run invalid."},
       {"joules_per_image", "Energy over the measured window divided by its images."},
       {"images_per_second_per_watt", "Images per second divided by the mean power."},
       {"validity",

@@ -1,8 +1,9 @@
 // What a run measured, where, and every attempt of the job.
 import type { ComponentChildren } from "preact";
-import type { AgentView, GpuUse, JobView, Json, ResultView, RunView } from "../contract";
+import type { AgentView, JobView, Json, ResultView, RunView } from "../contract";
 import { flat } from "../compare";
-import { bytes, duration, milliseconds, number, percent, rate, reasonWords, words } from "../format";
+import { bytes, duration, milliseconds, number, percent, plural, rate, reasonWords, words } from "../format";
+import { gpusOf, overGpus, type OverGpus } from "../gpus";
 import { Mark } from "./marks";
 import { Term } from "./tip";
 import { Elapsed, Missing, Time } from "./values";
@@ -16,21 +17,116 @@ function notesOf(result: ResultView): [string, string][] {
   return Object.entries(environment?.worker?.notes ?? {});
 }
 
-// Of all GPUs of the run; none where it computed on cpu.
+// Of all GPUs of the run; none where it computed on cpu. A card that does not say is no card with 0.
 function gpuRows(result: ResultView): [string, string, ComponentChildren][] {
-  const gpus = result.rank_times.flatMap((r) => (r.gpu ? [r.gpu] : []));
+  const gpus = gpusOf(result);
   if (!gpus.length) return result.device === "gpu" ? [["power_w", "GPU", <Missing why="not available: no NVML on this host" />]] : [];
-  const known = (pick: (g: GpuUse) => number | null) => gpus.map(pick).filter((v): v is number => v !== null);
-  const most = (values: number[]) => (values.length ? Math.max(...values) : null);
-  const average = (values: number[]) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : null);
+  const row = (term: string, label: string, over: OverGpus | null, show: (v: number) => string, why = "not available"): [string, string, ComponentChildren] => [
+    term,
+    label,
+    orWhy(over, (o) => `${show(o.value)}${o.told < gpus.length ? ` (${o.told} of ${gpus.length} GPUs say)` : ""}`, why),
+  ];
+  const mean = gpus.length > 1 ? ", mean" : "";
+  const why = "not available: this GPU counts none";
   return [
-    ["gpu_busy_fraction", "GPU utilisation", orWhy(average(known((g) => g.busy_fraction)), (v) => percent(v), "not available")],
+    row("gpu_busy_fraction", `GPU utilisation${mean}`, overGpus(gpus, (g) => g.busy_fraction, "mean"), (v) => percent(v)),
     ["peak_gpu_memory_bytes", "peak GPU memory", orWhy(result.peak_gpu_memory_bytes, bytes, "not available")],
     ["power_w", "GPU power", orWhy(result.power_w, (v) => `${number(v)} W`, "not available: no power counter")],
-    ["validity", "hottest GPU", orWhy(most(known((g) => g.max_temperature_c)), (v) => `${number(v)} °C`, "not available")],
-    ["validity", "GPU clock", orWhy(average(known((g) => g.sm_clock_mhz)), (v) => `${number(v)} MHz`, "not available")],
-    ["validity", "ECC errors", orWhy(most(known((g) => g.ecc_uncorrected)) === null ? null : gpus, (all) => `${all.reduce((n, g) => n + (g.ecc_uncorrected ?? 0), 0)} uncorrected, ${all.reduce((n, g) => n + (g.ecc_corrected ?? 0), 0)} corrected`, "not available: this GPU counts none")],
+    row("gpu_max_temperature_c", "hottest GPU", overGpus(gpus, (g) => g.max_temperature_c, "most"), (v) => `${number(v)} °C`),
+    row("gpu_sm_clock_mhz", `GPU clock${mean}`, overGpus(gpus, (g) => g.sm_clock_mhz, "mean"), (v) => `${number(v)} MHz`),
+    row("gpu_ecc_errors", "uncorrected memory errors", overGpus(gpus, (g) => g.ecc_uncorrected, "sum"), String, why),
+    row("gpu_ecc_errors", "corrected memory errors", overGpus(gpus, (g) => g.ecc_corrected, "sum"), String, why),
   ];
+}
+
+// What the run ran on, as its heading: "8 × NVIDIA H200, cuda", "2 × 16 threads, onednn".
+function shapeText(result: ResultView): string {
+  const gpus = gpusOf(result);
+  const names = [...new Set(gpus.map((g) => g.name))];
+  const cards = names.map((name) => `${gpus.filter((g) => g.name === name).length} × ${name}`).join(", ");
+  if (result.device === "gpu") return `${cards || plural(result.ranks, "GPU")}, ${result.backend}`;
+  return `${result.ranks} × ${plural(result.threads_per_worker, "thread")}, ${result.backend}`;
+}
+
+// One row a card: a mean over all of them hides the one that is slow.
+export function GpuTable({ result }: { result: ResultView }) {
+  const rows = result.rank_times.flatMap((r) => (r.gpu ? [{ rank: r, gpu: r.gpu }] : []));
+  if (!rows.length) return null;
+  const columns: [string, string | null][] = [
+    ["Utilisation", "gpu_busy_fraction"],
+    ["Power", "power_w"],
+    ["Hottest", "gpu_max_temperature_c"],
+    ["Clock", "gpu_sm_clock_mhz"],
+    ["Clock change", "gpu_sm_clock_change"],
+    ["Clock limited by", "gpu_throttled"],
+    ["Peak memory", "peak_gpu_memory_bytes"],
+    ["ECC uncorrected, corrected", "gpu_ecc_errors"],
+    ["Step without waits for others", "share_last"],
+  ];
+  const cell = <T,>(value: T | null, show: (v: T) => ComponentChildren) => orWhy(value, show, "not available");
+  const limits = (shares: Record<string, number>) =>
+    Object.entries(shares)
+      .sort((a, b) => b[1] - a[1])
+      .map(([reason, share]) => `${words(reason)} ${percent(share, 0)}`)
+      .join(", ") || "nothing";
+  return (
+    <section class="panel" aria-label="GPUs">
+      <div class="panel-head">
+        <h3>GPUs</h3>
+        <span class="muted">one for each rank, over the measured window</span>
+      </div>
+      <table class="rows gpus">
+        <thead>
+          <tr>
+            <th scope="col">Rank</th>
+            <th scope="col">GPU</th>
+            {columns.map(([title, term]) => (
+              <th scope="col" class={title === "Clock limited by" ? "" : "num"}>
+                {term ? <Term name={term}>{title}</Term> : title}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {rows.map(({ rank, gpu }) => (
+            <tr>
+              <th scope="row" data-label="Rank">
+                {rank.rank} <span class="muted">{rank.host}</span>
+              </th>
+              <td data-label="GPU">
+                {gpu.name} <span class="muted">{gpu.uuid}</span>
+              </td>
+              <td data-label="Utilisation" class="num">
+                {cell(gpu.busy_fraction, (v) => percent(v))}
+              </td>
+              <td data-label="Power" class="num">
+                {cell(gpu.power_w, (v) => `${number(v)} W`)}
+              </td>
+              <td data-label="Hottest" class="num">
+                {cell(gpu.max_temperature_c, (v) => `${number(v)} °C`)}
+              </td>
+              <td data-label="Clock" class="num">
+                {cell(gpu.sm_clock_mhz, (v) => `${number(v)} MHz`)}
+              </td>
+              <td data-label="Clock change" class="num">
+                {cell(gpu.sm_clock_change, (v) => `${v > 0 ? "+" : ""}${percent(v)}`)}
+              </td>
+              <td data-label="Clock limited by">{cell(gpu.throttled, limits)}</td>
+              <td data-label="Peak memory" class="num">
+                {cell(gpu.peak_memory_bytes, bytes)}
+              </td>
+              <td data-label="ECC uncorrected, corrected" class="num">
+                {cell(gpu.ecc_uncorrected, String)}, {cell(gpu.ecc_corrected, String)}
+              </td>
+              <td data-label="Step without waits for others" class="num">
+                {milliseconds(rank.step_ms - rank.exposed_communication_ms - rank.server_wait_ms)} <span class="muted">last in {percent(rank.share_last, 0)}</span>
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
 }
 
 export function Measured({ result }: { result: ResultView }) {
@@ -74,7 +170,7 @@ export function Measured({ result }: { result: ResultView }) {
       <div class="panel-head">
         <h3>Measured</h3>
         <span class="muted">
-          {result.ranks} × {result.threads_per_worker} threads, {result.backend}
+          {shapeText(result)}
         </span>
       </div>
       <dl class="facts numbers">

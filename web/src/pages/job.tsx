@@ -7,7 +7,7 @@ import { Loading, Problem } from "../components/notices";
 import { Phases } from "../components/phases";
 import { ProfileTable } from "../components/profile_table";
 import { RunCharts } from "../components/run_charts";
-import { Attempts, Environment, InferenceFacts, Measured, reasonText } from "../components/run_facts";
+import { Attempts, Environment, GpuTable, InferenceFacts, Measured, reasonText } from "../components/run_facts";
 import { RunLogs } from "../components/run_logs";
 import { SpecChips } from "../components/spec_chips";
 import { TelemetryCharts } from "../components/telemetry_charts";
@@ -305,6 +305,7 @@ export function JobPage({ params }: PageProps) {
       {run && steps.data && <TelemetryCharts run={run} events={telemetry} many={steps.data.view.ranks.length > 1} />}
       {run?.result && <InferenceFacts result={run.result} />}
       {run?.result && <Measured result={run.result} />}
+      {run?.result && <GpuTable result={run.result} />}
       {run?.result && job.spec_resolved?.profile === true && <ProfileTable key={`profile ${run.id}`} run={run.id} />}
       <Attempts job={job} shown={run} choose={(r) => setQuery({ run: String(r) })} />
       {run && <RunLogs key={run.id} run={run.id} over={over} />}
