@@ -51,6 +51,7 @@ const auto kColumns = std::to_array<ExportColumn>({
     MEMBER(precision, precision),
     MEMBER(device, device),
     MEMBER(variable_update, variable_update),
+    MEMBER(exchange, exchange),
     MEMBER(input_kind, input_kind),
     MEMBER(backend, backend),
     MEMBER(batch_size_images, batch_size),

@@ -98,7 +98,7 @@ void print_ranks(std::ostream& out, const protocol::ResultView& result) {
   const bool waits = std::any_of(times.begin(), times.end(),
                                  [](const protocol::RankTime& t) { return t.server_wait_ms > 0; });
   if (times.size() < 2 && !waits) return;
-  out << "  exchange: " << printable(result.variable_update) << '\n';
+  if (!result.exchange.empty()) out << "  exchange: " << printable(result.exchange) << '\n';
   Table table({{"rank", true},
                {"host"},
                {"step ms", true},

@@ -59,7 +59,10 @@ struct ResultView {  // only of a run that succeeded
   std::int64_t id = 0, run_id = 0, job_id = 0, agent_id = 0;
   std::string job_name, agent, device_class, fingerprint, created_at;
   std::string model, mode, precision, device, input_kind, backend;
-  std::string variable_update;  // as it was run: "parameter_server (1 worker, colocated server)"
+  std::string variable_update;  // of the spec; "" in inference
+  // How the workers carried it out: "parameter_server (1 worker, colocated server)"; "" in
+  // inference.
+  std::string exchange;
   std::int64_t batch_size = 0, image_size = 0, ranks = 0, threads_per_worker = 0, repetition = 1,
                attempt = 1;
   std::int64_t images = 0, steps = 0;
@@ -83,10 +86,10 @@ struct ResultView {  // only of a run that succeeded
 };
 BOOST_DESCRIBE_STRUCT(ResultView, (),
                       (id, run_id, job_id, agent_id, job_name, agent, device_class, fingerprint,
-                       created_at, model, mode, precision, device, variable_update, input_kind,
-                       backend, batch_size, image_size, ranks, threads_per_worker, repetition,
-                       attempt, images, steps, images_per_second, window_s, step, validity,
-                       first_loss, final_loss, mfu, setup_s, matrix_peak_gflops,
+                       created_at, model, mode, precision, device, variable_update, exchange,
+                       input_kind, backend, batch_size, image_size, ranks, threads_per_worker,
+                       repetition, attempt, images, steps, images_per_second, window_s, step,
+                       validity, first_loss, final_loss, mfu, setup_s, matrix_peak_gflops,
                        convolution_bound_share, batch_search, peak_rss_bytes, peak_gpu_memory_bytes,
                        power_w, joules_per_image, images_per_second_per_watt, pictures_broken,
                        broken_pictures, rank_times, all_reduce_times, inference, environment))

@@ -183,8 +183,8 @@ void describe(protocol::ResultView& r, const Evidence& e, const HelloEvent& hell
   r.mode = e.job.mode;
   r.precision = e.job.precision;
   r.device = e.job.device;
-  // As the worker ran it: "parameter_server (1 worker, colocated server)" says more than the spec.
-  r.variable_update = hello.variable_update.empty() ? e.job.variable_update : hello.variable_update;
+  r.variable_update = e.job.variable_update;
+  r.exchange = hello.variable_update;
   r.input_kind = e.job.input_kind;
   r.backend = hello.backend;
   // "max" stays in spec and fingerprint, which say what was asked; what it came to is a result.

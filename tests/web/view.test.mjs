@@ -219,6 +219,14 @@ describe("the web view", { timeout: 900_000 }, () => {
     await page.reload();
     await page.getByText("Ratio of images per second").waitFor();
 
+    // From a job to the same benchmark elsewhere.
+    await page.goto(`/jobs/${first}`);
+    await page.getByRole("link", { name: "Compare", exact: true }).last().click();
+    await page.waitForURL(/\/compare\?.*variable_update=all_reduce/);
+    await page.locator(".sentence").getByText(/img\/s/).waitFor();
+    // Jobs of other lengths are other measurements: they are no repetitions.
+    assert.match(await page.getByRole("region", { name: "Left out" }).innerText(), /\d+\sresults? of \d+\sother measurement/);
+
     // A second class on the same host: two sides, one dot and whisker each.
     const other = await fleet.startAgent({ name: "host-2", args: ["--device-class", "another class"] });
     const job = await fleet.submit(smallJob({ resources: { selector: { name: "host-2" } } }));

@@ -171,7 +171,8 @@ export interface ResultView {
   mode: string;
   precision: string;
   device: string;
-  variable_update: string;
+  variable_update: string; // of the spec; "" in inference
+  exchange: string; // how the workers carried it out
   input_kind: string;
   backend: string;
   batch_size: number;

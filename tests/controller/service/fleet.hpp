@@ -146,6 +146,7 @@ class Fleet : public ::testing::Test {
                            {{"ranks", story.ranks},
                             {"host", "a"},
                             {"backend", "onednn"},
+                            {"variable_update", "all_reduce (as the worker says)"},
                             {"engine_revision", "e1"},
                             {"threads", 2}}));
     events.push_back(

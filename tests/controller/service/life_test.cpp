@@ -34,6 +34,8 @@ TEST_F(LifeTest, JobRunsAndItsResultIsTheHandValue) {
   EXPECT_NEAR(*result->step.median_ms, 125, 1e-9);
   EXPECT_EQ(result->fingerprint.size(), 64U);
   EXPECT_EQ(result->backend, "onednn");
+  EXPECT_EQ(result->variable_update, "all_reduce");
+  EXPECT_EQ(result->exchange, "all_reduce (as the worker says)");
   EXPECT_EQ(result->rank_times.size(), 1U);
   EXPECT_NEAR(result->rank_times[0].compute_ms, 124, 1e-6);
   EXPECT_FALSE(result->power_w);
