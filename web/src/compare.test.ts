@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choices, differences, flat, resolveSpec, sentence, side, sidesByClass } from "./compare";
-import type { ResultView, StepStatistics } from "./contract";
+import { choices, differences, flat, inSpec, resolveSpec, sentence, side, sidesByClass, sidesByLabel, specOf, whyLeftOut } from "./compare";
+import type { RankTime, ResultView, StepStatistics } from "./contract";
+import { metricNamed, metrics, metricsOf, throughput } from "./metrics";
 import { match } from "./router";
 
 const result = (images_per_second: number, device_class: string, more: Partial<ResultView> = {}): ResultView =>
@@ -14,6 +15,9 @@ const result = (images_per_second: number, device_class: string, more: Partial<R
     precision: "fp32",
     batch_size: 16,
     variable_update: "all_reduce",
+    exchange: "all_reduce",
+    fingerprint: "f",
+    rank_times: [{ rank: 0, host: "host-1" } as RankTime],
     input_kind: "synthetic",
     image_size: 224,
     backend: "onednn",
@@ -22,6 +26,7 @@ const result = (images_per_second: number, device_class: string, more: Partial<R
     step: { count: 100, mean_ms: 100, standard_error_ms: 0.5 } as StepStatistics,
     validity: { verdict: "clean", causes: [] },
     environment: { versions: { onednn: "2.6.3" } },
+    inference: null,
     ...more,
   }) as ResultView;
 const what = { model: "resnet50", mode: "training", conditions: "batch 16, fp32" };
@@ -59,6 +64,53 @@ test("differences besides hardware are listed with both values", () => {
     ],
   );
   assert.deepEqual(differences(sidesByClass([result(10, "a"), result(9, "b")])), []);
+});
+
+test("a side is one measurement: repetitions are pooled, what measured something else is left out and named", () => {
+  const old = { fingerprint: "old", job_id: 7, ranks: 2, environment: { versions: { onednn: "2.6.3" } } };
+  const all = [result(21, "a"), result(20, "a"), result(40, "a", old), result(22, "a"), result(5, "b")];
+  const [a, b] = sidesByClass(all);
+  assert.deepEqual([a!.results.length, a!.others.length, a!.interval!.runs, a!.interval!.value], [3, 1, 3, 21]);
+  assert.deepEqual(whyLeftOut(a!), ["workers"]);
+  assert.deepEqual([b!.others.length, whyLeftOut(b!)], [0, []]);
+  assert.deepEqual(sidesByClass(all, true).map((s) => [s.name, s.interval!.value]), [["a, job 7", 40], ["a, job 1", 21], ["b", 5]]);
+  const invalid = { fingerprint: "new", validity: { verdict: "invalid" as const, causes: [] } };
+  assert.equal(side("a", [result(99, "a", invalid), result(10, "a")]).interval!.value, 10);
+});
+
+test("one agent and several are different measurements, workers of a host are its own affair", () => {
+  const rank = (host: string) => ({ host }) as RankTime;
+  const two = result(20, "a", { ranks: 2, rank_times: [rank("host-1"), rank("host-2")] });
+  const one = result(10, "a", { ranks: 2, rank_times: [rank("host-1"), rank("host-1")] });
+  assert.deepEqual([specOf(two).agents, specOf(one).agents], [2, 1]);
+  assert.ok(!inSpec(two, specOf(one)) && inSpec(result(1, "b", { ranks: 8 }), specOf(one)));
+  assert.deepEqual(choices([two, one], {}, "agents"), [["1", 1], ["2", 1]]);
+});
+
+test("runs of one side that differ among themselves are told, and so are drivers", () => {
+  const gpus = (driver: string) => ({ environment: { agent: { gpus: [{ name: "H200", driver }, { name: "H200", driver }] } } });
+  const one = sidesByClass([result(10, "a", gpus("580.65")), result(11, "a", gpus("575.51"))]);
+  assert.deepEqual(differences(one).map((d) => [d.what, d.values.map((v) => v.value)]), [["GPU driver", ["575.51 and 580.65"]]]);
+});
+
+test("sides by a label of their agents; one of two device classes is two sides", () => {
+  const fleets: Record<number, string> = { 1: "new", 2: "new", 3: "old" };
+  const on = (agent_id: number, device_class: string) => result(10 * agent_id, device_class, { agent_id });
+  const names = (all: ResultView[]) => sidesByLabel(all, (r) => fleets[r.agent_id], "fleet", false, throughput).map((s) => s.name);
+  assert.deepEqual(names([on(3, "c"), on(1, "a"), on(4, "a")]), ["without fleet", "fleet=old", "fleet=new"]);
+  assert.deepEqual(names([on(1, "a"), on(2, "b")]), ["fleet=new, b", "fleet=new, a"]);
+});
+
+test("sides by latency and per watt: what is better leads, one run tells no spread, nobody has a number without a counter", () => {
+  const served = (p50_ms: number) => ({ mode: "inference", inference: { latency: { p50_ms } } }) as Partial<ResultView>;
+  const p50 = metricNamed("latency_p50_ms");
+  const sides = sidesByClass([result(10, "slow", served(30)), result(20, "fast", served(15))], false, p50);
+  const text = "fast runs ResNet-50 0.500× the p50 latency of slow at batch 16, fp32, with too few samples to say how sure that is.";
+  assert.equal(sentence(sides, { ...what, mode: "inference" }, p50), text);
+  assert.deepEqual(sidesByClass([result(10, "a")], false, p50).map((s) => s.why), ["no latency: not inference"]);
+  const watts = result(20, "a", { images_per_second_per_watt: 4, inference: null, peak_gpu_memory_bytes: null });
+  assert.deepEqual(metricsOf([watts]).map((m) => m.short), ["Throughput", "Per watt"]);
+  assert.equal(metrics[1]!.show(4), "4.00 img/s/W");
 });
 
 test("the address may say part of a spec: the newest result that fits fills in the rest", () => {

@@ -1,8 +1,10 @@
 // Sides of a comparison, the sentence made from them, and whether they may be compared. Pure.
 import type { Json, JobView, ResultView } from "./contract";
-import { modelTitle, number, rate, reasonWords, words } from "./format";
+import { modelTitle, number, reasonWords, words } from "./format";
 import { type Interval, intervalOf, type Ratio, ratioOf } from "./intervals";
+import { type Metric, throughput } from "./metrics";
 
+// What was asked to be measured, as far as device classes must share it to stand side by side.
 export interface SpecKey {
   model: string;
   mode: string;
@@ -11,51 +13,100 @@ export interface SpecKey {
   variable_update: string;
   input_kind: string;
   image_size: number;
+  agents: number;
 }
-export const specKeys: (keyof SpecKey)[] = ["model", "mode", "precision", "batch_size", "variable_update", "input_kind", "image_size"];
+export const specKeys: (keyof SpecKey)[] = ["model", "mode", "precision", "batch_size", "variable_update", "input_kind", "image_size", "agents"];
+
+// Free to differ between classes, since hosts differ; chosen only to see another than the newest.
+export type Narrow = "ranks" | "fusion";
+export const narrowKeys: Narrow[] = ["ranks", "fusion"];
+
+const notesOf = (r: ResultView): Record<string, Json> => {
+  const worker = (r.environment as { worker?: { notes?: Record<string, Json> } | null } | null)?.worker;
+  return worker?.notes ?? {};
+};
+export const agentsOf = (r: ResultView): number => new Set(r.rank_times.map((t) => t.host)).size || 1;
+export function valueOf(r: ResultView, key: keyof SpecKey | Narrow): string | number {
+  if (key === "agents") return agentsOf(r);
+  if (key === "fusion") return String(notesOf(r).fusion ?? "");
+  return r[key];
+}
 
 export interface Side {
   name: string;
-  results: ResultView[];
+  results: ResultView[]; // of one fingerprint: repetitions of one measurement
+  others: ResultView[]; // newest first; they measured something else and are in no number
   interval: Interval | null;
   why: string; // there is no number: the reason, else ""
 }
 
-export function sidesByClass(results: ResultView[]): Side[] {
-  const classes = [...new Set(results.map((r) => r.device_class))].sort();
-  return classes
-    .map((name) => side(name, results.filter((r) => r.device_class === name)))
-    .sort((a, b) => (b.interval?.value ?? 0) - (a.interval?.value ?? 0));
+const isValid = (r: ResultView): boolean => r.validity.verdict !== "invalid";
+
+// The newest measurement among `results` (newest first): different fingerprints are no repetitions.
+export function side(name: string, results: ResultView[], why = "no valid run", metric: Metric = throughput): Side {
+  const newest = (results.find(isValid) ?? results[0])?.fingerprint;
+  const same = results.filter((r) => r.fingerprint === newest);
+  const interval = intervalOf(same, metric);
+  return { name, results: same, others: results.filter((r) => r.fingerprint !== newest), interval, why: interval ? "" : same.some(isValid) ? metric.missing : why };
 }
 
-export function side(name: string, results: ResultView[], why = "no valid run"): Side {
-  const interval = intervalOf(results);
-  return { name, results, interval, why: interval ? "" : why };
+// A side for each device class: its newest measurement; or, with `each`, one for each measurement.
+export function sidesByClass(results: ResultView[], each = false, metric: Metric = throughput): Side[] {
+  return sidesBy(results, (r) => r.device_class, each, metric);
 }
+
+// A side for each value of a label of the agents, and for each device class in it where it has several.
+export function sidesByLabel(results: ResultView[], labelOf: (r: ResultView) => string | undefined, key: string, each: boolean, metric: Metric): Side[] {
+  const value = (r: ResultView) => (labelOf(r) === undefined ? `without ${key}` : `${key}=${labelOf(r)}`);
+  const mixed = (name: string) => new Set(results.filter((r) => value(r) === name).map((r) => r.device_class)).size > 1;
+  return sidesBy(results, (r) => (mixed(value(r)) ? `${value(r)}, ${r.device_class}` : value(r)), each, metric);
+}
+
+function sidesBy(results: ResultView[], nameOf: (r: ResultView) => string, each: boolean, metric: Metric): Side[] {
+  return [...new Set(results.map(nameOf))]
+    .sort()
+    .flatMap((name) => {
+      const own = results.filter((r) => nameOf(r) === name);
+      const prints = [...new Set(own.map((r) => r.fingerprint))];
+      if (!each || prints.length < 2) return [side(name, own, undefined, metric)];
+      return prints.map((print) => {
+        const measured = own.filter((r) => r.fingerprint === print);
+        return side(`${name}, job ${measured[0]!.job_id}`, measured, undefined, metric);
+      });
+    })
+    .sort(bestFirst(metric));
+}
+const bestFirst =
+  (metric: Metric) =>
+  (a: Side, b: Side): number => {
+    if (!a.interval || !b.interval) return Number(!a.interval) - Number(!b.interval);
+    return metric.lessIsBetter ? a.interval.value - b.interval.value : b.interval.value - a.interval.value;
+  };
 
 // A job on a side of its own: "job 12 (cpu-a)".
-export function jobSide(job: JobView, results: ResultView[]): Side {
+export function jobSide(job: JobView, results: ResultView[], metric: Metric = throughput): Side {
   const reason = job.state === "succeeded" ? "no valid run" : job.reason && job.reason !== "none" ? reasonWords(job.reason) : words(job.outcome ?? job.state);
-  return side(`job ${job.id}${job.name ? ` ${job.name}` : ""}`, results, reason);
+  return side(`job ${job.id}${job.name ? ` ${job.name}` : ""}`, results, reason, metric);
 }
 
 // Choices that occur, each with what the others leave possible, most results first.
-export function choices(results: ResultView[], chosen: Partial<SpecKey>, key: keyof SpecKey): [string, number][] {
+export function choices(results: ResultView[], chosen: Partial<SpecKey>, key: keyof SpecKey | Narrow): [string, number][] {
   const counts = new Map<string, number>();
   for (const r of results) {
-    const others = specKeys.every((k) => k === key || chosen[k] === undefined || r[k] === chosen[k]);
-    if (others) counts.set(String(r[key]), (counts.get(String(r[key])) ?? 0) + 1);
+    const others = specKeys.every((k) => k === key || chosen[k] === undefined || valueOf(r, k) === chosen[k]);
+    const value = String(valueOf(r, key));
+    if (others) counts.set(value, (counts.get(value) ?? 0) + 1);
   }
   return [...counts].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0], "en", { numeric: true }));
 }
 
 // What is compared when the address says only part of it: the newest result that fits.
 export function resolveSpec(results: ResultView[], wanted: Partial<Record<keyof SpecKey, string>>): SpecKey | null {
-  const fits = results.filter((r) => specKeys.every((k) => wanted[k] === undefined || String(r[k]) === wanted[k]));
-  const newest = fits[0] ?? null;
-  return newest ? (Object.fromEntries(specKeys.map((k) => [k, newest[k]])) as unknown as SpecKey) : null;
+  const fits = results.filter((r) => specKeys.every((k) => wanted[k] === undefined || String(valueOf(r, k)) === wanted[k]));
+  return fits[0] ? specOf(fits[0]) : null;
 }
-export const inSpec = (r: ResultView, spec: SpecKey): boolean => specKeys.every((k) => r[k] === spec[k]);
+export const specOf = (r: ResultView): SpecKey => Object.fromEntries(specKeys.map((k) => [k, valueOf(r, k)])) as unknown as SpecKey;
+export const inSpec = (r: ResultView, spec: SpecKey): boolean => specKeys.every((k) => valueOf(r, k) === spec[k]);
 
 // Near 1 the third decimal matters.
 const times = (r: number): string => `${Math.abs(r - 1) < 0.1 ? r.toFixed(3) : number(r)}×`;
@@ -64,19 +115,24 @@ export function ratioText(r: Ratio): string {
 }
 
 export function conditions(s: SpecKey): string {
-  return `batch ${s.batch_size}, ${s.precision}, ${words(s.input_kind)} input`;
+  return `batch ${s.batch_size}, ${s.precision}, ${words(s.input_kind)} input${s.agents > 1 ? `, ${s.agents} agents` : ""}`;
 }
 
 const verb: Record<string, string> = { training: "trains", inference: "runs", accuracy: "trains" };
 
 // The answer in one sentence; never more than the data say.
-export function sentence(sides: Side[], what: { model: string; mode: string; conditions: string } | null): string {
-  const text = answer(sides, what);
+export function sentence(sides: Side[], what: What | null, metric: Metric = throughput): string {
+  const text = answer(sides, what, metric);
   return text.replace(/(^|\. )job /g, "$1Job ");
 }
+export interface What {
+  model: string;
+  mode: string;
+  conditions: string;
+}
 
-function answer(sides: Side[], what: { model: string; mode: string; conditions: string } | null): string {
-  const counted = sides.filter((s): s is Side & { interval: Interval } => s.interval !== null).sort((a, b) => b.interval.value - a.interval.value);
+function answer(sides: Side[], what: What | null, metric: Metric): string {
+  const counted = sides.filter((s): s is Side & { interval: Interval } => s.interval !== null).sort(bestFirst(metric));
   const at = what?.conditions ? ` at ${what.conditions}` : "";
   const model = what ? modelTitle(what.model) : "its benchmark";
   const does = what ? (verb[what.mode] ?? "runs") : "runs";
@@ -85,18 +141,18 @@ function answer(sides: Side[], what: { model: string; mode: string; conditions: 
   if (counted.length === 1) {
     const others = sides.filter((s) => s !== first);
     const rest = others.length ? ` ${others.map((s) => `${s.name} has no number: ${s.why}`).join("; ")}.` : " It is the only side with results.";
-    return `${first.name} ${does} ${model} at ${rate(first.interval.value)} img/s${what?.conditions ? ` (${what.conditions})` : ""}.${rest}`;
+    return `${first.name} ${does} ${model} at ${metric.show(first.interval.value)}${what?.conditions ? ` (${what.conditions})` : ""}.${rest}`;
   }
   const second = counted[1]!;
   const last = counted[counted.length - 1]!;
   const lead = ratioOf(first.interval, second.interval);
   const parts: string[] = [];
-  if (lead.significant) parts.push(`${first.name} ${does} ${model} ${ratioText(lead)} as fast as ${second.name}${at}`);
-  else if (lead.significant === null) parts.push(`${first.name} ${does} ${model} ${ratioText(lead)} as fast as ${second.name}${at}, with too few samples to say how sure that is`);
+  if (lead.significant) parts.push(`${first.name} ${does} ${model} ${ratioText(lead)} ${metric.relation} ${second.name}${at}`);
+  else if (lead.significant === null) parts.push(`${first.name} ${does} ${model} ${ratioText(lead)} ${metric.relation} ${second.name}${at}, with too few samples to say how sure that is`);
   else parts.push(`${first.name} and ${second.name} do not differ significantly${at}: ${ratioText(lead)}`);
   if (last !== second) {
     const all = ratioOf(first.interval, last.interval);
-    parts.push(`${ratioText(all)} as fast as ${last.name}${all.significant === false ? " (not significant)" : ""}`);
+    parts.push(`${ratioText(all)} ${metric.relation} ${last.name}${all.significant === false ? " (not significant)" : ""}`);
   }
   const missing = sides.filter((s) => s.interval === null);
   return parts.join("; ") + "." + (missing.length ? ` ${missing.map((s) => `${s.name} has no number: ${s.why}`).join("; ")}.` : "");
@@ -121,7 +177,7 @@ export function flat(value: Json): Map<string, string> {
 }
 
 // Software and settings that should be equal when hardware is compared.
-const environmentThatMatters = /(versions?|libraries)\.|engine_revision|governor|kernel$|backend$/i;
+const environmentThatMatters = /(versions?|libraries|notes)\.|engine_revision|governor|kernel$|backend$/i;
 const settings: [string, (r: ResultView) => string][] = [
   ["model", (r) => r.model],
   ["mode", (r) => r.mode],
@@ -129,20 +185,29 @@ const settings: [string, (r: ResultView) => string][] = [
   ["batch size", (r) => String(r.batch_size)],
   ["image size", (r) => String(r.image_size)],
   ["variable update", (r) => words(r.variable_update) || "none"],
+  ["exchange", (r) => words(r.exchange) || "none"],
   ["input", (r) => words(r.input_kind)],
   ["backend", (r) => r.backend],
+  ["agents", (r) => String(agentsOf(r))],
   ["workers", (r) => String(r.ranks)],
   ["threads per worker", (r) => String(r.threads_per_worker)],
+  ["GPU driver", gpuDrivers],
 ];
 
-// Everything besides hardware in which the sides differ.
+// Of the agent that started the run; "none" where it has no GPU.
+function gpuDrivers(r: ResultView): string {
+  const gpus = (r.environment as { agent?: { gpus?: { driver?: string }[] } | null } | null)?.agent?.gpus ?? [];
+  return [...new Set(gpus.map((g) => g.driver || "not reported"))].sort().join(", ") || "none";
+}
+
+// Everything besides hardware in which sides differ, or the runs of one side among themselves.
 export function differences(sides: Side[]): Difference[] {
   const told = sides.filter((s) => s.results.length > 0);
-  if (told.length < 2) return [];
   const found: Difference[] = [];
   const add = (what: string, of: (r: ResultView) => string | undefined) => {
-    const values = told.map((s) => ({ side: s.name, value: [...new Set(s.results.map((r) => of(r) ?? "not reported"))].sort().join(" and ") }));
-    if (new Set(values.map((v) => v.value)).size > 1) found.push({ what, values });
+    const each = told.map((s) => [...new Set(s.results.map((r) => of(r) ?? "not reported"))].sort());
+    const values = told.map((s, i) => ({ side: s.name, value: each[i]!.join(" and ") }));
+    if (new Set(values.map((v) => v.value)).size > 1 || each.some((v) => v.length > 1)) found.push({ what, values });
   };
   for (const [what, of] of settings) add(what, of);
   const environments = new Map<ResultView, Map<string, string>>();
@@ -156,4 +221,12 @@ export function differences(sides: Side[]): Difference[] {
   }
   for (const name of [...names].sort()) add(name, (r) => environments.get(r)?.get(name));
   return found;
+}
+
+// In what the results that a side leaves out differ from those in it, as far as results tell.
+export function whyLeftOut(s: Side): string[] {
+  const here = differences([side("in it", s.results)]).map((d) => d.what);
+  return differences([side("in it", s.results), { ...s, name: "left out", results: s.others }])
+    .map((d) => d.what)
+    .filter((what) => !here.includes(what));
 }

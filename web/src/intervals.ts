@@ -1,6 +1,7 @@
 // Statistics that only the view needs: 95 % intervals, ratios, bins. The definitions of measured
 // numbers themselves live in common/measure and arrive ready-made.
 import type { ResultView } from "./contract";
+import { type Metric, throughput } from "./metrics";
 
 // Two-sided 95 % quantile of Student's t.
 export function tQuantile(degrees: number): number {
@@ -26,7 +27,7 @@ export const median = (values: number[]): number | null => percentile(values, 0.
 
 export type IntervalKind = "runs" | "steps";
 export interface Interval {
-  value: number; // median img/s over runs
+  value: number; // median over runs
   low: number | null; // 95 %; null: nothing to estimate a spread from
   high: number | null;
   relative: number | null; // standard error / mean, a fraction
@@ -36,19 +37,19 @@ export interface Interval {
 }
 
 // Of results that measured the same thing; invalid ones do not count. Null without any.
-export function intervalOf(results: ResultView[]): Interval | null {
-  const valid = results.filter((r) => r.validity.verdict !== "invalid");
-  const rates = valid.map((r) => r.images_per_second);
-  const value = median(rates);
+export function intervalOf(results: ResultView[], metric: Metric = throughput): Interval | null {
+  const told = results.filter((r) => r.validity.verdict !== "invalid" && metric.of(r) !== null);
+  const values = told.map((r) => metric.of(r)!);
+  const value = median(values);
   if (value === null) return null;
-  if (rates.length >= 2) {
-    const mean = rates.reduce((a, b) => a + b, 0) / rates.length;
-    const variance = rates.reduce((sum, r) => sum + (r - mean) ** 2, 0) / (rates.length - 1);
-    const error = Math.sqrt(variance / rates.length);
-    return around(value, error / mean, "runs", rates.length, rates.length - 1);
+  if (values.length >= 2) {
+    const mean = values.reduce((a, b) => a + b, 0) / values.length;
+    const variance = values.reduce((sum, r) => sum + (r - mean) ** 2, 0) / (values.length - 1);
+    const error = Math.sqrt(variance / values.length);
+    return around(value, error / mean, "runs", values.length, values.length - 1);
   }
-  const step = valid[0]!.step;
-  const relative = step.standard_error_ms !== null && step.mean_ms ? step.standard_error_ms / step.mean_ms : null;
+  const step = told[0]!.step;
+  const relative = metric.ofSteps && step.standard_error_ms !== null && step.mean_ms ? step.standard_error_ms / step.mean_ms : null;
   return around(value, relative, "steps", 1, Math.max(1, step.count - 1));
 }
 

@@ -1,5 +1,5 @@
 // Options of the charts, as functions of data and theme. Pure; tooltips are drawn, not HTML.
-import { rate, number } from "../format";
+import { number } from "../format";
 import { type Bin, type Interval, ratioTicks } from "../intervals";
 import type { RankTime, ScalingPoint } from "../contract";
 import type { SeriesPoint } from "../steps";
@@ -245,7 +245,7 @@ export interface Dot {
 }
 
 // Dot and whisker a side; ratios on a logarithmic axis around 1.
-export function dotOption(dots: Dot[], t: Theme, ratio: boolean): Drawing {
+export function dotOption(dots: Dot[], t: Theme, ratio: boolean, unit: string): Drawing {
   const place = ratio ? Math.log : (v: number) => v;
   const all = dots.flatMap((d) => [d.low ?? d.value, d.value, d.high ?? d.value]);
   const low = Math.min(...all, ...(ratio ? [1] : []));
@@ -257,7 +257,7 @@ export function dotOption(dots: Dot[], t: Theme, ratio: boolean): Drawing {
     grid: { left: 12, right: 24, top: 10, bottom: 42, containLabel: true },
     xAxis: {
       type: "value",
-      name: ratio ? "times the first side (log scale)" : "img/s",
+      name: ratio ? "times the first side (log scale)" : unit,
       nameLocation: "middle",
       nameGap: 26,
       scale: true,
@@ -293,8 +293,8 @@ export function dotOption(dots: Dot[], t: Theme, ratio: boolean): Drawing {
   };
 }
 
-export const intervalNote = (i: Interval): string =>
-  `${rate(i.value)} img/s` +
+export const intervalNote = (i: Interval, show: (value: number) => string): string =>
+  show(i.value) +
   (i.low === null || i.high === null
     ? `, spread unknown (n=${i.runs})`
-    : `, 95 % ${rate(i.low)} to ${rate(i.high)}, ${i.kind === "runs" ? `from the standard error over ${i.runs} runs` : "from the steps within the one run"}`);
+    : `, 95 % ${show(i.low)} to ${show(i.high)}, ${i.kind === "runs" ? `from the standard error over ${i.runs} runs` : "from the steps within the one run"}`);

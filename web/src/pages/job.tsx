@@ -1,6 +1,7 @@
 // One job: is it going well, what came out, and why.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { api, type ApiError, queryString } from "../api";
+import { specOf } from "../compare";
 import { save, csv } from "../components/copy";
 import { Mark } from "../components/marks";
 import { Loading, Problem } from "../components/notices";
@@ -65,9 +66,12 @@ function WaitingFor({ waiting }: { waiting: Waiting | null }) {
   );
 }
 
-// The same benchmark on other device classes; a rerun against what it repeats.
+// The same benchmark on other device classes; a rerun against what it repeats. A result says more than
+// the spec: the batch that "max" came to, the agents that took part.
 function compareUrl(job: JobView): string {
   if (job.rerun_of !== null) return `/compare?jobs=${job.rerun_of},${job.id}`;
+  const result = job.runs.map((r) => r.result).reverse().find((r) => r !== null);
+  if (result) return "/compare" + queryString(specOf(result));
   const spec = job.spec_resolved ?? {};
   return (
     "/compare" +
@@ -75,7 +79,7 @@ function compareUrl(job: JobView): string {
       model: job.model,
       mode: job.mode,
       precision: job.precision,
-      batch_size: job.batch_size,
+      batch_size: job.batch_size || null,
       variable_update: job.variable_update,
       input_kind: valueAt(spec, "input.kind"),
       image_size: valueAt(spec, "image_size"),
