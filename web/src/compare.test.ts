@@ -74,6 +74,7 @@ test("a side is one measurement: repetitions are pooled, what measured something
   assert.deepEqual(whyLeftOut(a!), ["workers"]);
   assert.deepEqual([b!.others.length, whyLeftOut(b!)], [0, []]);
   assert.deepEqual(sidesByClass(all, true).map((s) => [s.name, s.interval!.value]), [["a, job 7", 40], ["a, job 1", 21], ["b", 5]]);
+  assert.deepEqual(whyLeftOut(side("job 1", [result(10, "a"), result(20, "b", { fingerprint: "of b" })])), ["device class"]);
   const invalid = { fingerprint: "new", validity: { verdict: "invalid" as const, causes: [] } };
   assert.equal(side("a", [result(99, "a", invalid), result(10, "a")]).interval!.value, 10);
 });

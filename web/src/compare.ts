@@ -226,7 +226,11 @@ export function differences(sides: Side[]): Difference[] {
 // In what the results that a side leaves out differ from those in it, as far as results tell.
 export function whyLeftOut(s: Side): string[] {
   const here = differences([side("in it", s.results)]).map((d) => d.what);
-  return differences([side("in it", s.results), { ...s, name: "left out", results: s.others }])
-    .map((d) => d.what)
-    .filter((what) => !here.includes(what));
+  const classes = new Set(s.results.map((r) => r.device_class));
+  return [
+    ...(s.others.every((r) => classes.has(r.device_class)) ? [] : ["device class"]),
+    ...differences([side("in it", s.results), { ...s, name: "left out", results: s.others }])
+      .map((d) => d.what)
+      .filter((what) => !here.includes(what)),
+  ];
 }
