@@ -221,7 +221,7 @@ describe("the web view", { timeout: 900_000 }, () => {
 
     // From a job to the same benchmark elsewhere.
     await page.goto(`/jobs/${first}`);
-    await page.getByRole("link", { name: "Compare", exact: true }).last().click();
+    await page.getByRole("group", { name: "Job actions" }).getByRole("link", { name: "Compare" }).click();
     await page.waitForURL(/\/compare\?.*variable_update=all_reduce/);
     await page.locator(".sentence").getByText(/img\/s/).waitFor();
     // Jobs of other lengths are other measurements: they are no repetitions.

@@ -106,12 +106,18 @@ test("sides by latency and per watt: what is better leads, one run tells no spre
   const served = (p50_ms: number) => ({ mode: "inference", inference: { latency: { p50_ms } } }) as Partial<ResultView>;
   const p50 = metricNamed("latency_p50_ms");
   const sides = sidesByClass([result(10, "slow", served(30)), result(20, "fast", served(15))], false, p50);
-  const text = "fast runs ResNet-50 0.500× the p50 latency of slow at batch 16, fp32, with too few samples to say how sure that is.";
+  const text = "fast runs ResNet-50 at 0.500× the p50 latency of slow at batch 16, fp32, with too few samples to say how sure that is.";
   assert.equal(sentence(sides, { ...what, mode: "inference" }, p50), text);
   assert.deepEqual(sidesByClass([result(10, "a")], false, p50).map((s) => s.why), ["no latency: not inference"]);
   const watts = result(20, "a", { images_per_second_per_watt: 4, inference: null, peak_gpu_memory_bytes: null });
   assert.deepEqual(metricsOf([watts]).map((m) => m.short), ["Throughput", "Per watt"]);
   assert.equal(metrics[1]!.show(4), "4.00 img/s/W");
+});
+
+test("what a host with GPUs computed on its CPU is no side of its GPUs", () => {
+  const environment = { agent: { gpus: [{ driver: "580.65" }] } };
+  const sides = sidesByClass([result(10, "h200", { device: "cpu", environment }), result(900, "h200", { device: "gpu", environment, fingerprint: "g" }), result(9, "a", { device: "cpu" })]);
+  assert.deepEqual(sides.map((s) => s.name), ["h200", "h200, on its CPU", "a"]);
 });
 
 test("the address may say part of a spec: the newest result that fits fills in the rest", () => {

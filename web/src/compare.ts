@@ -62,7 +62,11 @@ export function sidesByLabel(results: ResultView[], labelOf: (r: ResultView) => 
   return sidesBy(results, (r) => (mixed(value(r)) ? `${value(r)}, ${r.device_class}` : value(r)), each, metric);
 }
 
-function sidesBy(results: ResultView[], nameOf: (r: ResultView) => string, each: boolean, metric: Metric): Side[] {
+const gpusOfAgent = (r: ResultView): { driver?: string }[] => (r.environment as { agent?: { gpus?: { driver?: string }[] } | null } | null)?.agent?.gpus ?? [];
+
+// Hosts with GPUs also run jobs on their CPUs: such a side must not be taken for the GPUs'.
+function sidesBy(results: ResultView[], hostsOf: (r: ResultView) => string, each: boolean, metric: Metric): Side[] {
+  const nameOf = (r: ResultView) => hostsOf(r) + (r.device === "cpu" && gpusOfAgent(r).length > 0 ? ", on its CPU" : "");
   return [...new Set(results.map(nameOf))]
     .sort()
     .flatMap((name) => {
@@ -147,8 +151,8 @@ function answer(sides: Side[], what: What | null, metric: Metric): string {
   const last = counted[counted.length - 1]!;
   const lead = ratioOf(first.interval, second.interval);
   const parts: string[] = [];
-  if (lead.significant) parts.push(`${first.name} ${does} ${model} ${ratioText(lead)} ${metric.relation} ${second.name}${at}`);
-  else if (lead.significant === null) parts.push(`${first.name} ${does} ${model} ${ratioText(lead)} ${metric.relation} ${second.name}${at}, with too few samples to say how sure that is`);
+  if (lead.significant) parts.push(`${first.name} ${does} ${model} ${metric.preposition}${ratioText(lead)} ${metric.relation} ${second.name}${at}`);
+  else if (lead.significant === null) parts.push(`${first.name} ${does} ${model} ${metric.preposition}${ratioText(lead)} ${metric.relation} ${second.name}${at}, with too few samples to say how sure that is`);
   else parts.push(`${first.name} and ${second.name} do not differ significantly${at}: ${ratioText(lead)}`);
   if (last !== second) {
     const all = ratioOf(first.interval, last.interval);
@@ -187,6 +191,7 @@ const settings: [string, (r: ResultView) => string][] = [
   ["variable update", (r) => words(r.variable_update) || "none"],
   ["exchange", (r) => words(r.exchange) || "none"],
   ["input", (r) => words(r.input_kind)],
+  ["device", (r) => r.device],
   ["backend", (r) => r.backend],
   ["agents", (r) => String(agentsOf(r))],
   ["workers", (r) => String(r.ranks)],
@@ -196,8 +201,7 @@ const settings: [string, (r: ResultView) => string][] = [
 
 // Of the agent that started the run; "none" where it has no GPU.
 function gpuDrivers(r: ResultView): string {
-  const gpus = (r.environment as { agent?: { gpus?: { driver?: string }[] } | null } | null)?.agent?.gpus ?? [];
-  return [...new Set(gpus.map((g) => g.driver || "not reported"))].sort().join(", ") || "none";
+  return [...new Set(gpusOfAgent(r).map((g) => g.driver || "not reported"))].sort().join(", ") || "none";
 }
 
 // Everything besides hardware in which sides differ, or the runs of one side among themselves.

@@ -11,7 +11,8 @@ export interface Metric {
   show: (value: number) => string;
   unit: string; // of the axis
   perUnit: number; // value / perUnit is what the axis counts
-  relation: string; // "a trains it 2.00× <relation> b"
+  relation: string; // "a trains it <preposition>2.00× <relation> b"
+  preposition: string;
   lessIsBetter: boolean;
   missing: string;
   ofSteps: boolean; // the steps of one run tell its spread
@@ -27,6 +28,7 @@ export const throughput: Metric = {
   unit: "img/s",
   perUnit: 1,
   relation: "as fast as",
+  preposition: "",
   lessIsBetter: false,
   missing: "no valid run",
   ofSteps: true,
@@ -42,6 +44,7 @@ const latency = (name: "p50_ms" | "p99_ms", word: string): Metric => ({
   unit: "ms",
   perUnit: 1,
   relation: `the ${word} latency of`,
+  preposition: "at ",
   lessIsBetter: true,
   missing: "no latency: not inference",
   ofSteps: false,
@@ -59,6 +62,7 @@ export const metrics: Metric[] = [
     unit: "img/s per W",
     perUnit: 1,
     relation: "as many images per joule as",
+    preposition: "with ",
     lessIsBetter: false,
     missing: "not available: no power counter",
     ofSteps: false,
@@ -75,6 +79,7 @@ export const metrics: Metric[] = [
     unit: "GiB",
     perUnit: 2 ** 30,
     relation: "the GPU memory of",
+    preposition: "in ",
     lessIsBetter: true,
     missing: "not available: no GPU that says",
     ofSteps: false,

@@ -116,7 +116,13 @@ export function GpuTable({ result }: { result: ResultView }) {
                 {cell(gpu.peak_memory_bytes, bytes)}
               </td>
               <td data-label="ECC uncorrected, corrected" class="num">
-                {cell(gpu.ecc_uncorrected, String)}, {cell(gpu.ecc_corrected, String)}
+                {gpu.ecc_uncorrected === null && gpu.ecc_corrected === null ? (
+                  <Missing why="not available" />
+                ) : (
+                  <>
+                    {cell(gpu.ecc_uncorrected, String)}, {cell(gpu.ecc_corrected, String)}
+                  </>
+                )}
               </td>
               <td data-label="Step without waits for others" class="num">
                 {milliseconds(rank.step_ms - rank.exposed_communication_ms - rank.server_wait_ms)} <span class="muted">last in {percent(rank.share_last, 0)}</span>

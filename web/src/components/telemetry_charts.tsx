@@ -42,8 +42,8 @@ const quantities = (many: boolean): Quantity[] => {
       fromZero: true,
       say: (v) => bytes(v * gibibytes),
       lines: [
-        { name: many ? "resident, largest rank" : "resident, the worker", pick: (e) => scaled(e.rss_bytes, 1 / gibibytes), combine: largest },
-        { name: many ? "in use on a GPU, the fullest" : "in use on the GPU", pick: (e) => scaled(e.gpu_memory_bytes, 1 / gibibytes), combine: largest },
+        { name: many ? "largest rank (resident)" : "worker (resident)", pick: (e) => scaled(e.rss_bytes, 1 / gibibytes), combine: largest },
+        { name: many ? "fullest GPU" : "GPU", pick: (e) => scaled(e.gpu_memory_bytes, 1 / gibibytes), combine: largest },
       ],
     },
     { title: "GPU power", unit: "W", fromZero: true, say: (v) => `${number(v)} W`, lines: [{ name: many ? "all GPUs" : "GPU", pick: (e) => e.power_w, combine: sum }] },

@@ -273,23 +273,25 @@ function Comparison({ sides, what, metric }: { sides: Side[]; what: What | null;
       <p class="sentence" aria-live="polite">
         {text}
       </p>
-      <div class="toggle" role="group" aria-label="Show">
-        <button type="button" aria-pressed={!ratio} onClick={() => setQuery({ view: null })}>
-          Absolute
-        </button>
-        <button type="button" aria-pressed={ratio} onClick={() => setQuery({ view: "ratio" })}>
-          Ratio
-        </button>
-      </div>
-      {(offered.length > 1 || metric !== throughput) && (
-        <div class="toggle" role="group" aria-label="Compare by">
-          {(offered.includes(metric) ? offered : [...offered, metric]).map((m) => (
-            <button type="button" aria-pressed={m === metric} onClick={() => setQuery({ by: m === throughput ? null : m.name })}>
-              {m.short}
-            </button>
-          ))}
+      <div class="toggles">
+        <div class="toggle" role="group" aria-label="Show">
+          <button type="button" aria-pressed={!ratio} onClick={() => setQuery({ view: null })}>
+            Absolute
+          </button>
+          <button type="button" aria-pressed={ratio} onClick={() => setQuery({ view: "ratio" })}>
+            Ratio
+          </button>
         </div>
-      )}
+        {(offered.length > 1 || metric !== throughput) && (
+          <div class="toggle" role="group" aria-label="Compare by">
+            {(offered.includes(metric) ? offered : [...offered, metric]).map((m) => (
+              <button type="button" aria-pressed={m === metric} onClick={() => setQuery({ by: m === throughput ? null : m.name })}>
+                {m.short}
+              </button>
+            ))}
+          </div>
+        )}
+      </div>
       <Chart
         title={<Term name={metric.term}>{ratio ? `Ratio of ${metric.title[0]!.toLowerCase()}${metric.title.slice(1)}` : metric.title}</Term>}
         label="Comparison"
@@ -369,27 +371,29 @@ function ByClass({ query, metric }: { query: URLSearchParams; metric: Metric }) 
         </Empty>
       )}
       {cell.error && <Problem error={cell.error} />}
-      {(keys.length > 0 || label) && (
-        <label class="filter">
-          <span>A side for each</span>
-          <select value={label ?? ""} onChange={(e) => setQuery({ label: e.currentTarget.value || null }, "push")}>
-            <option value="">device class</option>
-            {[...new Set([...keys, ...(label ? [label] : [])])].map((key) => (
-              <option value={key}>{key}</option>
-            ))}
-          </select>
-        </label>
-      )}
-      {several && (
-        <div class="toggle" role="group" aria-label="Sides">
-          <button type="button" aria-pressed={!each} onClick={() => setQuery({ sides: null })}>
-            Newest measurement of each
-          </button>
-          <button type="button" aria-pressed={each} onClick={() => setQuery({ sides: "each" })}>
-            Every measurement
-          </button>
-        </div>
-      )}
+      <div class="toggles">
+        {(keys.length > 0 || label) && (
+          <label class="filter">
+            <span>A side for each</span>
+            <select value={label ?? ""} onChange={(e) => setQuery({ label: e.currentTarget.value || null }, "push")}>
+              <option value="">device class</option>
+              {[...new Set([...keys, ...(label ? [label] : [])])].map((key) => (
+                <option value={key}>{key}</option>
+              ))}
+            </select>
+          </label>
+        )}
+        {several && (
+          <div class="toggle" role="group" aria-label="Sides">
+            <button type="button" aria-pressed={!each} onClick={() => setQuery({ sides: null })}>
+              Newest measurement of each
+            </button>
+            <button type="button" aria-pressed={each} onClick={() => setQuery({ sides: "each" })}>
+              Every measurement
+            </button>
+          </div>
+        )}
+      </div>
       {spec && cell.data && <Comparison sides={sides} what={{ model: spec.model, mode: spec.mode, conditions: conditions(spec) }} metric={metric} />}
     </>
   );
