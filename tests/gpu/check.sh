@@ -191,10 +191,11 @@ bench_train() { # PRECISION BATCH STEPS [options]: a command line in $command
 
 # Without a plug-in that loads and computes all else is a waste of time on the machine.
 step_preflight() {
-  attempt preflight two-steps 60 0 "${ours[@]}" "$bin/rackmark-bench-train" --backend "$backend" --model cifar10 \
-    --batch 8 --steps 2 --warmup 1 && return
+  local two_steps=("${ours[@]}" "$bin/rackmark-bench-train" --backend "$backend" --model cifar10 --batch 8 --steps 2 --warmup 1)
+  attempt preflight two-steps 60 0 "${two_steps[@]}" && return
   tail -20 "$last"
   {
+    RACKMARK_CUDA_STEP_BY_STEP=1 timeout 30 "${two_steps[@]}" # names the operation
     "${ours[@]}" ldd "$bin/librackmark-backend-$backend.so"
     nvidia-smi -L
     printf 'libraries from %s\n' "$libraries"

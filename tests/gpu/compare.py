@@ -197,11 +197,11 @@ class Bench:
         return command + ["--backend", self.options.backend, "--steps", "1", "--warmup", "1", "--json",
                           "--image-size", str(work.image_size), *self.lengths(seconds)]
 
-    def own(self, work, seconds, limit):
+    def own(self, work, seconds, limit, **environment):
         """A process of its own each time; engines are chosen, or read from the cache, before the window."""
         said = os.path.getsize(self.options.log)
         program = self.start(self.own_command(work, seconds),
-                             {**os.environ, "LD_LIBRARY_PATH": self.options.libraries})
+                             {**os.environ, "LD_LIBRARY_PATH": self.options.libraries, **environment})
         facts = program.answer(min(limit, self.left()))
         if "error" not in facts and program.status(10) != 0:
             facts = {"error": f"answered, and ended with status {program.status(0)}"}
@@ -229,7 +229,10 @@ class Bench:
                 return True
             if self.left() < 2 * ROUND_S:
                 break
-        self.own_failures += self.left() > 1  # else it was cut off
+        if self.left() > 1:  # else it was cut off
+            self.own_failures += 1
+            facts = self.own(work, 0, 60, RACKMARK_CUDA_STEP_BY_STEP="1")
+            print(f"{work.name}: operation by operation: {facts.get('error', 'no failure')}", flush=True)
         return False
 
     # --- PyTorch ------------------------------------------------------------------------------------
