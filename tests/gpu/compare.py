@@ -8,8 +8,9 @@ sides, and so are the steps before them that do not count. After the first round
 a tenth slower than PyTorch's best is dropped. table.py takes the ratio to the variant with the
 highest median.
 
-Ends with status 1 where ours failed, and again at once. Appends one line of JSON a measurement to --facts, as it is made: {"step": "bench", "run", "work",
-"side", "round", ...}; what failed has "error" instead of numbers.
+Appends one line of JSON a measurement to --facts, as it is made: {"step": "bench", "run", "work",
+"side", "round", ...}; what failed has "error" instead of numbers. Ends with status 1 where ours failed,
+and again at once.
 """
 import argparse
 import json
@@ -59,8 +60,7 @@ WORKS = [
 
 def tiny(work):
     """Tries this script on a machine without a GPU; the figures mean nothing."""
-    size = 75 if work.model == "inception_v3" else 32
-    return replace(work, batch=1 if work.batch == 1 else 2, image_size=size)
+    return replace(work, batch=1 if work.batch == 1 else 2, image_size=32)
 
 
 class Program:
@@ -351,14 +351,15 @@ def parse_arguments():
 
 
 def chosen(options):
-    works = {w.name: tiny(w) if options.tiny else w for w in WORKS}
-    if not options.works:
-        return list(works.values())
-    names = options.works.split(",")
+    works = {work.name: work for work in WORKS}
+    names = options.works.split(",") if options.works else list(works)
     unknown = [name for name in names if name not in works]
     if unknown:
         sys.exit(f"compare.py: --works: {unknown}; known: {list(works)}")
-    return [works[name] for name in names]
+    if not options.tiny:
+        return [works[name] for name in names]
+    # Inception takes no small pictures.
+    return [tiny(works[name]) for name in names if works[name].model == "resnet50"]
 
 
 def main():
