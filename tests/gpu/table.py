@@ -3,7 +3,8 @@
 
 Every check and every bar with what was measured, what is wanted, and a verdict: ok, FAILED (a check),
 miss (a bar), part (some of it did not run), or "not measured". Nothing is estimated: a number that is
-not in the facts is not in the table. `table.py --dry-run` checks the table itself.
+not in the facts is not in the table. Exit status 1: a check FAILED. `table.py --dry-run` checks the
+table itself.
 """
 import contextlib
 import io
@@ -17,7 +18,7 @@ CHECKS = ("preflight", "device", "verify", "faults", "memcheck", "run", "memory"
           "profile", "fusion", "cache", "losses", "service")
 # Of the loss at the start: how far means over 20 steps may be from those of fp32. Rounding differs and
 # grows from step to step; a wrong gradient is much further off. fp16 skips its first steps until its
-# loss scale (65,536 at first) fits.
+# loss scale (65,536 at first) fits: the batch and so the loss is the same again, and is left out.
 CURVE_TOLERANCE = {"tf32": 0.05, "bf16": 0.1, "fp16": 0.1}
 
 
@@ -171,18 +172,29 @@ def curves(facts):
     for name, tolerance in CURVE_TOLERANCE.items():
         row = f"  losses of {name} from fp32's", NOT_MEASURED, f"<= {tolerance:.0%} of the first", NOT_MEASURED
         if name in losses and "fp32" in losses:
-            off = distance(losses[name], losses["fp32"])
+            curve = without_skipped(losses[name])
+            off = distance(curve, losses["fp32"])
             good = off is not None and off <= tolerance * losses["fp32"][0]
-            row = row[0], "not finite" if off is None else f"{off:.4f}", row[2], "ok" if good else "FAILED"
+            text = "not finite, or all steps skipped" if off is None else f"{off:.4f}"
+            if len(curve) < len(losses[name]):
+                text += f", {len(losses[name]) - len(curve)} steps skipped"
+            row = row[0], text, row[2], "ok" if good else "FAILED"
         yield row
+
+
+def without_skipped(curve):
+    first = 0
+    while first + 1 < len(curve) and curve[first + 1] == curve[first]:
+        first += 1
+    return curve[first:]
 
 
 def distance(curve, wanted, width=20):
     """Largest difference of means over `width` steps: single steps differ by chance. None: not finite."""
-    if None in curve or None in wanted:
+    if None in curve or None in wanted or len(curve) < 2:
         return None
     width = min(width, len(curve))
-    means = [[statistics.mean(c[i:i + width]) for i in range(0, len(c) - width + 1, width)]
+    means = [[statistics.mean(c[i:i + width]) for i in range(0, len(curve) - width + 1, width)]
              for c in (curve, wanted)]
     return max(abs(a - b) for a, b in zip(*means))
 
@@ -253,6 +265,7 @@ def print_table(facts):
     rows = [("what", "measured", "wanted", "")] + checks(facts) + bars(facts)
     for row in rows:
         print(f"{row[0]:48s} {row[1]:46s} {row[2]:20s} {row[3]}".rstrip())
+    return 1 if any(row[3] == "FAILED" for row in rows) else 0
 
 
 def self_test():
@@ -272,7 +285,7 @@ def self_test():
               bench("train-resnet50-bf16", "rackmark", 0, error="exit status 1"),
               {"step": "real_pictures", "name": "packed", "images_per_s": 6400.0, "input_wait_ms": 0.0},
               {"step": "loss_curve", "name": "fp32", "losses": [7.0, 6.0]},
-              {"step": "loss_curve", "name": "tf32", "losses": [7.0, 6.1]},
+              {"step": "loss_curve", "name": "tf32", "losses": [7.0, 7.0, 6.1]},
               {"step": "loss_curve", "name": "bf16", "losses": [7.0, 9.0]},
               {"step": "loss_curve", "name": "fp16", "losses": [7.0, None]},
               {"step": "verify", "name": "a", "status": 0, "wanted": 0},
@@ -307,4 +320,4 @@ if len(sys.argv) < 2:
 if sys.argv[1] == "--dry-run":
     self_test()
 else:
-    print_table(Facts(read(sys.argv[1:])))
+    sys.exit(print_table(Facts(read(sys.argv[1:]))))
