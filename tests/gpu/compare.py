@@ -246,11 +246,13 @@ class Bench:
 
     def ready_peers(self, work, until):
         """Variants that have done their first steps in time, each in a process that waits."""
+        limit = until - time.monotonic()
         peers = {v: self.start(self.peer_command(work, v)) for v in self.variants(work)}
         for variant, peer in list(peers.items()):
             ready = peer.answer(until - time.monotonic())
             if "error" in ready:
-                self.drop(work, peers, variant, {"error": f"not compiled: {ready['error']}"})
+                late = f" (of {limit:.0f} s)" if time.monotonic() >= until else ""
+                self.drop(work, peers, variant, {"error": f"not compiled: {ready['error']}{late}"})
             else:
                 self.say(work, variant, f"first step after {ready['first_step_s']:.0f} s")
         return peers
