@@ -251,8 +251,8 @@ class Bench:
         for variant, peer in list(peers.items()):
             ready = peer.answer(until - time.monotonic())
             if "error" in ready:
-                late = f" (of {limit:.0f} s)" if time.monotonic() >= until else ""
-                self.drop(work, peers, variant, {"error": f"not compiled: {ready['error']}{late}"})
+                why = f"within {limit:.0f} s" if time.monotonic() >= until else f"({ready['error']})"
+                self.drop(work, peers, variant, {"error": f"not compiled {why}"})
             else:
                 self.say(work, variant, f"first step after {ready['first_step_s']:.0f} s")
         return peers
