@@ -377,7 +377,9 @@ const std::map<std::string, std::string>& definitions() {
       {"validity",
        "clean, suspect or invalid. Suspect: fewer than 5 steps, drift beyond 5 % either way, "
        "variation above 20 %, more than 2 % of the CPU time stolen by the hypervisor, more than "
-       "5 % used by other processes, a changed frequency governor, a GPU that was slowed down by "
+       "5 % used by other processes, a changed frequency governor, more than 5 % of the steps "
+       "skipped "
+       "as gradients overflowed in fp16, a GPU that was slowed down by "
        "heat or the power brake in any reading, or whose clock (median of the second half) fell by "
        "more than 5 % below that of the window's first second. Invalid: no valid steps, or "
        "uncorrected memory errors of a GPU."},

@@ -41,11 +41,13 @@ struct RankTime {  // measured window, per rank; milliseconds are means per step
   // Parameter server: how often the variables of a shard came so many steps (the index) behind this
   // rank; warm-up included. Empty otherwise.
   std::vector<std::int64_t> staleness;
+  // Measured steps that changed nothing as gradients overflowed; null without a loss scale (fp16).
+  std::optional<std::int64_t> skipped_steps;
   std::optional<GpuUse> gpu;  // null where resources.device is cpu, or without NVIDIA's NVML
 };
 BOOST_DESCRIBE_STRUCT(RankTime, (),
                       (rank, host, step_ms, input_wait_ms, compute_ms, exposed_communication_ms,
-                       server_wait_ms, share_last, staleness, gpu))
+                       server_wait_ms, share_last, staleness, skipped_steps, gpu))
 
 struct InferenceView {         // of a result in mode inference
   std::int64_t instances = 1;  // on each host

@@ -159,6 +159,9 @@ struct SummaryEvent {                  // type "summary", last line of a rank th
   std::int64_t images = 0, steps = 0;  // measured ones
   std::int64_t start_ns = 0, end_ns = 0;
   std::optional<double> first_loss, final_loss;
+  // Of the measured ones, those that changed nothing as gradients overflowed; null without a loss
+  // scale (fp16).
+  std::optional<std::int64_t> skipped_steps;
   std::optional<std::int64_t> peak_rss_bytes;
   std::optional<double> setup_s;  // process start to first warm-up step
   // Fastest matrix product in the precision of the run, measured by all ranks at once before the
@@ -176,8 +179,8 @@ struct SummaryEvent {                  // type "summary", last line of a rank th
   std::optional<GpuUse> gpu;  // only where resources.device is gpu
 };
 BOOST_DESCRIBE_STRUCT(SummaryEvent, (),
-                      (images, steps, start_ns, end_ns, first_loss, final_loss, peak_rss_bytes,
-                       setup_s, matrix_peak_gflops, pictures_read, pictures_broken, broken_pictures,
-                       agreement, staleness, all_reduce_times, gpu))
+                      (images, steps, start_ns, end_ns, first_loss, final_loss, skipped_steps,
+                       peak_rss_bytes, setup_s, matrix_peak_gflops, pictures_read, pictures_broken,
+                       broken_pictures, agreement, staleness, all_reduce_times, gpu))
 
 }  // namespace rackmark::protocol

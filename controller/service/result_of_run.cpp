@@ -151,6 +151,7 @@ std::vector<protocol::RankTime> rank_times(const Evidence& e,
     time.share_last = i < share_last.size() ? share_last[i] : 0;
     if (const auto summary = summaries.find(s.rank); summary != summaries.end()) {
       time.staleness = summary->second.staleness;
+      time.skipped_steps = summary->second.skipped_steps;
       time.gpu = summary->second.gpu;
     }
     out.push_back(time);
@@ -166,6 +167,18 @@ std::optional<Failure> missing_rank(const Evidence& e,
     return Failure{Reason::kMissingRank, "rank " + std::to_string(rank) + " of " +
                                              std::to_string(e.run.ranks) +
                                              " sent no summary of its measured steps"};
+  }
+  return std::nullopt;
+}
+
+// Steps that change nothing are no training.
+std::optional<Failure> nothing_trained(const std::map<std::int64_t, SummaryEvent>& summaries) {
+  for (const auto& [rank, summary] : summaries) {
+    if (summary.skipped_steps.value_or(0) < std::max<std::int64_t>(1, summary.steps)) continue;
+    return Failure{Reason::kNoValidSteps,
+                   "rank " + std::to_string(rank) + " skipped all of its " +
+                       std::to_string(summary.steps) +
+                       " measured steps: their gradients overflowed in fp16 (loss_scale)"};
   }
   return std::nullopt;
 }
@@ -270,17 +283,26 @@ measure::HostConditions conditions(const Means& means,
 
 void judge_run(protocol::ResultView& r, const Means& means, const Evidence& e,
                const std::map<std::int64_t, SummaryEvent>& summaries) {
+  constexpr double kManySkipped = 0.05;  // as definitions() say
   r.validity = measure::judge(r.step, conditions(means, summaries));
+  const auto suspect = [&r](const std::string& cause) {
+    r.validity.verdict = std::max(r.validity.verdict, measure::Verdict::kSuspect);
+    r.validity.causes.push_back(cause);
+  };
+  for (const auto& [rank, summary] : summaries) {
+    const auto skipped = static_cast<double>(summary.skipped_steps.value_or(0));
+    if (skipped <= kManySkipped * static_cast<double>(summary.steps)) continue;
+    suspect("rank " + std::to_string(rank) + " skipped " + std::to_string(*summary.skipped_steps) +
+            " of " + std::to_string(summary.steps) + " steps: gradients overflowed in fp16");
+  }
   for (const store::RankSamples& s : e.samples) {
     const auto summary = summaries.find(s.rank);
     if (summary == summaries.end()) continue;
     const auto sent =
         std::count_if(s.ms.begin(), s.ms.end(), [](float v) { return !std::isnan(v); });
     if (sent == summary->second.steps) continue;
-    r.validity.verdict = std::max(r.validity.verdict, measure::Verdict::kSuspect);
-    r.validity.causes.push_back("rank " + std::to_string(s.rank) + " sent " + std::to_string(sent) +
-                                " step times for " + std::to_string(summary->second.steps) +
-                                " steps");
+    suspect("rank " + std::to_string(s.rank) + " sent " + std::to_string(sent) +
+            " step times for " + std::to_string(summary->second.steps) + " steps");
   }
 }
 
@@ -306,6 +328,7 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
   const auto hellos = by_rank<HelloEvent>(e.hellos);
   const auto summaries = by_rank<SummaryEvent>(e.summaries);
   if (auto failure = missing_rank(e, summaries)) return *failure;
+  if (auto failure = nothing_trained(summaries)) return *failure;
 
   protocol::ResultView r;
   std::vector<measure::RankWindow> windows;

@@ -96,6 +96,7 @@ export interface RankTime {
   server_wait_ms: number;
   share_last: number;
   staleness: number[];
+  skipped_steps: number | null; // measured steps whose gradients overflowed; null without a loss scale
   gpu: GpuUse | null; // null on cpu
 }
 export interface AllReduceTime {

@@ -50,7 +50,7 @@ test("a prediction states its network and its error, or why there is none", () =
 });
 
 test("tables hold every point and every rank, missing numbers as null", () => {
-  const time = { rank: 1, host: "b", step_ms: 10, input_wait_ms: 0, compute_ms: 9, exposed_communication_ms: 1, server_wait_ms: 0, share_last: 0.5, staleness: [], gpu: null };
+  const time = { rank: 1, host: "b", step_ms: 10, input_wait_ms: 0, compute_ms: 9, exposed_communication_ms: 1, server_wait_ms: 0, share_last: 0.5, staleness: [], skipped_steps: null, gpu: null };
   const both = view([point(1, { why: "failed: nan loss" }), point(2, { rank_times: [{ ...time, rank: 0 }, time] })]);
   const table = scalingTable(both);
   assert.equal(table.rows.length, 2);

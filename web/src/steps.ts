@@ -157,6 +157,7 @@ export function rankTimes(view: StepsView, hostOf: (rank: number) => string): Ra
         server_wait_ms: server,
         share_last: lastOf.length ? last / lastOf.length : 0,
         staleness: [],
+        skipped_steps: null,
         gpu: null,
       };
     });

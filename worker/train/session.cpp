@@ -155,6 +155,7 @@ void Session::run() {
   LoopHooks hooks;
   hooks.phase = [this](const std::string& name, std::optional<std::int64_t> planned) {
     if (name == "warmup") setup_s_ = process_age_s();
+    if (name == "measuring") skipped_before_ = plan_->skipped_steps().value_or(0);
     events_.phase(name, planned);
     if (tf_) name == "warmup" ? tf_->warming_up() : tf_->done_warm_up();
   };
@@ -201,6 +202,9 @@ void Session::finish(const Window& window) {
   summary.end_ns = window.end_ns;
   summary.first_loss = window.first_loss;
   summary.final_loss = window.final_loss;
+  if (const auto skipped = plan_->skipped_steps()) {
+    summary.skipped_steps = *skipped - skipped_before_;
+  }
   summary.peak_rss_bytes = peak_rss_bytes();
   summary.setup_s = setup_s_;
   summary.matrix_peak_gflops = matrix_peak_gflops_;

@@ -83,6 +83,7 @@ class Session final : public RankSession {  // trains
   std::unique_ptr<GradientExchange> exchange_;
   std::optional<TfOutput> tf_;
   std::optional<double> setup_s_, matrix_peak_gflops_;
+  std::int64_t skipped_before_ = 0;  // the measured window
   std::vector<protocol::AllReduceTime> all_reduce_times_;
   std::optional<protocol::BatchSearch> batch_search_;
   std::vector<double> compute_ms_;  // measured steps without their waits; only for a profile

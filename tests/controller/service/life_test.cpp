@@ -108,6 +108,26 @@ TEST_F(LifeTest, PeakProfileAndTheLargestBatchComeFromTheWorkers) {
   EXPECT_EQ(reader->profile(999).error().code, ErrorCode::kNotFound);
 }
 
+TEST_F(LifeTest, StepsThatOverflowAreToldAndAllOfThemAreAFailure) {
+  auto agent = enrol("a");
+  const auto run_with = [&](const nlohmann::json& skipped) {
+    const auto id = submit(spec()).id;
+    const auto run_id = start_run(agent);
+    auto sent = batches(run_id, {.steps = 10});
+    sent[0].events.back()["skipped_steps"] = skipped;
+    EXPECT_TRUE(writer->accept_events(agent.id, {sent}));
+    report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, std::ssize(sent));
+    return job(id);
+  };
+  const auto none = run_with(0), one = run_with(1), all = run_with(10);
+  EXPECT_EQ(none.runs.at(0).result->rank_times.at(0).skipped_steps, 0);
+  EXPECT_EQ(none.runs.at(0).result->validity.verdict, measure::Verdict::kClean);
+  EXPECT_EQ(one.runs.at(0).result->validity.verdict, measure::Verdict::kSuspect);
+  EXPECT_THAT(one.runs.at(0).result->validity.causes, Contains(HasSubstr("skipped 1 of 10 steps")));
+  EXPECT_EQ(all.reason, Reason::kNoValidSteps);
+  EXPECT_FALSE(all.runs.at(0).result);
+}
+
 TEST_F(LifeTest, APeakThatOneRankLacksIsNoPeak) {
   auto agent = enrol("a");
   auto wanted = spec();
