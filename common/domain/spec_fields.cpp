@@ -133,8 +133,10 @@ void add_exchange_rows(std::vector<Row>& rows) {
                      .defaults_to("all_reduce")
                      .help("How workers share gradients; independent exchanges nothing and is the "
                            "ceiling."));
-  rows.push_back(all_reduce(Row("all_reduce.algorithm", AT(all_reduce.algorithm)))
-                     .help("Algorithm of the MPI library; auto leaves the choice to it."));
+  rows.push_back(
+      all_reduce(Row("all_reduce.algorithm", AT(all_reduce.algorithm)))
+          .help("Algorithm of the MPI library; auto leaves the choice to it. On gpu auto only: "
+                "GPUs exchange through NCCL."));
   rows.push_back(all_reduce(Row("all_reduce.bucket_bytes", AT(all_reduce.bucket_bytes)))
                      .range(4096, 1073741824, "bytes")
                      .help("Gradients are sent in groups of about this size."));

@@ -163,6 +163,12 @@ class Parser {
       add("all_reduce.algorithm", json::encode(spec_.all_reduce.algorithm), "auto",
           "contradicts a 16-bit all_reduce.wire");
     }
+    if (spec_.resources.device == Device::kGpu &&
+        spec_.all_reduce.algorithm != AllReduceAlgorithm::kAuto && !is_bad("resources.device") &&
+        !is_bad("all_reduce.algorithm")) {
+      add("all_reduce.algorithm", json::encode(spec_.all_reduce.algorithm), "auto on gpu",
+          "is about the MPI library, and GPUs exchange through NCCL");
+    }
     check_schedule();
     check_instances();
     check_workers();

@@ -50,6 +50,7 @@ class DeviceAllReduce : public GradientExchange {
     library_ = plan.join_group(joined);
   }
   std::string label() const override { return "all_reduce (" + library_ + ")"; }
+  std::string way() const override { return library_ + ", by the devices themselves"; }
   bool leaves_steps_to_plan() const override { return true; }
   ExchangeWaits finish_step() override {
     throw std::logic_error("the plan makes its steps by itself");
@@ -85,10 +86,12 @@ SgdStep on_sums(SgdStep step, std::int64_t ranks) {
 
 class AllReduce : public GradientExchange {
  public:
-  AllReduce(TrainPlan& plan, Communicator& ranks, const AllReduceOptions& options)
+  AllReduce(TrainPlan& plan, Communicator& ranks, const AllReduceOptions& options,
+            const std::string& why_not_devices)
       : plan_(plan),
         ranks_(ranks),
         options_(options),
+        why_not_devices_(why_not_devices),
         sixteen_bits_(ranks, options.wire),
         gradients_(plan.gradient_block()),
         buckets_(make_buckets(plan, options.bucket_bytes)),
@@ -114,6 +117,7 @@ class AllReduce : public GradientExchange {
   }
 
   std::string label() const override { return all_reduce_label(options_, ranks_); }
+  std::string way() const override { return "MPI, through the host: " + why_not_devices_; }
 
   void begin_step(const SgdStep& step) override {
     const std::lock_guard lock(mutex_);
@@ -181,6 +185,7 @@ class AllReduce : public GradientExchange {
   TrainPlan& plan_;
   Communicator& ranks_;
   const AllReduceOptions options_;
+  const std::string why_not_devices_;
   SixteenBitMean sixteen_bits_;  // thread_ only
   const std::span<float> gradients_;
   const std::vector<Bucket> buckets_;
@@ -194,6 +199,18 @@ class AllReduce : public GradientExchange {
   std::thread thread_;
 };
 
+// "" where the devices of all ranks can exchange by themselves. Collective.
+std::string why_not_devices(const TrainPlan& plan, Communicator& ranks, Precision wire) {
+  if (wire != Precision::kFp32) {
+    return "a " + json::enum_name(wire) + " wire is summed in fp32 there";
+  }
+  const auto able = ranks.all_gather(plan.joins_groups() ? "yes" : "no");
+  const auto unable = std::find(able.begin(), able.end(), "no");
+  if (unable == able.end()) return "";
+  return "rank " + std::to_string(unable - able.begin()) +
+         " found no library for groups of devices";
+}
+
 }  // namespace
 
 std::unique_ptr<GradientExchange> make_independent(TrainPlan& plan, std::string label) {
@@ -203,14 +220,10 @@ std::unique_ptr<GradientExchange> make_independent(TrainPlan& plan, std::string 
 std::unique_ptr<GradientExchange> make_all_reduce(TrainPlan& plan, Communicator& ranks,
                                                   const AllReduceOptions& options) {
   if (ranks.size() == 1) return make_independent(plan, "all_reduce");
-  if (options.wire == Precision::kFp32) {
-    const auto able = ranks.all_gather(plan.joins_groups() ? "yes" : "no");
-    if (std::count(able.begin(), able.end(), "yes") == ranks.size()) {
-      const auto group = ranks.all_gather(ranks.rank() == 0 ? plan.new_group() : "").front();
-      return std::make_unique<DeviceAllReduce>(plan, ranks, group, options);
-    }
-  }
-  return std::make_unique<AllReduce>(plan, ranks, options);
+  const std::string why_not = why_not_devices(plan, ranks, options.wire);
+  if (!why_not.empty()) return std::make_unique<AllReduce>(plan, ranks, options, why_not);
+  const auto group = ranks.all_gather(ranks.rank() == 0 ? plan.new_group() : "").front();
+  return std::make_unique<DeviceAllReduce>(plan, ranks, group, options);
 }
 
 }  // namespace rackmark::worker

@@ -30,6 +30,8 @@ class GradientExchange {
  public:
   virtual ~GradientExchange() = default;
   virtual std::string label() const = 0;  // what the results say: "all_reduce", ...
+  // Which way gradients of devices take between ranks, and why; "" where none do.
+  virtual std::string way() const { return ""; }
   // True: the plan makes its steps by itself (TrainPlan::step), alone or with a group of devices.
   virtual bool leaves_steps_to_plan() const { return false; }
   virtual void begin_step(const SgdStep& step) { step_ = step; }

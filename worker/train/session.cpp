@@ -130,6 +130,10 @@ void Session::send_hello() {
   protocol::HelloEvent hello =
       hello_of(spec, plan_->facts(), plan_->net(), *ranks_, pictures_.has_value());
   hello.variable_update = exchange_->label();
+  if (const std::string way = exchange_->way();
+      spec.resources.device == Device::kGpu && !way.empty()) {
+    hello.notes["gradients travel by"] = way;
+  }
   hello.training_gflop_per_image = plan_->net().training_flop_per_image() * 1e-9;
   hello.batch_size = spec.batch_size;
   hello.batch_search = batch_search_;

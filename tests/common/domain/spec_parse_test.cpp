@@ -106,6 +106,8 @@ const Bad kBad[] = {
     {R"("variable_update": "parameter_server", "parameter_server": {"consistency": "bounded"})",
      "parameter_server.staleness", "1 to 1000"},
     {R"("all_reduce": {"wire": "bf16", "algorithm": "ring"})", "all_reduce.algorithm", "auto"},
+    {R"("all_reduce": {"algorithm": "ring"}, "resources": {"device": "gpu"})",
+     "all_reduce.algorithm", "auto on gpu"},
     {R"("all_reduce": {"wire": "int8"})", "all_reduce.wire", "fp32, fp16, bf16"},
     {R"("resources": {"gpus_per_worker": 1})", "resources.gpus_per_worker", "device is gpu"},
     {R"("input": {"path": "/data"})", "input.path", "input.kind is not synthetic"},

@@ -25,7 +25,7 @@ class FixedInput final : public BatchSource {
 };
 
 struct Trained {
-  std::string label;
+  std::string label, way;
   std::vector<std::vector<double>> parameters;
   std::vector<double> losses;
 };
@@ -51,6 +51,7 @@ std::vector<Trained> train_on_ranks(bool has_groups, const AllReduceOptions& opt
       for (int i = 0; i < kSteps; ++i) result.losses.push_back(step().loss);
       exchange->settle();
       result.label = exchange->label();
+      result.way = exchange->way();
       result.parameters = parameters(*plan);
     });
   }
@@ -67,6 +68,9 @@ TEST(CudaGroup, DevicesGiveWhatTheHostGives) {
       const auto host = train_on_ranks(false, options, precision);
       EXPECT_EQ(devices[0].label, "all_reduce (host threads)");
       EXPECT_EQ(host[0].label, "all_reduce");
+      EXPECT_EQ(devices[0].way, "host threads, by the devices themselves");
+      EXPECT_EQ(host[0].way,
+                "MPI, through the host: rank 0 found no library for groups of devices");
       for (std::size_t rank = 0; rank < devices.size(); ++rank) {
         EXPECT_EQ(devices[rank].parameters, devices[0].parameters) << "rank " << rank;
         for (std::size_t p = 0; p < host[0].parameters.size(); ++p) {
