@@ -256,7 +256,8 @@ class Parser {
     const bool gpu_only =
         spec_.precision == Precision::kTf32 || spec_.precision == Precision::kFp16;
     if (gpu_only && !gpu) {
-      add("precision", name, "fp32, bf16, int8 on cpu", "needs resources.device gpu");
+      add("precision", name, trains(spec_) ? "fp32, bf16 on cpu" : "fp32, bf16, int8 on cpu",
+          "needs resources.device gpu");
     } else if (spec_.precision != Precision::kInt8) {
       return;
     } else if (trains(spec_)) {

@@ -29,13 +29,23 @@ std::int64_t default_threads(const RankCounts& counts, std::int64_t cores) {
 // How many workers were asked for, and by which field.
 struct AskedWorkers {
   const char* field;
-  std::int64_t value, most;  // most: that a host with so many cores allows
+  std::int64_t value;
 };
-AskedWorkers asked_workers(const JobSpec& spec, bool by_instances, std::int64_t cores) {
+AskedWorkers asked_workers(const JobSpec& spec, bool by_instances) {
   const ResourcesSpec& resources = spec.resources;
-  if (resources.workers) return {"resources.workers", *resources.workers, resources.agents * cores};
+  if (resources.workers) return {"resources.workers", *resources.workers};
   return {by_instances ? "inference.instances" : "resources.workers_per_agent",
-          *resources.workers_per_agent, cores};
+          *resources.workers_per_agent};
+}
+
+// `fitting`: workers for which a host has room; `room` in words: "2 GPUs".
+Error too_many_workers(const JobSpec& spec, bool by_instances, std::int64_t fitting,
+                       const std::string& room) {
+  const AskedWorkers asked = asked_workers(spec, by_instances);
+  const std::int64_t hosts = spec.resources.workers ? spec.resources.agents : 1;
+  const std::int64_t workers = workers_on_host(rank_counts(spec), 0);
+  return invalid(asked.field, asked.value, "1 to " + std::to_string(hosts * fitting),
+                 std::to_string(workers) + " workers do not fit the host's " + room);
 }
 
 }  // namespace
@@ -58,10 +68,7 @@ Result<JobSpec> resolve_for_host(JobSpec spec, const HostShape& host) {
   if (infers) spec.inference_instances = workers;
   const std::string cores = std::to_string(host.physical_cores);
   if (workers > host.physical_cores) {
-    const AskedWorkers asked = asked_workers(spec, by_instances, host.physical_cores);
-    return invalid(
-        asked.field, asked.value, "1 to " + std::to_string(asked.most),
-        std::to_string(workers) + " workers do not fit the host's " + cores + " physical cores");
+    return too_many_workers(spec, by_instances, host.physical_cores, cores + " physical cores");
   }
   const std::int64_t fitting = host.physical_cores / workers;
   if (!resources.threads_per_worker) {
@@ -75,10 +82,11 @@ Result<JobSpec> resolve_for_host(JobSpec spec, const HostShape& host) {
   }
   if (resources.device == Device::kGpu) {
     if (!resources.gpus_per_worker) resources.gpus_per_worker = 1;
-    if (workers * *resources.gpus_per_worker > host.gpus) {
-      return invalid("resources.gpus_per_worker", *resources.gpus_per_worker,
-                     "workers x gpus <= " + std::to_string(host.gpus),
-                     "the host has " + std::to_string(host.gpus) + " GPUs");
+    const std::int64_t each = *resources.gpus_per_worker;
+    if (workers * each > host.gpus) {
+      return too_many_workers(
+          spec, by_instances, host.gpus / each,
+          std::to_string(host.gpus) + " GPUs, " + std::to_string(each) + " for each worker");
     }
   }
   if (needs_host_path(spec)) {

@@ -82,7 +82,8 @@ Result<nlohmann::json> read_spec(const std::string& path) {
 int refuse(const Error& error) {
   if (error.fields.empty()) std::fprintf(stderr, "rackmark-worker: %s\n", error.message.c_str());
   for (const FieldProblem& problem : error.fields) {
-    std::fprintf(stderr, "rackmark-worker: %s\n", problem.detail.c_str());
+    std::fprintf(stderr, "rackmark-worker: %s: %s (allowed: %s)\n", problem.field.c_str(),
+                 problem.detail.c_str(), problem.allowed.c_str());
   }
   return kExitBadSpec;
 }
@@ -234,8 +235,10 @@ int run_worker(const RunOptions& options, const MakeSession& make_session) {
   settle(usable_cpus(), ranks);
   const bool on_gpu = computes_on_gpu(*spec, ranks);
   const std::int64_t gpus_each = spec->resources.gpus_per_worker.value_or(1);
-  if (on_gpu && !take_gpus(visible_gpus(), ranks, gpus_each)) {
-    return refuse(invalid("resources.gpus_per_worker", gpus_each, "as many as this host has",
+  const std::vector<std::string> gpus = on_gpu ? visible_gpus() : std::vector<std::string>{};
+  if (on_gpu && !take_gpus(gpus, ranks, gpus_each)) {
+    return refuse(invalid("resources.workers_per_agent", ranks.workers,
+                          "1 to " + std::to_string(gpus.size()) + ", this host's GPUs",
                           "worker " + std::to_string(ranks.rank) + " of " +
                               std::to_string(ranks.workers) + " on this host has no GPU left"));
   }

@@ -142,7 +142,10 @@ TEST(SpecResolve, AGpuHostGetsAWorkerPerGpu) {
   EXPECT_EQ(s->resources.gpus_per_worker, 1);
   gpu.resources.workers_per_agent = 8;
   gpu.resources.gpus_per_worker = 2;
-  EXPECT_FALSE(resolve_for_host(gpu, host));
+  const auto refused = resolve_for_host(gpu, host);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().fields[0].field, "resources.workers_per_agent");
+  EXPECT_EQ(refused.error().fields[0].allowed, "1 to 4");
 }
 
 TEST(SpecResolve, TheTimeOutIsGenerousAndBounded) {
