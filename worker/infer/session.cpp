@@ -75,31 +75,30 @@ void InferenceSession::set_up() {
 
 // Throws OutOfMemory before anything large is taken: the plan, the fp32 one that narrow numbers are
 // compared with, and pictures. Where the spec asks for the largest batch, it is known afterwards.
-// Plans in a device's own memory share it with nothing of this process.
 void InferenceSession::fit_memory(const Net& net, const InferOptions& options,
                                   const TrainedValues& values) {
   JobSpec& spec = options_.spec;
-  WorkerMemory beside = memory_beside_plan(spec, net, options_.memory);
+  BatchMemory memory;
+  memory.plan = [&](std::int64_t batch) {
+    const auto bytes = plan_bytes(*backend_, net, options, values, batch);
+    if (!bytes && spec.batch_max) throw no_prediction(backend_->name());
+    return bytes.value_or(0);
+  };
+  memory.beside = memory_beside_plan(spec, net, options_.memory);
   for (const auto& parameter : values.parameters) {
-    beside.fixed_bytes += static_cast<std::int64_t>(parameter.size() * sizeof(float));
+    memory.beside.fixed_bytes += static_cast<std::int64_t>(parameter.size() * sizeof(float));
   }
   // Narrow numbers hold the batch that calibrates and the one that is compared as well.
-  if (spec.precision != Precision::kFp32) beside.bytes_per_image *= 3;
-  const auto device = backend_->device_memory();
-  const MemoryLimit room = device.value_or(options_.memory);
-  const auto bytes_wanted = [&](std::int64_t batch) {
-    const auto plans = plan_bytes(*backend_, net, options, values, batch);
-    if (!plans && spec.batch_max) throw no_prediction(backend_->name());
-    return plans ? *plans + (device ? 0 : beside.bytes(batch)) : 0;
-  };
+  if (spec.precision != Precision::kFp32) memory.beside.bytes_per_image *= 3;
+  memory.process = options_.memory;
+  memory.device = backend_->device_memory();
   if (spec.batch_max) {
     spec.batch_size = 1;  // which is what is named if not even that fits
-    batch_search_ = agree_on_largest_batch(bytes_wanted, room, 1, *ranks_);
+    batch_search_ = agree_on_largest_batch(memory, 1, *ranks_);
     spec.batch_size = batch_search_->batch_size;
   } else {
-    require_room(bytes_wanted(spec.batch_size), room);
+    require_room(memory, spec.batch_size);
   }
-  if (device) require_room(beside.bytes(spec.batch_size), options_.memory);
 }
 
 // Narrow numbers are compared with fp32 ones. Every rank calibrates alike from the same pictures;

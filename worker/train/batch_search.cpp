@@ -47,6 +47,41 @@ std::int64_t batches_in_memory(const JobSpec& spec, bool raw) {
          batches_held(spec.input.queue_depth.value_or(3), spec.input.kind == InputKind::kImages);
 }
 
+void require_fit(std::int64_t bytes, const MemoryLimit& limit) {
+  if (bytes > limit.free_bytes) throw OutOfMemory(bytes, limit.free_bytes);
+}
+
+// As find_largest_batch() in the one memory that `bytes_wanted` is about.
+protocol::BatchSearch search_in(const MemoryLimit& limit, const BytesWanted& bytes_wanted,
+                                std::int64_t least, std::int64_t most) {
+  protocol::BatchSearch found;
+  found.bytes_free = limit.free_bytes;
+  found.limited_by = limit.set_by;
+  const auto probe = [&](std::int64_t batch) {
+    ++found.probes;
+    return Probe{batch, bytes_wanted(batch)};
+  };
+  Probe last, fits = probe(least);
+  require_fit(fits.bytes, limit);
+  std::int64_t beyond = most + 1;  // the least batch known not to fit
+  std::int64_t guess = std::max(least, kFirstGuess);
+  while (beyond - fits.batch > 1) {
+    guess = std::clamp(guess, fits.batch + 1, beyond - 1);
+    last = fits;
+    const Probe now = probe(guess);
+    if (now.bytes <= limit.free_bytes) {
+      fits = now;
+    } else {
+      beyond = now.batch;
+    }
+    guess = found.probes < kLinearProbes ? meets(last, now, limit.free_bytes)
+                                         : fits.batch + (beyond - fits.batch) / 2;
+  }
+  found.batch_size = fits.batch;
+  found.bytes_wanted = fits.bytes;
+  return found;
+}
+
 }  // namespace
 
 WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const MemoryLimit& limit,
@@ -70,37 +105,30 @@ WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const Memor
   return memory;
 }
 
-void require_room(std::int64_t bytes, const MemoryLimit& limit) {
-  if (bytes > limit.free_bytes) throw OutOfMemory(bytes, limit.free_bytes);
+std::int64_t WorkerMemory::largest_batch(std::int64_t free_bytes) const {
+  return (free_bytes - fixed_bytes) / std::max<std::int64_t>(1, bytes_per_image);
 }
 
-protocol::BatchSearch find_largest_batch(const BytesWanted& bytes_wanted, const MemoryLimit& limit,
-                                         std::int64_t least, std::int64_t most) {
-  protocol::BatchSearch found;
-  found.bytes_free = limit.free_bytes;
-  found.limited_by = limit.set_by;
-  const auto probe = [&](std::int64_t batch) {
-    ++found.probes;
-    return Probe{batch, bytes_wanted(batch)};
-  };
-  Probe last, fits = probe(least);
-  require_room(fits.bytes, limit);
-  std::int64_t beyond = most + 1;  // the least batch known not to fit
-  std::int64_t guess = std::max(least, kFirstGuess);
-  while (beyond - fits.batch > 1) {
-    guess = std::clamp(guess, fits.batch + 1, beyond - 1);
-    last = fits;
-    const Probe now = probe(guess);
-    if (now.bytes <= limit.free_bytes) {
-      fits = now;
-    } else {
-      beyond = now.batch;
-    }
-    guess = found.probes < kLinearProbes ? meets(last, now, limit.free_bytes)
-                                         : fits.batch + (beyond - fits.batch) / 2;
+void require_room(const BatchMemory& memory, std::int64_t batch) {
+  const std::int64_t plan = memory.plan(batch), beside = memory.beside.bytes(batch);
+  if (memory.device) require_fit(plan, *memory.device);
+  require_fit(memory.device ? beside : plan + beside, memory.process);
+}
+
+protocol::BatchSearch find_largest_batch(const BatchMemory& memory, std::int64_t least,
+                                         std::int64_t most) {
+  if (!memory.device) {
+    const auto bytes = [&](std::int64_t b) { return memory.plan(b) + memory.beside.bytes(b); };
+    return search_in(memory.process, bytes, least, most);
   }
-  found.batch_size = fits.batch;
-  found.bytes_wanted = fits.bytes;
+  require_fit(memory.beside.bytes(least), memory.process);
+  const std::int64_t process_holds = memory.beside.largest_batch(memory.process.free_bytes);
+  auto found = search_in(*memory.device, memory.plan, least, std::min(most, process_holds));
+  if (found.batch_size == process_holds && process_holds < most) {
+    found.limited_by = memory.process.set_by;
+    found.bytes_free = memory.process.free_bytes;
+    found.bytes_wanted = memory.beside.bytes(process_holds);
+  }
   return found;
 }
 
@@ -110,16 +138,15 @@ Failure no_prediction(const std::string& backend) {
       "batch_size \"max\" needs a backend that predicts its memory; '" + backend + "' does not");
 }
 
-protocol::BatchSearch agree_on_largest_batch(const BytesWanted& bytes_wanted,
-                                             const MemoryLimit& limit, std::int64_t least,
+protocol::BatchSearch agree_on_largest_batch(const BatchMemory& memory, std::int64_t least,
                                              Communicator& ranks) {
-  protocol::BatchSearch found = find_largest_batch(bytes_wanted, limit, least, kLargestBatch);
+  const protocol::BatchSearch own = find_largest_batch(memory, least, kLargestBatch);
   const auto batch =
-      static_cast<std::int64_t>(-ranks.all_reduce_max(-static_cast<double>(found.batch_size)));
-  if (batch == found.batch_size) return found;
-  found.batch_size = batch;
-  found.bytes_wanted = bytes_wanted(batch);
-  ++found.probes;
+      static_cast<std::int64_t>(-ranks.all_reduce_max(-static_cast<double>(own.batch_size)));
+  if (batch == own.batch_size) return own;
+  protocol::BatchSearch found = find_largest_batch(memory, batch, batch);
+  found.probes += own.probes;
+  found.limited_by = "another rank";
   return found;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "common/domain/spec.hpp"
 #include "common/protocol/worker_event.hpp"
@@ -20,29 +21,39 @@ namespace rackmark::worker {
 struct WorkerMemory {
   std::int64_t fixed_bytes = 0, bytes_per_image = 0;
   std::int64_t bytes(std::int64_t batch) const { return fixed_bytes + batch * bytes_per_image; }
+  std::int64_t largest_batch(std::int64_t free_bytes) const;  // that fits; 0 or less: none
 };
 // raw_side: as of PlanOptions, the plan takes pictures as bytes.
 WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const MemoryLimit& limit,
                                 std::int64_t raw_side = 0);
 
-// Throws OutOfMemory when so much is not free.
-void require_room(std::int64_t bytes, const MemoryLimit& limit);
-
-// Bytes that a batch wants, everything counted; must not decrease with the batch.
+// Bytes that a batch wants; must not decrease with the batch.
 using BytesWanted = std::function<std::int64_t(std::int64_t batch)>;
 
-// The largest batch of [least, most] that fits: bytes_wanted(batch) <= limit.free_bytes. As memory
-// grows almost linearly with the batch, about five probes; never more than 40. Throws OutOfMemory
-// with the numbers of `least` when that does not fit.
-protocol::BatchSearch find_largest_batch(const BytesWanted& bytes_wanted, const MemoryLimit& limit,
-                                         std::int64_t least, std::int64_t most);
+// What batches take: a plan, and what lies beside it in this process's memory. A plan in a device's
+// own memory shares it with nothing of this process, and both must fit.
+struct BatchMemory {
+  BytesWanted plan;
+  WorkerMemory beside;
+  MemoryLimit process;
+  std::optional<MemoryLimit> device;  // null: the plan lies in the process's memory as well
+};
+
+// Throws OutOfMemory with the numbers of the memory that does not hold this batch.
+void require_room(const BatchMemory& memory, std::int64_t batch);
+
+// The largest batch of [least, most] that fits. As memory grows almost linearly with the batch,
+// about five probes; never more than 40. Throws OutOfMemory with the numbers of `least` when that
+// does not fit.
+protocol::BatchSearch find_largest_batch(const BatchMemory& memory, std::int64_t least,
+                                         std::int64_t most);
 
 // What "max" gets from a backend that cannot say what it will take.
 Failure no_prediction(const std::string& backend);
 
-// The largest batch that fits on every rank: the one with the least room decides. Collective.
-protocol::BatchSearch agree_on_largest_batch(const BytesWanted& bytes_wanted,
-                                             const MemoryLimit& limit, std::int64_t least,
+// The largest batch that fits on every rank: the one with the least room decides, and the others
+// say limited_by "another rank". Collective.
+protocol::BatchSearch agree_on_largest_batch(const BatchMemory& memory, std::int64_t least,
                                              Communicator& ranks);
 
 inline constexpr std::int64_t kLargestBatch = 65536;  // the spec's bound

@@ -64,37 +64,35 @@ void Session::set_up() {
 }
 
 // A batch that does not fit is refused here, by the same numbers whether it was asked for or found.
-// A plan in a device's own memory shares it with nothing of this process.
 void Session::fit_memory(const Net& net) {
   JobSpec& spec = options_.spec;
-  const WorkerMemory beside =
-      memory_beside_plan(spec, net, options_.memory, plan_options_.raw_side);
-  const auto device = backend_->device_memory();
-  const MemoryLimit room = device.value_or(options_.memory);
-  const auto bytes_wanted = [&](std::int64_t batch) {
+  BatchMemory memory;
+  memory.plan = [&](std::int64_t batch) {
     plan_options_.batch = static_cast<int>(batch);
-    const auto plan = backend_->predict_bytes(net, plan_options_);
-    if (!plan && spec.batch_max) throw no_prediction(backend_->name());
-    return plan ? *plan + (device ? 0 : beside.bytes(batch)) : 0;
+    const auto bytes = backend_->predict_bytes(net, plan_options_);
+    if (!bytes && spec.batch_max) throw no_prediction(backend_->name());
+    return bytes.value_or(0);
   };
+  memory.beside = memory_beside_plan(spec, net, options_.memory, plan_options_.raw_side);
+  memory.process = options_.memory;
+  memory.device = backend_->device_memory();
   if (spec.batch_max) {
-    search_batch(bytes_wanted, room);
+    search_batch(memory);
   } else {
-    require_room(bytes_wanted(spec.batch_size), room);
+    require_room(memory, spec.batch_size);
   }
-  if (device) require_room(beside.bytes(spec.batch_size), options_.memory);
   plan_options_.batch = static_cast<int>(spec.batch_size);
 }
 
-void Session::search_batch(const BytesWanted& bytes_wanted, const MemoryLimit& room) {
+void Session::search_batch(const BatchMemory& memory) {
   std::int64_t least = 1;
   try {
-    bytes_wanted(least);
+    memory.plan(least);
   } catch (const std::invalid_argument&) {  // a batch norm of one value a channel
     least = 2;
   }
   options_.spec.batch_size = least;  // which is what is named if not even that fits
-  batch_search_ = agree_on_largest_batch(bytes_wanted, room, least, *ranks_);
+  batch_search_ = agree_on_largest_batch(memory, least, *ranks_);
   options_.spec.batch_size = batch_search_->batch_size;
 }
 

@@ -60,7 +60,7 @@ class Session final : public RankSession {  // trains
 
  private:
   void fit_memory(const Net& net);
-  void search_batch(const BytesWanted& bytes_wanted, const MemoryLimit& room);
+  void search_batch(const BatchMemory& memory);
   void open_input();
   void choose_exchange();
   void send_hello();

@@ -11,7 +11,7 @@ constexpr std::int64_t kMiB = 1 << 20;
 
 protocol::BatchSearch search(const BytesWanted& bytes, std::int64_t free_bytes,
                              std::int64_t least = 1) {
-  return find_largest_batch(bytes, {free_bytes, "cgroup v1"}, least, kLargestBatch);
+  return find_largest_batch({bytes, {}, {free_bytes, "cgroup v1"}, {}}, least, kLargestBatch);
 }
 
 TEST(BatchSearch, FindsTheLastBatchThatFitsOfEveryLine) {
@@ -40,6 +40,26 @@ TEST(BatchSearch, StepsAndBendsAreNoTrap) {
   const auto found = search(cliff, 100 * kMiB);
   EXPECT_EQ(found.batch_size, 776);
   EXPECT_LE(found.probes, 40);
+}
+
+TEST(BatchSearch, OfADevicesAndTheHostsMemoryTheSmallerDecidesAndIsNamed) {
+  const auto plan = [](std::int64_t batch) { return 100 * batch; };
+  const auto found = [&](std::int64_t host_bytes, std::int64_t least = 1) {
+    const WorkerMemory beside{.fixed_bytes = 50, .bytes_per_image = 10};
+    return find_largest_batch(
+        {plan, beside, {host_bytes, "MemAvailable"}, MemoryLimit{1999, "GPU memory"}}, least,
+        kLargestBatch);
+  };
+  const auto by_device = found(260);
+  EXPECT_EQ(by_device.batch_size, 19);
+  EXPECT_EQ(by_device.limited_by, "GPU memory");
+  EXPECT_EQ(by_device.bytes_wanted, 1900);
+  const auto by_host = found(239);
+  EXPECT_EQ(by_host.batch_size, 18);
+  EXPECT_EQ(by_host.limited_by, "MemAvailable");
+  EXPECT_EQ(by_host.bytes_wanted, 230);
+  EXPECT_EQ(by_host.bytes_free, 239);
+  EXPECT_THROW(found(69, 2), OutOfMemory) << "70 bytes beside the plan";
 }
 
 TEST(BatchSearch, EndsAtTheSpecsBound) {

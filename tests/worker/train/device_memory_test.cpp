@@ -46,6 +46,7 @@ class DeviceMemory : public testing::Test {
     return {0, 0};
   }
 
+  static constexpr std::int64_t kBytesPerPicture = 3 * 24 * 24 * 4 + 4;  // of cifar10, and a label
   static constexpr std::int64_t kPlenty = std::int64_t{1} << 40;
   SystemClock clock_;
   std::atomic<bool> stop_{false};
@@ -67,6 +68,8 @@ TEST_F(DeviceMemory, TheHostHoldsTheRest) {
   const auto [wanted, free] = refusal(9, 5000);
   EXPECT_EQ(free, 5000);
   EXPECT_GT(wanted, 5000);
+  const std::int64_t fixed = wanted - 9 * kBytesPerPicture;
+  EXPECT_EQ(set_up("max", fixed + 7 * kBytesPerPicture), 7) << "the device would hold 9";
 }
 
 }  // namespace
