@@ -56,6 +56,7 @@ RunEnd from_memory_event(const protocol::OutOfMemoryEvent& event) {
                            event.precision);
   if (event.bytes_wanted) end.detail += fmt::format(", {} bytes wanted", *event.bytes_wanted);
   if (event.bytes_free) end.detail += fmt::format(", {} bytes free", *event.bytes_free);
+  if (event.limited_by) end.detail += fmt::format(" ({})", *event.limited_by);
   return end;
 }
 

@@ -103,10 +103,10 @@ struct ObservedRun {
   Reason reason = Reason::kNone;
   std::string detail;                     // for people: what happened, with rank, host and phase
   std::optional<std::int64_t> exit_code;  // of mpirun
-  nlohmann::json memory;  // out of memory: model, batch_size, precision, bytes_wanted, bytes_free
-  std::string at;         // agent's own clock, RFC 3339
-  std::int64_t last_seq = 0;         // last event batch of this run that the agent has made
-  bool all_gone = false;             // terminal and no process of it is left on the host
+  nlohmann::json memory;                  // OutOfMemoryEvent
+  std::string at;                         // agent's own clock, RFC 3339
+  std::int64_t last_seq = 0;              // last event batch of this run that the agent has made
+  bool all_gone = false;                  // terminal and no process of it is left on the host
   std::optional<StallReport> stall;  // no progress here; of several agents, the controller compares
 };
 BOOST_DESCRIBE_STRUCT(ObservedRun, (),

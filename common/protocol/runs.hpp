@@ -118,7 +118,7 @@ struct RunView {
   std::string created_at;
   std::optional<std::string> started_at, ended_at;
   std::optional<std::int64_t> exit_code;
-  nlohmann::json memory;  // out_of_memory: model, batch_size, precision, bytes_wanted, bytes_free
+  nlohmann::json memory;  // OutOfMemoryEvent
   RunProgress progress;
   std::vector<TransitionView> transitions;
   std::optional<ResultView> result;  // null unless succeeded

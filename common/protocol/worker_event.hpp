@@ -20,7 +20,9 @@ inline constexpr int kWorkerEventVersion = 1;
 struct BatchSearch {                        // how "max" was answered; bytes are of one worker
   std::int64_t batch_size = 0, probes = 0;  // probes: plans made without taking memory
   std::int64_t bytes_wanted = 0, bytes_free = 0;
-  std::string limited_by;  // "cgroup v1", "cgroup v2", "RLIMIT_AS", "MemAvailable"
+  // Whose memory decided: "cgroup v1", "cgroup v2", "RLIMIT_AS", "MemAvailable" of the host,
+  // "GPU memory" of the device, "another rank"; "" where nothing limits.
+  std::string limited_by;
 };
 BOOST_DESCRIBE_STRUCT(BatchSearch, (), (batch_size, probes, bytes_wanted, bytes_free, limited_by))
 
@@ -107,9 +109,10 @@ struct OutOfMemoryEvent {  // type "out_of_memory"
   std::string model, precision;
   std::int64_t batch_size = 0;
   std::optional<std::int64_t> bytes_wanted, bytes_free;
+  std::optional<std::string> limited_by;  // as of BatchSearch
 };
 BOOST_DESCRIBE_STRUCT(OutOfMemoryEvent, (),
-                      (model, precision, batch_size, bytes_wanted, bytes_free))
+                      (model, precision, batch_size, bytes_wanted, bytes_free, limited_by))
 
 // How far int8 answers agree with fp32 ones, over pictures that calibration has not seen. Logits
 // are taken less their fp32 mean over the pictures: what tells the pictures apart is what counts.

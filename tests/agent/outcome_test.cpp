@@ -108,12 +108,14 @@ TEST(Outcome, OutOfMemoryCarriesTheFacts) {
                                           {"precision", "fp32"},
                                           {"batch_size", 512},
                                           {"bytes_wanted", 9000},
-                                          {"bytes_free", nullptr}}});
+                                          {"bytes_free", 100},
+                                          {"limited_by", "GPU memory"}}});
   const RunEnd end = decide_end(ended(1), ranks, kSpec);
   EXPECT_EQ(end.state, RunState::kOutOfMemory);
   EXPECT_EQ(end.reason, Reason::kOutOfMemory);
   EXPECT_EQ(end.memory["bytes_wanted"], 9000);
-  EXPECT_TRUE(end.memory["bytes_free"].is_null());
+  EXPECT_EQ(end.memory["limited_by"], "GPU memory");
+  EXPECT_THAT(end.detail, HasSubstr("9000 bytes wanted, 100 bytes free (GPU memory)"));
   EXPECT_EQ(end.exit_code, 1);
 }
 

@@ -244,10 +244,6 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return rackmark::worker::run(argc, argv);
-  } catch (const rackmark::worker::OutOfMemory& error) {
-    std::fprintf(stderr, "rackmark-bench-train: out of memory: %lld bytes wanted, %lld free\n",
-                 static_cast<long long>(error.bytes_wanted),
-                 static_cast<long long>(error.bytes_free));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "rackmark-bench-train: %s\n", error.what());
   }

@@ -100,6 +100,7 @@ test("a batch that does not fit is an answer of its own, with the bytes", async 
   assert.equal(memory.model, "resnet50");
   assert.equal(memory.batch_size, 65536);
   assert.ok(memory.bytes_wanted > memory.bytes_free && memory.bytes_free > 0);
+  assert.match(memory.limited_by, /^(cgroup v[12]|MemAvailable)$/);
   assert.equal(job.headline.images_per_second, null);
 });
 

@@ -158,7 +158,8 @@ TEST_F(Ranks, RefusedSpecsAreOneLineEachAndRunNothing) {
   EXPECT_EQ(outcome.out, "");
   EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 2) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("batch_sise"));
-  EXPECT_THAT(outcome.err, HasSubstr("fp12"));
+  EXPECT_THAT(outcome.err,
+              HasSubstr("precision: field 'precision' (fp12) is not allowed (allowed: "));
   std::ofstream(path("broken.json")) << "{\"model\": ";
   EXPECT_EQ(run(kWorker + "--spec " + path("broken.json")).status, 2);
   EXPECT_EQ(run(kWorker + "--spec " + path("absent.json")).status, 2);
@@ -221,6 +222,7 @@ TEST_F(Ranks, TheLargestBatchRunsAndOneMoreIsRefused) {
   EXPECT_EQ(refused.at("model"), "resnet50");
   EXPECT_EQ(refused.at("precision"), "fp32");
   EXPECT_GT(refused.at("bytes_wanted"), refused.at("bytes_free"));
+  EXPECT_EQ(refused.at("limited_by"), "RLIMIT_AS");
   EXPECT_TRUE(more.events("hello").empty()) << "refused before anything was taken";
 
   const Outcome none =
@@ -241,8 +243,10 @@ TEST_F(Ranks, RanksAgreeOnTheLargestBatch) {
   const auto hello = two.events("hello");
   ASSERT_EQ(hello.size(), 2U);
   EXPECT_EQ(hello[0].at("batch_size"), hello[1].at("batch_size"));
-  EXPECT_NE(hello[0].at("batch_search").at("bytes_free"),
-            hello[1].at("batch_search").at("bytes_free"));
+  const json &first = hello[0].at("batch_search"), &second = hello[1].at("batch_search");
+  EXPECT_NE(first.at("bytes_free"), second.at("bytes_free"));
+  EXPECT_THAT((std::vector<std::string>{first.at("limited_by"), second.at("limited_by")}),
+              testing::UnorderedElementsAre("RLIMIT_AS", "another rank"));
 }
 
 }  // namespace

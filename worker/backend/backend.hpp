@@ -25,9 +25,14 @@ namespace rackmark::worker {
 
 // Thrown by Backend::compile before anything large is allocated, and by a failed allocation.
 struct OutOfMemory : std::runtime_error {
-  OutOfMemory(std::int64_t wanted, std::int64_t free)
-      : std::runtime_error("out of memory"), bytes_wanted(wanted), bytes_free(free) {}
+  OutOfMemory(std::int64_t wanted, const MemoryLimit& limit)
+      : std::runtime_error("out of memory: " + std::to_string(wanted) + " bytes wanted, " +
+                           std::to_string(limit.free_bytes) + " free (" + limit.set_by + ")"),
+        bytes_wanted(wanted),
+        bytes_free(limit.free_bytes),
+        limited_by(limit.set_by) {}
   std::int64_t bytes_wanted, bytes_free;
+  std::string limited_by;  // MemoryLimit::set_by
 };
 
 struct Batch {
@@ -205,7 +210,8 @@ class Backend {
   virtual bool takes_raw_pictures() const { return false; }  // PlanOptions::raw_side may be set
   // Memory of the device that plans lie in, where that is not the host's; null: it is.
   virtual std::optional<MemoryLimit> device_memory() { return std::nullopt; }
-  // Throws OutOfMemory when the predicted arena does not fit into this process's memory limit.
+  // Throws OutOfMemory when what the plan is predicted to take is not free: in the device's memory
+  // where plans lie in one, else in this process's.
   virtual std::unique_ptr<TrainPlan> compile(const Net& net, const PlanOptions& options) = 0;
   // Bytes that compile() would take for the same arguments, planned without taking them; null: this
   // backend cannot say. Throws as compile() for arguments that it refuses.

@@ -9,8 +9,10 @@ namespace rackmark::worker {
 
 struct MemoryLimit {
   std::int64_t free_bytes = 0;  // INT64_MAX when nothing limits
-  std::string set_by;           // "cgroup v2", "cgroup v1", "RLIMIT_AS", "MemAvailable"
+  std::string set_by;           // "cgroup v2", "cgroup v1", "RLIMIT_AS", "MemAvailable", kGpuMemory
 };
+inline constexpr const char* kGpuMemory =
+    "GPU memory";  // of a device, not of this process; how set_by begins
 
 // The smallest of: cgroup v2 memory.max and cgroup v1 memory.limit_in_bytes of this process's group
 // and of every group above it, less what is in use there and cannot be reclaimed as file cache;

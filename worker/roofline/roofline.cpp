@@ -195,9 +195,7 @@ int run_roofline(const RooflineOptions& options) {
     std::fprintf(stderr, "rackmark-worker: %s\n", error.what());
     return kExitBadSpec;
   } catch (const OutOfMemory& error) {
-    std::fprintf(stderr, "rackmark-worker: out of memory: %lld bytes wanted, %lld are free\n",
-                 static_cast<long long>(error.bytes_wanted),
-                 static_cast<long long>(error.bytes_free));
+    std::fprintf(stderr, "rackmark-worker: %s\n", error.what());
     return kExitOutOfMemory;
   }
 }

@@ -48,7 +48,7 @@ std::int64_t batches_in_memory(const JobSpec& spec, bool raw) {
 }
 
 void require_fit(std::int64_t bytes, const MemoryLimit& limit) {
-  if (bytes > limit.free_bytes) throw OutOfMemory(bytes, limit.free_bytes);
+  if (bytes > limit.free_bytes) throw OutOfMemory(bytes, limit);
 }
 
 // As find_largest_batch() in the one memory that `bytes_wanted` is about.

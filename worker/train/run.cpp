@@ -160,9 +160,10 @@ int report(const JobSpec& spec, Events& events) try { throw; } catch (const Fail
   protocol::OutOfMemoryEvent event = memory_event(spec);
   event.bytes_wanted = error.bytes_wanted;
   event.bytes_free = error.bytes_free;
+  event.limited_by = error.limited_by;
   say("out of memory: " + spec.model + " at batch size " + std::to_string(spec.batch_size) +
       " wants " + std::to_string(error.bytes_wanted) + " bytes, " +
-      std::to_string(error.bytes_free) + " are free");
+      std::to_string(error.bytes_free) + " are free (" + error.limited_by + ")");
   events.out_of_memory(event);
   return kExitOutOfMemory;
 } catch (const std::bad_alloc&) {

@@ -230,10 +230,6 @@ int verify_all(const VerifyOptions& options) {
 int run_verify(const VerifyOptions& options) {
   try {
     return verify_all(options);
-  } catch (const OutOfMemory& error) {
-    std::fprintf(stderr, "rackmark-worker verify: out of memory: %lld bytes wanted, %lld free\n",
-                 static_cast<long long>(error.bytes_wanted),
-                 static_cast<long long>(error.bytes_free));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "rackmark-worker verify: %s\n", error.what());
   }

@@ -332,7 +332,7 @@ class HostDevice final : public Device {
   std::int64_t free_bytes() const override { return free_bytes_; }
   // Filled with signalling bytes where nothing says that it is zero... it is zeroed, as promised.
   std::shared_ptr<std::byte> allocate(std::int64_t bytes) override {
-    if (bytes > free_bytes_) throw OutOfMemory(bytes, free_bytes_);
+    if (bytes > free_bytes_) throw OutOfMemory(bytes, {free_bytes_, kGpuMemory});
     return allocate_host(bytes);
   }
   std::shared_ptr<std::byte> allocate_host(std::int64_t bytes) override {

@@ -36,11 +36,18 @@ function memoryText(memory: Json): string {
   const m = memory as JsonObject | null;
   if (!m || typeof m !== "object" || Array.isArray(m)) return "";
   const size = (name: string) => (typeof m[name] === "number" ? bytes(m[name] as number) : "unknown");
-  return `${String(m.model ?? "the model")} at batch ${String(m.batch_size ?? "?")} in ${String(m.precision ?? "?")} wanted ${size("bytes_wanted")}, ${size("bytes_free")} were free.`;
+  return `${String(m.model ?? "the model")} at batch ${String(m.batch_size ?? "?")} in ${String(m.precision ?? "?")} wanted ${size("bytes_wanted")}, ${size("bytes_free")} were free${m.limited_by ? ` (${String(m.limited_by)})` : ""}.`;
 }
 
-function nextStep(job: JobView): string {
-  if (job.outcome === "out_of_memory") return "Use a smaller batch or image size.";
+// A job on GPUs may be short of its host's memory, which prepared pictures take.
+function memoryAdvice(job: JobView, memory: Json): string {
+  const limit = (memory as JsonObject | null)?.limited_by;
+  if (job.device !== "gpu" || !limit || String(limit).startsWith("GPU memory")) return "Use a smaller batch or image size.";
+  return "The host's memory is short, not the GPU's: use a smaller input.queue_depth, fewer input.decode_threads or no input.cache.";
+}
+
+function nextStep(job: JobView, memory: Json): string {
+  if (job.outcome === "out_of_memory") return memoryAdvice(job, memory);
   if (job.outcome === "timeout") return "Raise timeout_s, or measure fewer steps.";
   if (job.outcome === "stalled") return "The logs say which rank stopped and in which phase.";
   if (job.outcome === "lost") return "See whether the host is up on the Agents page, then rerun.";
@@ -151,7 +158,7 @@ function Outcome({ job, run }: { job: JobView; run: RunView | null }) {
         <strong>No number: {words(job.outcome ?? job.state)}.</strong> {reasonText(job.reason, job.detail || run?.detail || "")}
       </p>
       {memory && <p>{memory}</p>}
-      {job.state !== "cancelled" && <p class="what-to-do">{nextStep(job)}</p>}
+      {job.state !== "cancelled" && <p class="what-to-do">{nextStep(job, run?.memory ?? null)}</p>}
     </div>
   );
 }

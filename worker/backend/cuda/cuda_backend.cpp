@@ -34,7 +34,8 @@ class CudaBackend final : public Backend {
   std::optional<MemoryLimit> device_memory() override {
     const std::int64_t free = device()->free_bytes();
     return MemoryLimit{.free_bytes = free - reserve_of(free),
-                       .set_by = "GPU memory, " + std::to_string(reserve_of(free) >> 20) +
+                       .set_by = std::string(kGpuMemory) + ", " +
+                                 std::to_string(reserve_of(free) >> 20) +
                                  " MiB kept for kernels and graphs"};
   }
   std::vector<Ceiling> ceilings(int /*threads*/) override {

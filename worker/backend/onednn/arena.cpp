@@ -18,7 +18,7 @@ Pages::Pages(std::int64_t bytes) : bytes_(bytes) {
   mapped_bytes_ = static_cast<std::size_t>(rounded_up(bytes, kHugePage) + kHugePage);
   mapped_ =
       mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapped_ == MAP_FAILED) throw OutOfMemory(bytes, memory_limit().free_bytes);
+  if (mapped_ == MAP_FAILED) throw OutOfMemory(bytes, memory_limit());
   const auto start = reinterpret_cast<std::uintptr_t>(mapped_);
   data_ = reinterpret_cast<std::byte*>(rounded_up(static_cast<std::int64_t>(start), kHugePage));
   // Only advice: without huge pages everything still works.

@@ -236,7 +236,7 @@ void Plan::allocate(std::int64_t arena_bytes) {
   const std::int64_t scratch_bytes = round_up(assembly_.scratch_bytes, 4096);
   const std::int64_t total = total_bytes(arena_bytes);
   const MemoryLimit limit = memory_limit();
-  if (total > limit.free_bytes) throw OutOfMemory(total, limit.free_bytes);
+  if (total > limit.free_bytes) throw OutOfMemory(total, limit);
   pages_ = std::make_unique<Pages>(total);
   std::byte* at = pages_->data();
   std::byte* scratch = at;

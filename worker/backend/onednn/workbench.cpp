@@ -87,7 +87,7 @@ void Workbench::open(Content content) {
                                 round_up(scratch)};
   const std::int64_t total = sizes[0] + sizes[1] + sizes[2] + sizes[3];
   const MemoryLimit limit = memory_limit();
-  if (total > limit.free_bytes) throw OutOfMemory(total, limit.free_bytes);
+  if (total > limit.free_bytes) throw OutOfMemory(total, limit);
   pages_ = std::make_unique<Pages>(total);
   std::byte* const place[] = {pages_->data(), pages_->data() + sizes[0],
                               pages_->data() + sizes[0] + sizes[1],

@@ -17,12 +17,12 @@ template <class T>
 std::unique_ptr<TrainPlan> compile_as(const Net& net, const PlanOptions& options) {
   using Plan = reference::ReferencePlan<T>;
   const std::int64_t wanted = Plan::predicted_bytes(net, options);
-  const std::int64_t free = memory_limit().free_bytes;
-  if (wanted > free) throw OutOfMemory(wanted, free);
+  const MemoryLimit limit = memory_limit();
+  if (wanted > limit.free_bytes) throw OutOfMemory(wanted, limit);
   try {
     return std::make_unique<Plan>(net, options);
   } catch (const std::bad_alloc&) {
-    throw OutOfMemory(wanted, free);
+    throw OutOfMemory(wanted, limit);
   }
 }
 

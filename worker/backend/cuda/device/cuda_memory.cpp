@@ -18,7 +18,7 @@ std::shared_ptr<std::byte> device_memory(std::int64_t bytes) {
     cudaGetLastError();  // forgotten: the device goes on
     std::size_t free = 0, total = 0;
     RM_CUDA(cudaMemGetInfo(&free, &total));
-    throw OutOfMemory(bytes, static_cast<std::int64_t>(free));
+    throw OutOfMemory(bytes, {static_cast<std::int64_t>(free), kGpuMemory});
   }
   check_cuda(code, "cudaMalloc");
   return {static_cast<std::byte*>(data), [](std::byte* p) { cudaFree(p); }};
@@ -47,7 +47,8 @@ std::shared_ptr<std::byte> pinned_memory(std::int64_t bytes) {
                                   cudaHostAllocPortable);
   if (code == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // forgotten: the device goes on
-    throw OutOfMemory(bytes, sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE));
+    throw OutOfMemory(
+        bytes, {sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE), "pinned memory of the host"});
   }
   check_cuda(code, "cudaHostAlloc");
   std::memset(data, 0, static_cast<std::size_t>(bytes));

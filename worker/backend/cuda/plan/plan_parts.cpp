@@ -19,7 +19,7 @@ PlanParts::PlanParts(const Net& net, int batch, const std::string& precision,
 
 void PlanParts::open(std::shared_ptr<Device> device, std::int64_t most_bytes) {
   const std::int64_t free = device->free_bytes();
-  if (most_bytes > free) throw OutOfMemory(most_bytes, free);
+  if (most_bytes > free) throw OutOfMemory(most_bytes, {free, kGpuMemory});
   device_ = std::move(device);
 }
 

@@ -43,7 +43,7 @@ std::int64_t Program::place() {
 void Program::finish() {
   const std::int64_t total = place();
   const MemoryLimit limit = memory_limit();
-  if (total > limit.free_bytes) throw OutOfMemory(total, limit.free_bytes);
+  if (total > limit.free_bytes) throw OutOfMemory(total, limit);
   pages_ = std::make_unique<Pages>(total);
   scratch_ = pages_->data();
   constant_base_ = scratch_ + scratch_bytes_;
