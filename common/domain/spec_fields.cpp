@@ -228,8 +228,10 @@ void add_input_rows(std::vector<Row>& rows) {
                      .range(1, 1024, "batches")
                      .defaults_to_text("3")
                      .help("Batches that are prepared ahead."));
-  rows.push_back(pictures(Row("input.cache", AT(input.cache)))
-                     .help("Keep decoded pictures in memory after their first use."));
+  rows.push_back(
+      pictures(Row("input.cache", AT(input.cache)))
+          .help("Keep decoded pictures in memory after their first use, as far as a quarter of "
+                "the free memory holds them; not with packed ones."));
   rows.push_back(pictures(Row("input.compare_synthetic", AT(input.compare_synthetic)))
                      .now({"false"})
                      .help("Also run with synthetic pictures, to see what reading costs."));

@@ -174,6 +174,7 @@ class Parser {
     check_workers();
     check_precision();
     check_fusion();
+    check_cache();
     check_path();
   }
 
@@ -278,6 +279,13 @@ class Parser {
     } else if (level != "bn-relu-add" && spec_.precision != Precision::kFp16) {
       add("fusion", level, "one of best, none, bn-relu-add", "needs precision fp16");
     }
+  }
+
+  void check_cache() {
+    if (!spec_.input.cache || spec_.input.kind != InputKind::kPacked) return;
+    if (is_bad("input.cache") || is_bad("input.kind")) return;
+    add("input.cache", true, "false with input.kind packed",
+        "would keep a second copy of what is decoded already, in the system's file cache");
   }
 
   void check_path() {

@@ -22,7 +22,7 @@ PictureStream::PictureStream(const JobSpec& spec, const std::optional<PictureLis
   JobSpec one = spec;
   one.batch_size = 1;
   one.input.cache = false;
-  source_ = open_source(one, pictures, 0, 1);
+  source_ = open_source(one, pictures, {});
 }
 
 std::vector<float> PictureStream::take(std::int64_t count) {

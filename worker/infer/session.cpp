@@ -69,7 +69,10 @@ void InferenceSession::set_up() {
   hello.batch_search = batch_search_;
   events_.hello(hello);
   events_.phase("setup");
-  input_ = open_source(spec, pictures_, ranks_->rank(), ranks_->size());
+  input_ = open_source(spec, pictures_,
+                       {.shard = ranks_->rank(),
+                        .shards = ranks_->size(),
+                        .cache_bytes = cache_bytes(spec, pictures_, options_.memory)});
   ranks_->barrier();  // not after warm-up: a rank that waits for the comparison would look stalled
 }
 
@@ -85,6 +88,7 @@ void InferenceSession::fit_memory(const Net& net, const InferOptions& options,
     return bytes.value_or(0);
   };
   memory.beside = memory_beside_plan(spec, net, options_.memory);
+  memory.beside.fixed_bytes += cache_bytes(spec, pictures_, options_.memory);
   for (const auto& parameter : values.parameters) {
     memory.beside.fixed_bytes += static_cast<std::int64_t>(parameter.size() * sizeof(float));
   }

@@ -29,12 +29,6 @@ std::string host_name() {
   return name.data();
 }
 
-// Decoded pictures may take a quarter of the host's memory, shared by its ranks.
-std::int64_t cache_bytes() {
-  const std::int64_t memory = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
-  return memory / 4 / launched_ranks().local_size;
-}
-
 // An evaluation sees every picture as it is.
 Augment augment_of(const JobSpec& spec) {
   const auto on = [&](const char* name) {
@@ -120,25 +114,33 @@ std::int64_t raw_side(const JobSpec& spec, const std::optional<PictureList>& pic
   return picture_side(*pictures, spec.image_size, augment_of(spec).crop);
 }
 
+std::int64_t cache_bytes(const JobSpec& spec, const std::optional<PictureList>& pictures,
+                         const MemoryLimit& memory) {
+  if (!pictures || !spec.input.cache) return 0;
+  const std::int64_t side = raw_side(spec, pictures);
+  const auto count = static_cast<std::int64_t>(pictures->pictures.size());
+  return std::min(count * 3 * side * side, memory.free_bytes / 4);
+}
+
 std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
                                          const std::optional<PictureList>& pictures,
-                                         std::int64_t shard, std::int64_t shards, bool raw) {
+                                         const SourceOptions& of_rank) {
   if (!pictures) {
-    return std::make_unique<SyntheticSource>(spec.seed, shard, spec.batch_size, spec.image_size,
-                                             spec.classes);
+    return std::make_unique<SyntheticSource>(spec.seed, of_rank.shard, spec.batch_size,
+                                             spec.image_size, spec.classes);
   }
   PicturesOptions options;
   options.batch = spec.batch_size;
   options.size = spec.image_size;
-  options.rank = shard;
-  options.ranks = shards;
+  options.rank = of_rank.shard;
+  options.ranks = of_rank.shards;
   options.seed = spec.seed;
   options.decode_threads = spec.input.decode_threads.value_or(1);
   options.queue_depth = spec.input.queue_depth.value_or(3);
   options.cache = spec.input.cache;
-  options.cache_bytes = cache_bytes();
+  options.cache_bytes = of_rank.cache_bytes;
   options.augment = augment_of(spec);
-  options.raw = raw;
+  options.raw = of_rank.raw;
   return std::make_unique<PicturesSource>(*pictures, options);
 }
 

@@ -33,12 +33,20 @@ std::optional<PictureList> find_pictures(JobSpec& spec);
 // Side of the pictures in the data set's raw batches (InputBatch::side); 0 without a data set.
 std::int64_t raw_side(const JobSpec& spec, const std::optional<PictureList>& pictures);
 
-// Batches of the spec's size; shard `shard` of `shards` of the data set. raw: bytes and windows
-// instead of normalised values; synthetic pictures are always values. Augmented as the spec says,
-// which only training can.
+// What input.cache may take in a worker: all decoded pictures, but no more than a quarter of what
+// was free when it started. 0 without a cache.
+std::int64_t cache_bytes(const JobSpec& spec, const std::optional<PictureList>& pictures,
+                         const MemoryLimit& memory);
+
+struct SourceOptions {
+  std::int64_t shard = 0, shards = 1;  // of the data set
+  bool raw = false;  // bytes and windows instead of normalised values; synthetic are always values
+  std::int64_t cache_bytes = 0;
+};
+// Batches of the spec's size, augmented as the spec says, which only training can.
 std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
                                          const std::optional<PictureList>& pictures,
-                                         std::int64_t shard, std::int64_t shards, bool raw = false);
+                                         const SourceOptions& of_rank);
 
 // The backend of that name, else the one of the spec's device; Failure(spec_unsupported) saying
 // what is missing.

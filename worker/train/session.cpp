@@ -74,6 +74,7 @@ void Session::fit_memory(const Net& net) {
     return bytes.value_or(0);
   };
   memory.beside = memory_beside_plan(spec, net, options_.memory, plan_options_.raw_side);
+  memory.beside.fixed_bytes += cache_bytes(spec, pictures_, options_.memory);
   memory.process = options_.memory;
   memory.device = backend_->device_memory();
   if (spec.batch_max) {
@@ -98,10 +99,13 @@ void Session::search_batch(const BatchMemory& memory) {
 
 void Session::open_input() {
   const JobSpec& spec = options_.spec;
-  const std::int64_t shards = ranks_->size() * options_.micro_batches;
+  SourceOptions source;
+  source.shards = ranks_->size() * options_.micro_batches;
+  source.raw = plan_options_.raw_side > 0;
+  source.cache_bytes = cache_bytes(spec, pictures_, options_.memory) / options_.micro_batches;
   for (std::int64_t m = 0; m < options_.micro_batches; ++m) {
-    const std::int64_t shard = ranks_->rank() * options_.micro_batches + m;
-    inputs_.push_back(open_source(spec, pictures_, shard, shards, plan_options_.raw_side > 0));
+    source.shard = ranks_->rank() * options_.micro_batches + m;
+    inputs_.push_back(open_source(spec, pictures_, source));
   }
 }
 

@@ -112,6 +112,8 @@ const Bad kBad[] = {
     {R"("resources": {"gpus_per_worker": 1})", "resources.gpus_per_worker", "device is gpu"},
     {R"("input": {"path": "/data"})", "input.path", "input.kind is not synthetic"},
     {R"("input": {"cache": true})", "input.cache", "input.kind is not synthetic"},
+    {R"("input": {"kind": "packed", "path": "/d", "cache": true})", "input.cache",
+     "false with input.kind packed"},
     {R"("input": {"decode_threads": 2})", "input.decode_threads", "input.kind is not synthetic"},
     {R"("input": {"kind": "images"})", "input.path", "absolute"},
     {R"("input": {"kind": "images", "path": "data"})", "input.path", "absolute"},

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "worker/backend/backend.hpp"
+#include "worker/train/rank_setup.hpp"
 
 namespace rackmark::worker {
 namespace {
@@ -101,6 +102,22 @@ TEST(MemoryBesidePlan, CountsPicturesServersAndAddresses) {
       << "bytes, window, label; one more on its way to the device";
   spec.variable_update = VariableUpdate::kParameterServer;
   EXPECT_GT(memory_beside_plan(spec, net, machine).fixed_bytes, plain.fixed_bytes);
+}
+
+TEST(CacheOfPictures, HoldsThemAllOrAQuarterOfWhatIsFree) {
+  JobSpec spec;
+  spec.image_size = 100;
+  spec.input.kind = InputKind::kImages;
+  PictureList list;
+  list.pictures.resize(10);
+  const MemoryLimit plenty{kMiB * kMiB, "cgroup v2"};
+  EXPECT_EQ(cache_bytes(spec, list, plenty), 0) << "nobody asked for it";
+  spec.input.cache = true;
+  EXPECT_EQ(cache_bytes(spec, list, plenty), 10 * 3 * 100 * 100);
+  spec.input.augment["crop"] = true;
+  EXPECT_EQ(cache_bytes(spec, list, plenty), 10 * 3 * 114 * 114) << "windows are cut from more";
+  EXPECT_EQ(cache_bytes(spec, list, {4000, "cgroup v2"}), 1000);
+  EXPECT_EQ(cache_bytes(spec, std::nullopt, plenty), 0);
 }
 
 }  // namespace
