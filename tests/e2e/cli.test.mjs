@@ -153,6 +153,7 @@ test("packed pictures: decoded once, then read in random windows, without a deco
     const { code, err, events } = await run({});
     assert.equal(code, 0, err);
     assert.equal(events[0].libraries.libjpeg_turbo, undefined);
+    assert.equal(events[0].notes["side of pictures"], "72");
     const { pictures_read, pictures_broken, first_loss, final_loss } = events.at(-1);
     assert.ok(pictures_read >= 24 && pictures_broken === 0, JSON.stringify(events.at(-1)));
     return [first_loss, final_loss];

@@ -58,6 +58,7 @@ void InferenceSession::set_up() {
   JobSpec& spec = options_.spec;
   agree_on_spec(*ranks_, spec);
   pictures_ = find_pictures(spec);
+  require_agreement(*ranks_, input_facts(spec, pictures_));
   const Net net =
       build_model(spec.model, static_cast<int>(spec.image_size), static_cast<int>(spec.classes));
   backend_ = choose_backend(spec, options_.backend);
@@ -65,6 +66,7 @@ void InferenceSession::set_up() {
   matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, spec);
   compile(net);
   protocol::HelloEvent hello = hello_of(spec, plan_->facts(), net, *ranks_, pictures_.has_value());
+  hello.notes.merge(input_facts(spec, pictures_));
   hello.batch_size = options_.spec.batch_size;
   hello.batch_search = batch_search_;
   events_.hello(hello);

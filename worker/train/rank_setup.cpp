@@ -114,6 +114,14 @@ std::int64_t raw_side(const JobSpec& spec, const std::optional<PictureList>& pic
   return picture_side(*pictures, spec.image_size, augment_of(spec).crop);
 }
 
+std::map<std::string, std::string> input_facts(const JobSpec& spec,
+                                               const std::optional<PictureList>& pictures) {
+  if (!pictures) return {};
+  return {{"pictures", std::to_string(pictures->pictures.size())},
+          {"classes", std::to_string(spec.classes)},
+          {"side of pictures", std::to_string(raw_side(spec, pictures))}};
+}
+
 std::int64_t cache_bytes(const JobSpec& spec, const std::optional<PictureList>& pictures,
                          const MemoryLimit& memory) {
   if (!pictures || !spec.input.cache) return 0;

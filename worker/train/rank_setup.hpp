@@ -33,6 +33,11 @@ std::optional<PictureList> find_pictures(JobSpec& spec);
 // Side of the pictures in the data set's raw batches (InputBatch::side); 0 without a data set.
 std::int64_t raw_side(const JobSpec& spec, const std::optional<PictureList>& pictures);
 
+// What ranks must know alike of the data set (require_agreement); as notes of a hello they say what
+// was read. Empty for synthetic pictures.
+std::map<std::string, std::string> input_facts(const JobSpec& spec,
+                                               const std::optional<PictureList>& pictures);
+
 // What input.cache may take in a worker: all decoded pictures, but no more than a quarter of what
 // was free when it started. 0 without a cache.
 std::int64_t cache_bytes(const JobSpec& spec, const std::optional<PictureList>& pictures,

@@ -30,6 +30,7 @@ void Session::connect() {
 void Session::set_up() {
   const JobSpec& spec = options_.spec;
   pictures_ = find_pictures(options_.spec);
+  require_agreement(*ranks_, input_facts(spec, pictures_));
 
   const Net net =
       build_model(spec.model, static_cast<int>(spec.image_size), static_cast<int>(spec.classes));
@@ -46,8 +47,7 @@ void Session::set_up() {
   matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, spec);
   fit_memory(net);
   plan_ = backend_->compile(net, plan_options_);
-  require_agreement(
-      *ranks_, {{"memory layout", plan_->layout_key()}, {"classes", std::to_string(spec.classes)}});
+  require_agreement(*ranks_, {{"memory layout", plan_->layout_key()}});
   // The same seed gives the same weights on every rank: nothing needs to be sent.
   for (std::size_t p = 0; p < net.parameters().size(); ++p) {
     plan_->write_parameter(static_cast<int>(p), initial_value(net.parameters()[p], spec.seed));
@@ -131,6 +131,7 @@ void Session::send_hello() {
   const JobSpec& spec = options_.spec;
   protocol::HelloEvent hello =
       hello_of(spec, plan_->facts(), plan_->net(), *ranks_, pictures_.has_value());
+  hello.notes.merge(input_facts(spec, pictures_));
   hello.variable_update = exchange_->label();
   if (const std::string way = exchange_->way();
       spec.resources.device == Device::kGpu && !way.empty()) {

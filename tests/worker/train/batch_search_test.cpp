@@ -104,7 +104,7 @@ TEST(MemoryBesidePlan, CountsPicturesServersAndAddresses) {
   EXPECT_GT(memory_beside_plan(spec, net, machine).fixed_bytes, plain.fixed_bytes);
 }
 
-TEST(CacheOfPictures, HoldsThemAllOrAQuarterOfWhatIsFree) {
+TEST(RankSetup, ACacheHoldsAllPicturesOrAQuarterOfWhatIsFree) {
   JobSpec spec;
   spec.image_size = 100;
   spec.input.kind = InputKind::kImages;
@@ -118,6 +118,10 @@ TEST(CacheOfPictures, HoldsThemAllOrAQuarterOfWhatIsFree) {
   EXPECT_EQ(cache_bytes(spec, list, plenty), 10 * 3 * 114 * 114) << "windows are cut from more";
   EXPECT_EQ(cache_bytes(spec, list, {4000, "cgroup v2"}), 1000);
   EXPECT_EQ(cache_bytes(spec, std::nullopt, plenty), 0);
+  spec.classes = 4;
+  const std::map<std::string, std::string> facts = {
+      {"pictures", "10"}, {"classes", "4"}, {"side of pictures", "114"}};
+  EXPECT_EQ(input_facts(spec, list), facts) << "what ranks compare";
 }
 
 }  // namespace
