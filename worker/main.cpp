@@ -185,7 +185,10 @@ int run(int argc, char** argv) {
   pack->add_option("--check", packing.check,
                    "Instead: compare the checksums of what was packed into this folder")
       ->excludes("--pictures")
-      ->excludes("--out");
+      ->excludes("--out")
+      ->excludes("--side")
+      ->excludes("--shard-pictures")
+      ->excludes("--threads");
 
   bool models_json = false;
   auto* models = app.add_subcommand("models", "The networks that a spec may name");

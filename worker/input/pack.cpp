@@ -20,7 +20,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kRoundPerThread = 32;  // pictures decoded before they are written
+// Pictures that are decoded before they are written: so many, in memory that does not grow with
+// side or threads.
+constexpr std::int64_t kRoundPerThread = 32, kRoundBytes = std::int64_t{512} << 20;
+
+std::int64_t pictures_of_round(std::int64_t threads, std::int64_t side) {
+  return std::clamp<std::int64_t>(kRoundBytes / packed_picture_bytes(side), 1,
+                                  threads * kRoundPerThread);
+}
 
 // The folder that is written; without what was written unless that is kept.
 class OutFolder {
@@ -74,7 +81,8 @@ std::vector<DecodedPicture> decode_pictures(PictureLoader& loader, std::int64_t 
     }
   };
   std::vector<std::future<void>> workers;
-  for (std::int64_t t = 0; t < threads; ++t) {
+  const std::int64_t useful = std::min(threads, static_cast<std::int64_t>(count));
+  for (std::int64_t t = 0; t < useful; ++t) {
     workers.push_back(std::async(std::launch::async, work));
   }
   for (auto& worker : workers) worker.get();
@@ -97,7 +105,7 @@ class Packer {
   PackReport run() {
     FileLoader loader(list_, options_.side, options_.side);
     const auto all = static_cast<std::int64_t>(list_.pictures.size());
-    const std::int64_t round = threads_ * kRoundPerThread;
+    const std::int64_t round = pictures_of_round(threads_, options_.side);
     for (std::int64_t first = 0; first < all; first += round) {
       const auto count = static_cast<std::size_t>(std::min(round, all - first));
       add(first, decode_pictures(loader, first, count, options_.side, threads_));
@@ -197,6 +205,11 @@ PackReport pack_pictures(const PackOptions& options) {
                      " would make more than " + std::to_string(kMaxShards) + " shards of " +
                      std::to_string(pictures) + " pictures; allowed: at least " +
                      std::to_string((pictures - 1) / kMaxShards + 1));
+  }
+  if (static_cast<std::int64_t>(list.classes.size()) > kMaxPackedClasses) {
+    throw Failure(Reason::kInputUnavailable,
+                  "--pictures '" + list.root + "' has " + std::to_string(list.classes.size()) +
+                      " classes, allowed: at most " + std::to_string(kMaxPackedClasses));
   }
   return Packer(options, std::move(list)).run();
 }

@@ -11,7 +11,6 @@ namespace rackmark::worker {
 namespace {
 
 constexpr std::string_view kShardMagic = "RMPACKED";
-constexpr std::int64_t kMaxPackedClasses = 100'000;  // the spec's bound
 
 template <class Unsigned>
 void put_number(Unsigned value, std::uint8_t* at) {

@@ -26,6 +26,7 @@ inline constexpr std::int64_t kPackedVersion = 1, kShardHeaderBytes = 4096;
 inline constexpr std::int64_t kMinPackedSide = 8, kMaxPackedSide = 2048;
 inline constexpr std::int64_t kMaxShards = 512;  // all are open at the same time
 inline constexpr std::int64_t kMaxPackedPictures = 20'000'000;
+inline constexpr std::int64_t kMaxPackedClasses = 100'000;  // the spec's bound
 
 struct PackedShard {
   std::string file;
