@@ -172,8 +172,7 @@ Reading Nvml::read(const Card& card) const {
   now.temperature_c = scaled(value_of<unsigned>(f.temperature, device, kTemperatureOfGpu), 1);
   now.sm_clock_mhz = scaled(value_of<unsigned>(f.clock, device, kSmClock), 1);
   now.memory_clock_mhz = scaled(value_of<unsigned>(f.clock, device, kMemoryClock), 1);
-  if (const auto bits = value_of<unsigned long long>(f.reasons, device))
-    now.throttle_reasons = throttle_names(*bits);
+  now.throttle_bits = value_of<unsigned long long>(f.reasons, device);
   now.ecc_corrected =
       counted(value_of<unsigned long long>(f.ecc, device, kCorrected, kSinceDriverLoad));
   now.ecc_uncorrected =

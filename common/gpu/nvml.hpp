@@ -24,8 +24,7 @@ struct Reading {
   std::optional<double> power_w;
   std::optional<double> energy_j;  // since the driver was loaded
   std::optional<double> temperature_c, sm_clock_mhz, memory_clock_mhz;
-  // Why clocks are not higher: "sw_power_cap", "hw_thermal_slowdown", ... (throttle_names()).
-  std::optional<std::vector<std::string>> throttle_reasons;
+  std::optional<std::uint64_t> throttle_bits;  // why clocks are not higher: throttle_names()
   std::optional<std::int64_t> ecc_corrected, ecc_uncorrected;  // since the driver was loaded
 };
 

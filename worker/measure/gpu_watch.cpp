@@ -23,7 +23,7 @@ void GpuWatch::sample(protocol::TelemetryEvent& into) {
   into.temperature_c = now.temperature_c;
   into.clock_mhz = now.sm_clock_mhz;
   into.memory_clock_mhz = now.memory_clock_mhz;
-  into.throttle_reasons = now.throttle_reasons;
+  if (now.throttle_bits) into.throttle_reasons = gpu::throttle_names(*now.throttle_bits);
   into.ecc_corrected = now.ecc_corrected;
   into.ecc_uncorrected = now.ecc_uncorrected;
   const std::lock_guard lock(mutex_);

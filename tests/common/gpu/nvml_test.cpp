@@ -61,14 +61,15 @@ TEST_F(NvmlTest, ReadsAllOfACardAndNullForWhatItDoesNotHave) {
   EXPECT_EQ(now.temperature_c, 61);
   EXPECT_EQ(now.sm_clock_mhz, 1980);
   EXPECT_EQ(now.memory_clock_mhz, 2619);
-  EXPECT_THAT(now.throttle_reasons.value(), ElementsAre("sw_power_cap", "hw_power_brake_slowdown"));
+  EXPECT_THAT(throttle_names(now.throttle_bits.value()),
+              ElementsAre("sw_power_cap", "hw_power_brake_slowdown"));
   EXPECT_EQ(now.ecc_corrected, 3);
   EXPECT_EQ(now.ecc_uncorrected, 0);
 
   const Reading none = nvml->read(cards[1]);
   EXPECT_FALSE(none.busy_fraction || none.memory_bytes || none.power_w || none.energy_j ||
                none.temperature_c || none.sm_clock_mhz || none.memory_clock_mhz ||
-               none.throttle_reasons || none.ecc_corrected || none.ecc_uncorrected);
+               none.throttle_bits || none.ecc_corrected || none.ecc_uncorrected);
   are("");
   EXPECT_THAT(nvml->cards(), IsEmpty());
 }

@@ -6,8 +6,9 @@ namespace rackmark::worker {
 namespace {
 
 constexpr std::int64_t kSecond = 1'000'000'000;
+constexpr std::uint64_t kIdle = 1, kPowerCap = 4, kThermal = 64;  // of nvml.h
 
-gpu::Reading reading(double energy_j, double clock_mhz, std::vector<std::string> reasons = {}) {
+gpu::Reading reading(double energy_j, double clock_mhz, std::uint64_t reasons = 0) {
   gpu::Reading r;
   r.busy_fraction = 0.9;
   r.memory_bytes = 5e9;
@@ -15,7 +16,7 @@ gpu::Reading reading(double energy_j, double clock_mhz, std::vector<std::string>
   r.energy_j = energy_j;
   r.temperature_c = 60;
   r.sm_clock_mhz = clock_mhz;
-  r.throttle_reasons = std::move(reasons);
+  r.throttle_bits = reasons;
   r.ecc_corrected = 7;
   r.ecc_uncorrected = 2;
   return r;
@@ -23,13 +24,13 @@ gpu::Reading reading(double energy_j, double clock_mhz, std::vector<std::string>
 
 TEST(GpuWindow, CountersAreDifferencesAndMeansAreOfTheWindow) {
   GpuWindow window;
-  gpu::Reading before = reading(900, 500, {"gpu_idle"});
+  gpu::Reading before = reading(900, 500, kIdle);
   before.memory_bytes = 6e9;
   window.add(before);
   EXPECT_FALSE(window.use());
   window.begin(reading(1000, 2000), 5 * kSecond);
-  for (int i = 0; i < 7; ++i) window.add(reading(1100, 2000, {"sw_power_cap"}));
-  gpu::Reading last = reading(2400, 1700, {"hw_thermal_slowdown"});
+  for (int i = 0; i < 7; ++i) window.add(reading(1100, 2000, kPowerCap));
+  gpu::Reading last = reading(2400, 1700, kThermal);
   last.temperature_c = 91;
   last.ecc_corrected = 8;
   last.ecc_uncorrected = 3;
@@ -61,6 +62,14 @@ TEST(GpuWindow, AClockThatFellIsSeenWheneverItFell) {
     for (int i = 1; i < 20; ++i) window.add(reading(i, i < fell_at ? 2000 : 1600));
     window.end(reading(20, 1600), 5 * kSecond);
     EXPECT_NEAR(window.use()->sm_clock_change.value(), -0.2, 1e-12) << fell_at;
+  }
+}
+
+TEST(GpuWindow, ALongWindowsClocksAreKeptAsMeansOfNeighbours) {
+  for (const int readings : {4095, 4096, 4097, 100'000}) {
+    ClockTrace trace;
+    for (int i = 0; i < readings; ++i) trace.add(5 * i < 2 * readings ? 2000 : 1500);
+    EXPECT_NEAR(trace.change().value(), -0.25, 1e-12) << readings;
   }
 }
 
