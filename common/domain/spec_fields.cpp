@@ -220,10 +220,12 @@ void add_input_rows(std::vector<Row>& rows) {
   rows.push_back(augment("rotate", "Turn by a random angle.").now({"false"}));
   rows.push_back(augment("zoom", "Scale by a random factor.").now({"false"}));
   rows.push_back(augment("shear", "Slant by a random angle.").now({"false"}));
-  rows.push_back(pictures(Row("input.decode_threads", AT(input.decode_threads)))
-                     .range(1, 1024)
-                     .defaults_to_text("one for eight computing threads, at least 1")
-                     .help("Threads of one worker that read pictures, and decode JPEG files."));
+  rows.push_back(
+      pictures(Row("input.decode_threads", AT(input.decode_threads)))
+          .range(1, 1024)
+          .defaults_to_text("cpu: one for eight computing threads; gpu: the worker's cores "
+                            "but one; at least 1")
+          .help("Threads of one worker that read pictures, and decode JPEG files."));
   rows.push_back(pictures(Row("input.queue_depth", AT(input.queue_depth)))
                      .range(1, 1024, "batches")
                      .defaults_to_text("3")

@@ -6,6 +6,8 @@
 namespace rackmark {
 namespace {
 
+constexpr std::int64_t kMostDecodeThreads = 1024;  // the field's range
+
 // Workers as one per NUMA domain keep memory local.
 std::int64_t default_workers(const JobSpec& spec, const HostShape& host) {
   if (spec.resources.device == Device::kGpu) {
@@ -24,6 +26,15 @@ std::int64_t default_threads(const RankCounts& counts, std::int64_t cores) {
         std::min(threads, (cores - servers_on_host(counts, host)) / workers_on_host(counts, host));
   }
   return std::max<std::int64_t>(1, threads);
+}
+
+// On cpu decoding one picture costs about a hundredth of training on it, so an eighth is plenty. A
+// GPU trains on pictures faster than its share of the cores decodes them: all but the one that
+// drives it.
+std::int64_t default_decode_threads(const JobSpec& spec, std::int64_t cores) {
+  const bool gpu = spec.resources.device == Device::kGpu;
+  const std::int64_t threads = gpu ? cores - 1 : *spec.resources.threads_per_worker / 8;
+  return std::clamp<std::int64_t>(threads, 1, kMostDecodeThreads);
 }
 
 // How many workers were asked for, and by which field.
@@ -90,9 +101,8 @@ Result<JobSpec> resolve_for_host(JobSpec spec, const HostShape& host) {
     }
   }
   if (needs_host_path(spec)) {
-    // Decoding one picture costs about a hundredth of training on it, so an eighth is plenty.
     if (!spec.input.decode_threads) {
-      spec.input.decode_threads = std::max<std::int64_t>(1, *resources.threads_per_worker / 8);
+      spec.input.decode_threads = default_decode_threads(spec, fitting);
     }
     if (!spec.input.queue_depth) spec.input.queue_depth = 3;
   }

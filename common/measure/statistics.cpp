@@ -11,7 +11,7 @@ namespace {
 constexpr double kScaledMad = 1.4826;  // makes the median absolute deviation a sigma of a normal
 
 constexpr double kMaxDrift = 0.05, kMaxVariation = 0.20, kMaxSteal = 0.02, kMaxForeignCpu = 0.05,
-                 kMaxClockFall = 0.05;
+                 kMaxClockFall = 0.05, kMaxInputWait = 0.10;
 constexpr std::int64_t kFewSteps = 5;
 
 double mean_of(std::span<const double> values) {
@@ -217,7 +217,7 @@ std::optional<double> mfu(double training_gflop_per_image, std::optional<double>
   return training_gflop_per_image * *images_per_second / *peak_gflops;
 }
 
-Validity judge(const StepStatistics& steps, const HostConditions& host) {
+Validity judge(const StepStatistics& steps, const Conditions& conditions) {
   Validity out;
   const bool positive = steps.mean_ms && std::isfinite(*steps.mean_ms) && *steps.mean_ms > 0;
   if (steps.count == 0 || !positive) {
@@ -238,15 +238,20 @@ Validity judge(const StepStatistics& steps, const HostConditions& host) {
   if (steps.variation && *steps.variation > kMaxVariation) {
     suspect(with_percent("step time varied by %.1f %%", *steps.variation));
   }
-  if (host.steal_fraction && *host.steal_fraction > kMaxSteal) {
-    suspect(with_percent("the hypervisor took %.1f %% of the CPU time", *host.steal_fraction));
-  }
-  if (host.foreign_cpu_fraction && *host.foreign_cpu_fraction > kMaxForeignCpu) {
+  if (conditions.steal_fraction && *conditions.steal_fraction > kMaxSteal) {
     suspect(
-        with_percent("other processes used %.1f %% of the CPU time", *host.foreign_cpu_fraction));
+        with_percent("the hypervisor took %.1f %% of the CPU time", *conditions.steal_fraction));
   }
-  if (host.governor_changed) suspect("the frequency governor changed during the run");
-  for (const GpuConditions& gpu : host.gpus) judge_gpu(gpu, out);
+  if (conditions.foreign_cpu_fraction && *conditions.foreign_cpu_fraction > kMaxForeignCpu) {
+    suspect(with_percent("other processes used %.1f %% of the CPU time",
+                         *conditions.foreign_cpu_fraction));
+  }
+  if (conditions.input_wait_fraction && *conditions.input_wait_fraction > kMaxInputWait) {
+    suspect(with_percent("waiting for pictures took %.1f %% of the step time",
+                         *conditions.input_wait_fraction));
+  }
+  if (conditions.governor_changed) suspect("the frequency governor changed during the run");
+  for (const GpuConditions& gpu : conditions.gpus) judge_gpu(gpu, out);
   return out;
 }
 
@@ -377,9 +382,9 @@ const std::map<std::string, std::string>& definitions() {
       {"validity",
        "clean, suspect or invalid. Suspect: fewer than 5 steps, drift beyond 5 % either way, "
        "variation above 20 %, more than 2 % of the CPU time stolen by the hypervisor, more than "
-       "5 % used by other processes, a changed frequency governor, more than 5 % of the steps "
-       "skipped "
-       "as gradients overflowed in fp16, a GPU that was slowed down by "
+       "5 % used by other processes, more than 10 % of a rank's step time spent waiting for "
+       "pictures, a changed frequency governor, more than 5 % of the steps skipped as gradients "
+       "overflowed in fp16, a GPU that was slowed down by "
        "heat or the power brake in any reading, or whose clock (median of the second half) fell by "
        "more than 5 % below that of the window's first second. Invalid: no valid steps, or "
        "uncorrected memory errors of a GPU."},

@@ -92,12 +92,13 @@ struct GpuConditions {  // of one rank's GPU inside the window; absent = not ava
   std::optional<double> sm_clock_change;    // against the window's start, a fraction
   std::optional<std::int64_t> ecc_uncorrected;
 };
-struct HostConditions {  // absent = not available on this host
+struct Conditions {  // of a run's hosts and ranks inside the window; absent = not available
   std::optional<double> steal_fraction, foreign_cpu_fraction;
+  std::optional<double> input_wait_fraction;  // of the step time, of the rank that waited longest
   bool governor_changed = false;
   std::vector<GpuConditions> gpus;
 };
-Validity judge(const StepStatistics& steps, const HostConditions& host);
+Validity judge(const StepStatistics& steps, const Conditions& conditions);
 
 // tf_cnn_benchmarks' own statistics over step seconds so far (metrics.md 4.1), for --output tf.
 struct TfSpeed {

@@ -269,9 +269,16 @@ void take_gpus(protocol::ResultView& r, const std::map<std::int64_t, SummaryEven
   }
 }
 
-measure::HostConditions conditions(const Means& means,
-                                   const std::map<std::int64_t, SummaryEvent>& summaries) {
-  measure::HostConditions out{means.steal_fraction, means.foreign_cpu_fraction, false, {}};
+measure::Conditions conditions(const std::vector<protocol::RankTime>& ranks, const Means& means,
+                               const std::map<std::int64_t, SummaryEvent>& summaries) {
+  measure::Conditions out;
+  out.steal_fraction = means.steal_fraction;
+  out.foreign_cpu_fraction = means.foreign_cpu_fraction;
+  for (const protocol::RankTime& rank : ranks) {
+    if (!(rank.step_ms > 0)) continue;
+    out.input_wait_fraction =
+        std::max(out.input_wait_fraction.value_or(0), rank.input_wait_ms / rank.step_ms);
+  }
   for (const auto& [rank, summary] : summaries) {
     if (!summary.gpu) continue;
     const protocol::GpuUse& gpu = *summary.gpu;
@@ -284,7 +291,7 @@ measure::HostConditions conditions(const Means& means,
 void judge_run(protocol::ResultView& r, const Means& means, const Evidence& e,
                const std::map<std::int64_t, SummaryEvent>& summaries) {
   constexpr double kManySkipped = 0.05;  // as definitions() say
-  r.validity = measure::judge(r.step, conditions(means, summaries));
+  r.validity = measure::judge(r.step, conditions(r.rank_times, means, summaries));
   const auto suspect = [&r](const std::string& cause) {
     r.validity.verdict = std::max(r.validity.verdict, measure::Verdict::kSuspect);
     r.validity.causes.push_back(cause);

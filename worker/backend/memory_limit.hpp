@@ -11,8 +11,8 @@ struct MemoryLimit {
   std::int64_t free_bytes = 0;  // INT64_MAX when nothing limits
   std::string set_by;           // "cgroup v2", "cgroup v1", "RLIMIT_AS", "MemAvailable", kGpuMemory
 };
-inline constexpr const char* kGpuMemory =
-    "GPU memory";  // of a device, not of this process; how set_by begins
+// How set_by begins where the memory is a device's and not this process's.
+inline constexpr const char* kGpuMemory = "GPU memory";
 
 // The smallest of: cgroup v2 memory.max and cgroup v1 memory.limit_in_bytes of this process's group
 // and of every group above it, less what is in use there and cannot be reclaimed as file cache;

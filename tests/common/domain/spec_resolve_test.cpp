@@ -111,6 +111,14 @@ TEST(SpecResolve, PicturesGetDecodeThreadsAndAQueue) {
   const auto big = resolve_for_host(spec(R"("input": {"kind": "images", "path": "/d"})"),
                                     {.numa_domains = 1, .physical_cores = 64});
   EXPECT_EQ(big->input.decode_threads, 8);
+  const char* gpu = R"("input": {"kind": "images", "path": "/d"}, "resources": {"device": "gpu"})";
+  const auto decoders = [&](std::int64_t cores, std::int64_t gpus) {
+    return resolve_for_host(spec(gpu), {.physical_cores = cores, .gpus = gpus})
+        ->input.decode_threads;
+  };
+  EXPECT_EQ(decoders(16, 1), 15);
+  EXPECT_EQ(decoders(64, 8), 7);
+  EXPECT_EQ(decoders(2, 2), 1);
 }
 
 TEST(SpecResolve, WhatDoesNotFitIsRefusedByField) {

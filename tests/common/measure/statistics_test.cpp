@@ -144,7 +144,7 @@ TEST(Statistics, AFlatWindowIsClean) {
 }
 
 TEST(Statistics, SuspectAboveEachThresholdOnly) {
-  const auto verdict = [](const StepStatistics& steps, const HostConditions& host) {
+  const auto verdict = [](const StepStatistics& steps, const Conditions& host) {
     return judge(steps, host).verdict;
   };
   const StepStatistics flat = step_statistics(steps_of(20, 100));
@@ -164,13 +164,15 @@ TEST(Statistics, SuspectAboveEachThresholdOnly) {
   EXPECT_EQ(verdict(flat, {.steal_fraction = 0.021}), Verdict::kSuspect);
   EXPECT_EQ(verdict(flat, {.foreign_cpu_fraction = 0.05}), Verdict::kClean);
   EXPECT_EQ(verdict(flat, {.foreign_cpu_fraction = 0.06}), Verdict::kSuspect);
+  EXPECT_EQ(verdict(flat, {.input_wait_fraction = 0.1}), Verdict::kClean);
+  EXPECT_EQ(verdict(flat, {.input_wait_fraction = 0.11}), Verdict::kSuspect);
   EXPECT_EQ(verdict(flat, {.governor_changed = true}), Verdict::kSuspect);
 }
 
 TEST(Statistics, AGpuThatCouldNotDoItsBestIsNamed) {
   const StepStatistics flat = step_statistics(steps_of(20, 10));
   const auto of = [&flat](const GpuConditions& gpu) {
-    HostConditions host;
+    Conditions host;
     host.gpus = {{}, gpu};
     return judge(flat, host);
   };
