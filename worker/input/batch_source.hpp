@@ -22,7 +22,7 @@ struct InputBatch {
 };
 
 struct InputReport {                         // whole life of the source
-  std::int64_t pictures_read = 0;            // decoded, again in each epoch unless cached
+  std::int64_t pictures_read = 0;            // put into batches, again in each epoch, cached or not
   std::int64_t pictures_broken = 0;          // files, each counted once
   std::vector<std::string> broken_pictures;  // the first 20, by path inside the input path
 };
