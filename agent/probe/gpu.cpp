@@ -3,15 +3,15 @@
 
 namespace rackmark::agent {
 
-std::vector<protocol::GpuInventory> gpus(std::optional<std::string>& cuda_driver) {
+void probe_gpus(protocol::Inventory& into) {
   const auto nvml = gpu::Nvml::open();
-  if (!nvml) return {};
-  cuda_driver = nvml->cuda_driver();
-  std::vector<protocol::GpuInventory> found;
-  for (const gpu::Card& card : gpu::visible_cards(nvml.get())) {
-    found.push_back({card.name, card.uuid, card.driver, card.memory_bytes});
+  if (!nvml) return;
+  if (const auto cuda = nvml->cuda_driver()) into.versions["cuda_driver"] = *cuda;
+  const gpu::Visible visible = gpu::visible_cards(nvml.get());
+  into.gpus_cut_at = visible.unnamed;
+  for (const gpu::Card& card : visible.cards) {
+    into.gpus.push_back({card.name, card.uuid, card.driver, card.memory_bytes});
   }
-  return found;
 }
 
 }  // namespace rackmark::agent

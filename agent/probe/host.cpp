@@ -159,11 +159,9 @@ protocol::Inventory probe(const ProbeInput& input) {
   probe_topology(inventory.cpu);
   inventory.memory_bytes = memory_bytes();
   inventory.governor = governor();
-  std::optional<std::string> cuda_driver;
-  inventory.gpus = gpus(cuda_driver);
   inventory.addresses = addresses();
   inventory.versions = versions(input.worker);
-  if (cuda_driver) inventory.versions["cuda_driver"] = *cuda_driver;
+  probe_gpus(inventory);
   inventory.data_roots = input.data_roots;
   inventory.containment = to_string(input.containment);
   inventory.free_disk_bytes = free_disk_bytes(input.state);

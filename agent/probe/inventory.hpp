@@ -38,9 +38,9 @@ std::vector<std::string> addresses();  // CIDR of interfaces that are up, no loo
 std::int64_t memory_bytes();
 std::int64_t free_disk_bytes(const std::filesystem::path& path);
 
-// GPUs that this process may use (CUDA_VISIBLE_DEVICES); empty without a driver. `cuda_driver` is
-// set to the newest CUDA that it serves.
-std::vector<protocol::GpuInventory> gpus(std::optional<std::string>& cuda_driver);
+// GPUs that this process may use (CUDA_VISIBLE_DEVICES), none without a driver, and as version
+// "cuda_driver" the newest CUDA that it serves.
+void probe_gpus(protocol::Inventory& into);
 
 // The allocation of Slurm that the variables of a task of it name; nullopt: there is none. Pure.
 std::optional<protocol::SlurmAllocation> slurm_allocation(

@@ -39,7 +39,7 @@ template <class F, class... Args>
 std::string text_of(F function, Args... args) {
   std::array<char, 128> buffer{};
   if (function == nullptr || function(args..., buffer.data(), buffer.size()) != kSuccess)
-    return "unknown";
+    return kUnknown;
   return buffer.data();
 }
 
@@ -147,7 +147,7 @@ std::vector<Card> Nvml::cards() const {
     const auto device = value_of<Device>(f.handle, i);
     if (!device) continue;
     const Memory memory = value_of<Memory>(f.memory, *device).value_or(Memory{});
-    found.push_back({text_of(f.name, *device), text_of(f.uuid, *device), driver,
+    found.push_back({text_of(f.name, *device), text_of(f.uuid, *device), driver, std::int64_t{i},
                      static_cast<std::int64_t>(memory.total), *device});
   }
   return found;
@@ -192,23 +192,31 @@ std::vector<std::string> throttle_names(std::uint64_t bits) {
   return names;
 }
 
-std::vector<Card> visible(const std::vector<Card>& cards, const char* cuda_visible_devices) {
-  if (cuda_visible_devices == nullptr) return cards;
-  std::vector<Card> found;
+Visible visible(const std::vector<Card>& cards, const char* cuda_visible_devices) {
+  if (cuda_visible_devices == nullptr) return {cards, ""};
+  Visible found;
   std::string_view rest = cuda_visible_devices;
   for (;;) {
     const auto comma = rest.find(',');
-    const Card* card = named(cards, rest.substr(0, comma));
-    if (card == nullptr) return found;
-    found.push_back(*card);
+    const std::string_view entry = rest.substr(0, comma);
+    const Card* card = named(cards, entry);
+    if (card == nullptr) {
+      found.unnamed = entry;
+      return found;
+    }
+    found.cards.push_back(*card);
     if (comma == std::string_view::npos) return found;
     rest.remove_prefix(comma + 1);
   }
 }
 
-std::vector<Card> visible_cards(const Nvml* nvml) {
+Visible visible_cards(const Nvml* nvml) {
   if (nvml == nullptr) return {};
   return visible(nvml->cards(), std::getenv("CUDA_VISIBLE_DEVICES"));
+}
+
+std::string cuda_name(const Card& card) {
+  return card.uuid == kUnknown ? std::to_string(card.index) : card.uuid;
 }
 
 }  // namespace rackmark::gpu

@@ -11,8 +11,10 @@
 
 namespace rackmark::gpu {
 
+inline constexpr const char* kUnknown = "unknown";
 struct Card {
-  std::string name, uuid, driver;  // "NVIDIA H200", "GPU-...", "580.65"; "unknown" when not said
+  std::string name, uuid, driver;  // "NVIDIA H200", "GPU-...", "580.65"; kUnknown when not said
+  std::int64_t index = 0;          // NVML's, by PCI address
   std::int64_t memory_bytes = 0;
   void* handle = nullptr;  // NVML's, valid as long as the Nvml that gave it
 };
@@ -49,10 +51,18 @@ class Nvml {
 // The names of set bits of NVML's clocks event (throttle) reasons; unknown bits as "reason_0x400".
 std::vector<std::string> throttle_names(std::uint64_t bits);
 
-// The cards that CUDA_VISIBLE_DEVICES leaves a process, in its order: indices or beginnings of
-// UUIDs between commas, up to the first that names none; null: all. Pure.
-std::vector<Card> visible(const std::vector<Card>& cards, const char* cuda_visible_devices);
-// The cards that this process may use: the environment's. Empty without a driver.
-std::vector<Card> visible_cards(const Nvml* nvml);
+// What CUDA_VISIBLE_DEVICES leaves a process.
+struct Visible {
+  std::vector<Card> cards;  // in the variable's order
+  std::string unnamed;  // the entry at which the list ended, as it names no whole GPU: "MIG-..."
+};
+// Indices or beginnings of UUIDs between commas, up to the first that names none; null: all. Pure.
+Visible visible(const std::vector<Card>& cards, const char* cuda_visible_devices);
+// As this process's environment says. Empty without a driver.
+Visible visible_cards(const Nvml* nvml);
+
+// What CUDA_VISIBLE_DEVICES may call this card: its UUID, or without one its index, which is right
+// where CUDA_DEVICE_ORDER is PCI_BUS_ID.
+std::string cuda_name(const Card& card);
 
 }  // namespace rackmark::gpu

@@ -42,6 +42,9 @@ struct Inventory {
   std::int64_t memory_bytes = 0;
   std::optional<std::string> governor;  // null: not available
   std::vector<GpuInventory> gpus;
+  // The entry of CUDA_VISIBLE_DEVICES that names no whole GPU of the host, a MIG instance for one:
+  // it and what follows it are not in `gpus`. "" = none.
+  std::string gpus_cut_at;
   std::vector<std::string> addresses;  // CIDR of every interface that is up, loopback excluded
   std::string network;  // CIDR that its owner states for runs over several agents; "" = not stated
   std::map<std::string, std::string>
@@ -53,8 +56,8 @@ struct Inventory {
 };
 BOOST_DESCRIBE_STRUCT(Inventory, (),
                       (hostname, os, kernel, virtualization, cpu, memory_bytes, governor, gpus,
-                       addresses, network, versions, data_roots, containment, free_disk_bytes,
-                       slurm))
+                       gpus_cut_at, addresses, network, versions, data_roots, containment,
+                       free_disk_bytes, slurm))
 
 // --- enrolment
 // -------------------------------------------------------------------------------------

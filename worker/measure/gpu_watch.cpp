@@ -6,7 +6,7 @@ namespace rackmark::worker {
 
 std::unique_ptr<GpuWatch> GpuWatch::open(const Clock& clock) {
   auto nvml = gpu::Nvml::open();
-  auto cards = gpu::visible_cards(nvml.get());
+  auto cards = gpu::visible_cards(nvml.get()).cards;
   if (cards.empty()) return nullptr;
   return std::make_unique<GpuWatch>(std::move(nvml), std::move(cards.front()), clock);
 }

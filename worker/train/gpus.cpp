@@ -6,11 +6,16 @@
 
 namespace rackmark::worker {
 
-std::vector<std::string> visible_gpus() {
+VisibleGpus visible_gpus() {
   const auto nvml = gpu::Nvml::open();
-  std::vector<std::string> uuids;
-  for (const gpu::Card& card : gpu::visible_cards(nvml.get())) uuids.push_back(card.uuid);
-  return uuids;
+  const gpu::Visible visible = gpu::visible_cards(nvml.get());
+  VisibleGpus found;
+  for (const gpu::Card& card : visible.cards) found.names.push_back(gpu::cuda_name(card));
+  if (!visible.unnamed.empty()) {
+    found.cut_short = "CUDA_VISIBLE_DEVICES says " + visible.unnamed +
+                      ", which is no whole GPU of this host: it and what follows it are left out";
+  }
+  return found;
 }
 
 bool take_gpus(const std::vector<std::string>& gpus, const HostRanks& ranks, std::int64_t each) {
@@ -20,6 +25,7 @@ bool take_gpus(const std::vector<std::string>& gpus, const HostRanks& ranks, std
   std::string list;
   for (std::size_t i = first; i < end; ++i) list += (list.empty() ? "" : ",") + gpus[i];
   ::setenv("CUDA_VISIBLE_DEVICES", list.c_str(), 1);
+  ::setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 1);  // of which indices in the list are
   return true;
 }
 

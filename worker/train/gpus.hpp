@@ -9,8 +9,12 @@
 
 namespace rackmark::worker {
 
-// UUIDs of the GPUs that this process may use: those of the host that CUDA_VISIBLE_DEVICES leaves.
-std::vector<std::string> visible_gpus();
+// The GPUs that this process may use: those of the host that CUDA_VISIBLE_DEVICES leaves.
+struct VisibleGpus {
+  std::vector<std::string> names;  // UUIDs, or indices where the driver says none
+  std::string cut_short;           // why there are no more, where the variable is the reason
+};
+VisibleGpus visible_gpus();
 
 // Leaves this worker its own of `gpus`, `each` of them in the order of the host's workers: sets
 // CUDA_VISIBLE_DEVICES. Call before any thread and any backend. False: there is none left for it.

@@ -107,7 +107,7 @@ HostRanks host_ranks(const JobSpec& spec, const LaunchedRanks& launched) {
 bool gpu_available() {
   const auto backends = backend_names();
   return std::find(backends.begin(), backends.end(), "cuda") != backends.end() &&
-         !visible_gpus().empty();
+         !visible_gpus().names.empty();
 }
 
 bool computes_on_gpu(const JobSpec& spec, const HostRanks& ranks) {
@@ -200,7 +200,11 @@ Result<JobSpec> load_spec(const RunOptions& options) {
       std::max<std::int64_t>(1, (started - dedicated_server_count(*parsed)) / agents);
   host.physical_cores = shared_cores(usable_cpus(), ranks);
   if (parsed->resources.device == Device::kGpu) {
-    host.gpus = static_cast<std::int64_t>(visible_gpus().size());
+    const VisibleGpus gpus = visible_gpus();
+    host.gpus = static_cast<std::int64_t>(gpus.names.size());
+    if (host.gpus == 0 && !gpus.cut_short.empty()) {
+      return invalid("resources.device", "gpu", "cpu", gpus.cut_short);
+    }
     // As on cpu: one worker unless the launcher started more, not one for each GPU of the host.
     auto& workers = parsed->resources.workers_per_agent;
     if (!workers && !parsed->resources.workers && !parsed->inference_instances) {
@@ -236,7 +240,7 @@ int run_worker(const RunOptions& options, const MakeSession& make_session) {
   settle(usable_cpus(), ranks);
   const bool on_gpu = computes_on_gpu(*spec, ranks);
   const std::int64_t gpus_each = spec->resources.gpus_per_worker.value_or(1);
-  const std::vector<std::string> gpus = on_gpu ? visible_gpus() : std::vector<std::string>{};
+  const std::vector<std::string> gpus = on_gpu ? visible_gpus().names : std::vector<std::string>{};
   if (on_gpu && !take_gpus(gpus, ranks, gpus_each)) {
     return refuse(invalid("resources.workers_per_agent", ranks.workers,
                           "1 to " + std::to_string(gpus.size()) + ", this host's GPUs",

@@ -52,6 +52,8 @@ TEST_F(NvmlTest, ReadsAllOfACardAndNullForWhatItDoesNotHave) {
   EXPECT_EQ(cards[0].driver, "580.65");
   EXPECT_EQ(cards[0].memory_bytes, 85899345920);
   EXPECT_EQ(cards[1].memory_bytes, 0);
+  EXPECT_EQ(cuda_name(cards[1]), "GPU-b2");
+  EXPECT_EQ(cuda_name({.uuid = kUnknown, .index = 1}), "1");
 
   const Reading now = nvml->read(cards[0]);
   EXPECT_DOUBLE_EQ(now.busy_fraction.value(), 0.97);
@@ -87,7 +89,7 @@ std::vector<std::string> visible_uuids(const char* list) {
   cards[1].uuid = "GPU-abbb";
   cards[2].uuid = "GPU-cccc";
   std::vector<std::string> uuids;
-  for (const Card& card : visible(cards, list)) uuids.push_back(card.uuid);
+  for (const Card& card : visible(cards, list).cards) uuids.push_back(card.uuid);
   return uuids;
 }
 
@@ -100,6 +102,9 @@ TEST(VisibleCards, AreThoseOfTheVariable) {
   EXPECT_THAT(visible_uuids("1,-1,0"), ElementsAre("GPU-abbb"));
   EXPECT_THAT(visible_uuids("0,7,1"), ElementsAre("GPU-aaaa"));
   EXPECT_THAT(visible_uuids("GPU-x"), IsEmpty());
+  EXPECT_THAT(visible_uuids("1,MIG-a,0"), ElementsAre("GPU-abbb"));
+  EXPECT_EQ(visible({}, "MIG-a,0").unnamed, "MIG-a");
+  EXPECT_EQ(visible({}, nullptr).unnamed, "");
 }
 
 }  // namespace
