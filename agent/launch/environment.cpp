@@ -8,9 +8,9 @@ namespace {
 
 // What a rank and Open MPI may need of the agent's own environment: where programs and libraries
 // are (a packed agent carries Open MPI with it), whether ranks that wait should yield (where
-// several agents share the cores of one machine), which GPUs are this agent's, and the sanitizers'
-// options in tests. Everything else is left out, above all SLURM_* and other OMPI_MCA_*, which
-// would change what the launcher does.
+// several agents share the cores of one machine), which GPUs are this agent's, where what was
+// planned for them is kept, and the sanitizers' options in tests. Everything else is left out,
+// above all SLURM_* and other OMPI_MCA_*, which would change what the launcher does.
 constexpr const char* kInherited[] = {"PATH",
                                       "LD_LIBRARY_PATH",
                                       "OPAL_PREFIX",
@@ -20,7 +20,8 @@ constexpr const char* kInherited[] = {"PATH",
                                       "ASAN_OPTIONS",
                                       "UBSAN_OPTIONS",
                                       "CUDA_VISIBLE_DEVICES",
-                                      "CUDA_DEVICE_ORDER"};
+                                      "CUDA_DEVICE_ORDER",
+                                      "RACKMARK_PLAN_CACHE"};
 
 }  // namespace
 

@@ -117,6 +117,10 @@ Result<std::vector<std::string>> rank_environment(const PlaceInput& in) {
   environment["RACKMARK_PMIX_INSTALL_PREFIX"] = environment["PMIX_INSTALL_PREFIX"];
   if (environment["PMIX_INSTALL_PREFIX"].empty()) environment.erase("PMIX_INSTALL_PREFIX");
   environment["OMP_NUM_THREADS"] = std::to_string(in.threads);
+  if (!in.interface.empty()) {  // NCCL takes names, "=" before an exact one, and no networks
+    environment["NCCL_SOCKET_IFNAME"] = "=" + in.interface;
+    environment["NCCL_SOCKET_FAMILY"] = "AF_INET";
+  }
   add_marks(environment, in.run_id, in.agent_mark);
   return texts(environment);
 }

@@ -84,6 +84,7 @@ struct PlaceInput {
   std::int64_t run_id = 0;
   std::string agent_mark;
   std::int64_t threads = 1;
+  std::string interface;  // of this host, in the run's network; "" = any
   std::filesystem::path scratch, bin, spec_file, events_socket;
   std::map<std::string, std::string> inherited;
 };

@@ -9,6 +9,9 @@ namespace rackmark::agent {
 
 std::map<std::string, std::string> own_environment();
 
+// The interface of this host that has an address in this IPv4 network ("10.0.0.0/24"); "" = none.
+std::string interface_in(const std::string& network);
+
 // How often the kernel's memory killer has acted since boot (oom_kill in /proc/vmstat); 0 when it
 // does not say.
 std::int64_t memory_killer_count();

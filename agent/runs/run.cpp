@@ -130,6 +130,13 @@ void Run::start_processes() {
   head() ? start_head(*shape, scratch) : be_ready(*shape, scratch);
 }
 
+// A service may have no HOME in which the worker would keep its plans for GPUs.
+std::map<std::string, std::string> Run::inherited() const {
+  auto environment = own_environment();
+  environment.emplace("RACKMARK_PLAN_CACHE", (host_->state / "plans").string());
+  return environment;
+}
+
 void Run::start_alone(const RankShape& shape, const fs::path& scratch) {
   auto launch = plan_launch({.run_id = id(),
                              .agent_mark = host_->mark,
@@ -143,7 +150,7 @@ void Run::start_alone(const RankShape& shape, const fs::path& scratch) {
                              .spec_file = folder_.spec_file(),
                              .scratch = scratch,
                              .events_socket = scratch / "events",
-                             .inherited = own_environment()});
+                             .inherited = inherited()});
   if (!launch) return refuse(RunState::kFailed, Reason::kLaunchFailed, launch.error().message);
   tags_ = launch->tags;
   if (tags_ == LineTags::kOneRank) facts_.program = "the worker";
@@ -160,11 +167,12 @@ void Run::prepare_place(const RankShape& shape, const fs::path& scratch) {
   auto place = rank_environment({.run_id = id(),
                                  .agent_mark = host_->mark,
                                  .threads = shape.threads,
+                                 .interface = interface_in(wanted_.network),
                                  .scratch = scratch,
                                  .bin = bin,
                                  .spec_file = folder_.spec_file(),
                                  .events_socket = scratch / "events",
-                                 .inherited = own_environment()});
+                                 .inherited = inherited()});
   if (!place) throw std::runtime_error(place.error().message);
   place_ = std::move(*place);
 }
@@ -185,7 +193,7 @@ void Run::start_head(const RankShape& shape, const fs::path& scratch) {
                         .remote_shell = scratch / "bin" / kRemoteShellName,
                         .relay_socket = scratch / "relay",
                         .run_token = wanted_.run_token,
-                        .inherited = own_environment()};
+                        .inherited = inherited()};
   auto launch =
       uses_prrte(host_->openmpi_version) ? plan_gang_launch_prrte(input) : plan_gang_launch(input);
   if (!launch) return refuse(RunState::kFailed, Reason::kLaunchFailed, launch.error().message);

@@ -85,6 +85,7 @@ class Run {
   bool head() const { return wanted_.position == 0; }
   bool in_step() const { return gang() && !wanted_.slurm_nodes.empty(); }
   void start_processes();
+  std::map<std::string, std::string> inherited() const;  // what of its own the agent hands on
   void start_alone(const RankShape& shape, const std::filesystem::path& scratch);
   void start_head(const RankShape& shape, const std::filesystem::path& scratch);
   void be_ready(const RankShape& shape, const std::filesystem::path& scratch);

@@ -42,7 +42,7 @@ void Run::start_step(const RankShape& shape) {
                                    .openmpi_version = host_->openmpi_version,
                                    .agent = host_->self,
                                    .seat_key = seat_key(wanted_.run_token),
-                                   .inherited = own_environment()});
+                                   .inherited = inherited()});
   if (!launch) return refuse(RunState::kFailed, Reason::kLaunchFailed, launch.error().message);
   say(fmt::format("its ranks are tasks of one step of Slurm's job {} on nodes {}", host_->slurm_job,
                   fmt::join(wanted_.slurm_nodes, ", ")));

@@ -219,24 +219,28 @@ TEST(GangLaunch, APlaceHasEverythingOfItsOwnHost) {
   const auto place = rank_environment({.run_id = 42,
                                        .agent_mark = "0badcafe",
                                        .threads = 3,
+                                       .interface = "eth1",
                                        .scratch = "/dev/shm/rackmark-0badcafe-42",
                                        .bin = "/dev/shm/rackmark-0badcafe-42/bin",
                                        .spec_file = "/state/runs/42/spec.json",
                                        .events_socket = "/dev/shm/rackmark-0badcafe-42/events",
                                        .inherited = {{"OPAL_PREFIX", "/opt/pack"},
                                                      {"PMIX_INSTALL_PREFIX", "/opt/pack/pmix2"},
+                                                     {"RACKMARK_PLAN_CACHE", "/state/plans"},
                                                      {"RACKMARK_ENROL_TOKEN", "secret"}}});
   ASSERT_TRUE(place.has_value());
   EXPECT_THAT(
       *place,
       ElementsAre(
-          "LC_ALL=C.UTF-8", "OMPI_MCA_btl_sm_backing_directory=/dev/shm/rackmark-0badcafe-42",
+          "LC_ALL=C.UTF-8", "NCCL_SOCKET_FAMILY=AF_INET", "NCCL_SOCKET_IFNAME==eth1",
+          "OMPI_MCA_btl_sm_backing_directory=/dev/shm/rackmark-0badcafe-42",
           "OMPI_MCA_btl_vader_backing_directory=/dev/shm/rackmark-0badcafe-42", "OMP_NUM_THREADS=3",
           "OPAL_PREFIX=/opt/pack", "PATH=/dev/shm/rackmark-0badcafe-42/bin:/usr/bin:/bin",
           "PMIX_INSTALL_PREFIX=/opt/pack/pmix2", "RACKMARK_AGENT=0badcafe",
           "RACKMARK_EVENTS=/dev/shm/rackmark-0badcafe-42/events",
-          "RACKMARK_PMIX_INSTALL_PREFIX=/opt/pack/pmix2", "RACKMARK_RUN=42",
-          "RACKMARK_SPEC=/state/runs/42/spec.json", "TMPDIR=/dev/shm/rackmark-0badcafe-42"));
+          "RACKMARK_PLAN_CACHE=/state/plans", "RACKMARK_PMIX_INSTALL_PREFIX=/opt/pack/pmix2",
+          "RACKMARK_RUN=42", "RACKMARK_SPEC=/state/runs/42/spec.json",
+          "TMPDIR=/dev/shm/rackmark-0badcafe-42"));
 }
 
 TEST(RankShape, ReadsTheResolvedSpecAndNamesWhatIsMissing) {

@@ -1,6 +1,9 @@
 #include "agent/runs/outcome.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "agent/runs/host_facts.hpp"
 
 namespace rackmark::agent {
 namespace {
@@ -115,7 +118,7 @@ TEST(Outcome, OutOfMemoryCarriesTheFacts) {
   EXPECT_EQ(end.reason, Reason::kOutOfMemory);
   EXPECT_EQ(end.memory["bytes_wanted"], 9000);
   EXPECT_EQ(end.memory["limited_by"], "GPU memory");
-  EXPECT_THAT(end.detail, HasSubstr("9000 bytes wanted, 100 bytes free (GPU memory)"));
+  EXPECT_THAT(end.detail, testing::HasSubstr("9000 bytes wanted, 100 bytes free (GPU memory)"));
   EXPECT_EQ(end.exit_code, 1);
 }
 
@@ -149,6 +152,13 @@ TEST(Outcome, ACrashNamesRankAndSignal) {
   const RunEnd end = decide_end(facts, ranks_that_said(2, {kHello0, kHello1}), kSpec);
   EXPECT_EQ(end.reason, Reason::kWorkerCrashed);
   EXPECT_EQ(end.detail, "rank 1 on alpha (launch) ended on signal 11 (Segmentation fault)");
+}
+
+TEST(HostFacts, TheInterfaceOfANetwork) {
+  EXPECT_EQ(interface_in("127.0.0.0/8"), "lo");
+  EXPECT_EQ(interface_in("127.0.0.1/32"), "lo");
+  EXPECT_EQ(interface_in("192.0.2.0/24"), "") << "a network for documents";
+  EXPECT_EQ(interface_in(""), "");
 }
 
 TEST(Outcome, TheKernelsMemoryKillerIsOutOfMemory) {
