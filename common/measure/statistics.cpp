@@ -217,6 +217,11 @@ std::optional<double> mfu(double training_gflop_per_image, std::optional<double>
   return training_gflop_per_image * *images_per_second / *peak_gflops;
 }
 
+std::optional<double> foreign_cpu_fraction(double used_s, double own_s, double capacity_s) {
+  if (!(capacity_s >= 1)) return std::nullopt;
+  return std::clamp((used_s - own_s) / capacity_s, 0.0, 1.0);
+}
+
 Validity judge(const StepStatistics& steps, const Conditions& conditions) {
   Validity out;
   const bool positive = steps.mean_ms && std::isfinite(*steps.mean_ms) && *steps.mean_ms > 0;
@@ -356,8 +361,11 @@ const std::map<std::string, std::string>& definitions() {
        "Cosine between the int8 and fp32 logits of all pictures, after the fp32 mean over the "
        "pictures is taken from both."},
       {"power_w",
-       "Mean power over the measured window; absent where there is no counter. With GPUs that of "
-       "the run's GPUs together, from their energy counters, and of nothing else in the hosts."},
+       "Mean power over the measured window; absent where there is no counter or it cannot be "
+       "read. "
+       "On cpu that of all CPU packages of the run's hosts (RAPL), whoever uses them. With GPUs "
+       "that "
+       "of the run's GPUs together, from their energy counters, and of nothing else in the hosts."},
       {"peak_gpu_memory_bytes",
        "Most memory in use on a GPU of the run, by all processes, among four readings a second."},
       {"gpu_busy_fraction",
@@ -382,9 +390,9 @@ const std::map<std::string, std::string>& definitions() {
       {"validity",
        "clean, suspect or invalid. Suspect: fewer than 5 steps, drift beyond 5 % either way, "
        "variation above 20 %, more than 2 % of the CPU time stolen by the hypervisor, more than "
-       "5 % used by other processes, more than 10 % of a rank's step time spent waiting for "
-       "pictures, a changed frequency governor, more than 5 % of the steps skipped as gradients "
-       "overflowed in fp16, a GPU that was slowed down by "
+       "5 % used by other processes than the run's ranks, more than 10 % of a rank's step time "
+       "spent waiting for pictures, a changed frequency governor, more than 5 % of the steps "
+       "skipped as gradients overflowed in fp16, a GPU that was slowed down by "
        "heat or the power brake in any reading, or whose clock (median of the second half) fell by "
        "more than 5 % below that of the window's first second. Invalid: no valid steps, or "
        "uncorrected memory errors of a GPU."},

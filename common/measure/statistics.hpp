@@ -77,6 +77,10 @@ Headline job_headline(std::span<const double> runs_images_per_second,
 std::optional<double> mfu(double training_gflop_per_image, std::optional<double> images_per_second,
                           std::optional<double> peak_gflops);
 
+// CPU seconds that other processes than the run's used / those that all processors had; from less
+// than a second of them the kernel's ticks say nothing: null.
+std::optional<double> foreign_cpu_fraction(double used_s, double own_s, double capacity_s);
+
 // Verdict on the validity of a run's numbers; causes in words. Thresholds are stated in
 // definitions().
 enum class Verdict { kClean, kSuspect, kInvalid };

@@ -100,6 +100,17 @@ BOOST_DESCRIBE_STRUCT(GpuUse, (),
                        max_temperature_c, sm_clock_mhz, memory_clock_mhz, sm_clock_change,
                        throttled, ecc_corrected, ecc_uncorrected))
 
+struct HostUse {         // of the host of one rank, over the measured window; null = not available
+  std::string boot_id;   // of the kernel: ranks with the same one share processors and numbers
+  double own_cpu_s = 0;  // CPU time of this rank's process
+  std::optional<double> cpu_s, cpu_capacity_s;  // of all processes; of all processors
+  std::optional<double> package_energy_j;       // of all CPU packages (RAPL)
+  std::optional<std::string> governor_before, governor_after;  // of the frequency, at both ends
+};
+BOOST_DESCRIBE_STRUCT(HostUse, (),
+                      (boot_id, own_cpu_s, cpu_s, cpu_capacity_s, package_energy_j, governor_before,
+                       governor_after))
+
 struct FailureEvent {  // type "failure"; reason is a name of rackmark::Reason
   std::string reason, detail, phase;
 };
@@ -179,11 +190,12 @@ struct SummaryEvent {                  // type "summary", last line of a rank th
   // Of this network, from before the warm-up: only where the spec has `measure_collectives`, rank
   // 0.
   std::vector<AllReduceTime> all_reduce_times;
+  std::optional<HostUse> host;
   std::optional<GpuUse> gpu;  // only where resources.device is gpu
 };
 BOOST_DESCRIBE_STRUCT(SummaryEvent, (),
                       (images, steps, start_ns, end_ns, first_loss, final_loss, skipped_steps,
                        peak_rss_bytes, setup_s, matrix_peak_gflops, pictures_read, pictures_broken,
-                       broken_pictures, agreement, staleness, all_reduce_times, gpu))
+                       broken_pictures, agreement, staleness, all_reduce_times, host, gpu))
 
 }  // namespace rackmark::protocol

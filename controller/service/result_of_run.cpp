@@ -7,6 +7,7 @@
 #include "common/domain/ranks.hpp"
 #include "common/measure/statistics.hpp"
 #include "common/protocol/worker_event.hpp"
+#include "controller/service/hosts_seen.hpp"
 #include "controller/service/queue.hpp"
 
 namespace rackmark::service {
@@ -45,31 +46,22 @@ double mean(const std::vector<float>& values) {
   return count ? sum / static_cast<double>(count) : 0;
 }
 
-struct Means {  // of telemetry inside the measured window
-  std::optional<double> power_w, steal_fraction, foreign_cpu_fraction;
-};
-
-// Each rank's window is on its own host's clock.
-Means telemetry_means(const std::vector<store::FactRow>& telemetry,
-                      const std::map<std::int64_t, SummaryEvent>& summaries) {
-  std::map<std::string, std::pair<double, int>> sums;
+// Mean of telemetry inside the measured window; each rank's window is on its own host's clock.
+std::optional<double> mean_steal(const std::vector<store::FactRow>& telemetry,
+                                 const std::map<std::int64_t, SummaryEvent>& summaries) {
+  double sum = 0;
+  int count = 0;
   for (const store::FactRow& row : telemetry) {
     const auto window = summaries.find(std::max<std::int64_t>(0, row.rank));  // -1: of the host
     if (window == summaries.end()) continue;
     if (row.t_ns < window->second.start_ns || row.t_ns > window->second.end_ns) continue;
-    for (const char* name : {"power_w", "steal_fraction", "foreign_cpu_fraction"}) {
-      const auto member = row.data.find(name);
-      if (member == row.data.end() || !member->is_number()) continue;
-      sums[name].first += member->get<double>();
-      ++sums[name].second;
-    }
+    const auto member = row.data.find("steal_fraction");
+    if (member == row.data.end() || !member->is_number()) continue;
+    sum += member->get<double>();
+    ++count;
   }
-  const auto take = [&sums](const char* name) -> std::optional<double> {
-    const auto found = sums.find(name);
-    if (found == sums.end()) return std::nullopt;
-    return found->second.first / found->second.second;
-  };
-  return {take("power_w"), take("steal_fraction"), take("foreign_cpu_fraction")};
+  if (count == 0) return std::nullopt;
+  return sum / count;
 }
 
 std::optional<double> mean_over_ranks(const std::map<std::int64_t, SummaryEvent>& summaries,
@@ -269,11 +261,13 @@ void take_gpus(protocol::ResultView& r, const std::map<std::int64_t, SummaryEven
   }
 }
 
-measure::Conditions conditions(const std::vector<protocol::RankTime>& ranks, const Means& means,
+measure::Conditions conditions(const std::vector<protocol::RankTime>& ranks, const Evidence& e,
+                               const std::vector<HostSeen>& hosts,
                                const std::map<std::int64_t, SummaryEvent>& summaries) {
   measure::Conditions out;
-  out.steal_fraction = means.steal_fraction;
-  out.foreign_cpu_fraction = means.foreign_cpu_fraction;
+  out.steal_fraction = mean_steal(e.telemetry, summaries);
+  out.foreign_cpu_fraction = foreign_cpu_fraction(hosts);
+  out.governor_changed = governor_changed(hosts);
   for (const protocol::RankTime& rank : ranks) {
     if (!(rank.step_ms > 0)) continue;
     out.input_wait_fraction =
@@ -288,10 +282,10 @@ measure::Conditions conditions(const std::vector<protocol::RankTime>& ranks, con
   return out;
 }
 
-void judge_run(protocol::ResultView& r, const Means& means, const Evidence& e,
+void judge_run(protocol::ResultView& r, const Evidence& e, const std::vector<HostSeen>& hosts,
                const std::map<std::int64_t, SummaryEvent>& summaries) {
   constexpr double kManySkipped = 0.05;  // as definitions() say
-  r.validity = measure::judge(r.step, conditions(r.rank_times, means, summaries));
+  r.validity = measure::judge(r.step, conditions(r.rank_times, e, hosts, summaries));
   const auto suspect = [&r](const std::string& cause) {
     r.validity.verdict = std::max(r.validity.verdict, measure::Verdict::kSuspect);
     r.validity.causes.push_back(cause);
@@ -379,11 +373,11 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
   }
   take_pictures(r, summaries);
   take_inference(r, e, hello, summaries);
-  const Means means = telemetry_means(e.telemetry, summaries);
+  const std::vector<HostSeen> hosts = hosts_seen(summaries);
   const bool on_gpu = r.device == json::enum_name(Device::kGpu);
-  take_energy(r, on_gpu ? gpu_power_w(summaries) : means.power_w);
+  take_energy(r, on_gpu ? gpu_power_w(summaries) : package_power_w(hosts));
   take_gpus(r, summaries);
-  judge_run(r, means, e, summaries);
+  judge_run(r, e, hosts, summaries);
   r.environment = {{"worker", e.hellos.empty() ? nlohmann::json() : e.hellos.front().data},
                    {"agent", json::encode(e.agent.inventory)},
                    {"controller", {{"version", RACKMARK_VERSION}}}};

@@ -57,6 +57,8 @@ void Events::hello(const protocol::HelloEvent& event) {
 void Events::phase(const std::string& name, std::optional<std::int64_t> steps_planned) {
   const std::lock_guard lock(mutex_);
   if (gpu_ && phase_ == "measuring") gpu_->end_window();
+  if (phase_ == "measuring") host_.end();
+  if (name == "measuring") host_.begin();
   if (gpu_ && name == "measuring") gpu_->begin_window();
   flush_locked();
   phase_ = name;
@@ -113,6 +115,7 @@ void Events::summary(const protocol::SummaryEvent& event) {
   flush_locked();
   sampling_ = false;
   protocol::SummaryEvent whole = event;
+  whole.host = host_.use();
   if (gpu_) whole.gpu = gpu_->use();
   send("summary", whole);
 }
@@ -137,6 +140,7 @@ void Events::background() {
   for (int turn = 1;; ++turn) {
     if (stop_signal_.wait_for(lock, kFlushEvery, [this] { return stopping_; })) return;
     flush_locked();
+    if (turn % kFlushesPerTelemetry == 0) host_.keep_up();
     if (sampling_ && (gpu_ || turn % kFlushesPerTelemetry == 0)) {
       lock.unlock();  // reading takes a moment; the training thread must not wait for it
       protocol::TelemetryEvent sample = telemetry_.sample();

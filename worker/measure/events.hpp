@@ -16,6 +16,7 @@
 #include "common/domain/run_state.hpp"
 #include "common/protocol/worker_event.hpp"
 #include "worker/measure/gpu_watch.hpp"
+#include "worker/measure/host_window.hpp"
 #include "worker/measure/line_sink.hpp"
 #include "worker/measure/telemetry.hpp"
 
@@ -40,7 +41,7 @@ class Events {
   // Telemetry and the summary say from here on what this GPU does. Before hello().
   void watch(std::unique_ptr<GpuWatch> gpu);
   void hello(const protocol::HelloEvent& event);  // telemetry begins after it
-  // Flushes the steps of the phase before. A GPU's window is that of phase "measuring".
+  // Flushes the steps of the phase before. The window of host and GPU is that of phase "measuring".
   void phase(const std::string& name, std::optional<std::int64_t> steps_planned = {});
   void step(const StepRecord& record);
   void progress(std::int64_t steps);  // of a rank that makes none itself: so many were made
@@ -68,6 +69,7 @@ class Events {
   std::string phase_ = "setup";
   std::int64_t steps_in_phase_ = 0;
   Telemetry telemetry_;
+  HostWindow host_;
   std::unique_ptr<GpuWatch> gpu_;
   std::condition_variable stop_signal_;
   bool sampling_ = false;  // between hello and the event that ends the rank

@@ -32,7 +32,7 @@ Telemetry::Telemetry(std::string proc)
     : proc_(std::move(proc)),
       wall_ns_(read_clock_ns(CLOCK_MONOTONIC)),
       cpu_ns_(read_clock_ns(CLOCK_PROCESS_CPUTIME_ID)),
-      ticks_(host_ticks()) {}
+      ticks_(host_ticks(proc_)) {}
 
 protocol::TelemetryEvent Telemetry::sample() {
   protocol::TelemetryEvent event;
@@ -45,7 +45,7 @@ protocol::TelemetryEvent Telemetry::sample() {
   wall_ns_ = wall_ns;
   cpu_ns_ = cpu_ns;
 
-  const auto ticks = host_ticks();
+  const auto ticks = host_ticks(proc_);
   if (ticks && ticks_ && ticks->total > ticks_->total) {
     event.steal_fraction = static_cast<double>(ticks->steal - ticks_->steal) /
                            static_cast<double>(ticks->total - ticks_->total);
@@ -63,16 +63,18 @@ protocol::TelemetryEvent Telemetry::sample() {
 
 // "cpu user nice system idle iowait irq softirq steal guest guest_nice": guest time is part of
 // user.
-std::optional<Telemetry::HostTicks> Telemetry::host_ticks() const {
-  std::ifstream stat(proc_ + "/stat");
+std::optional<HostTicks> host_ticks(const std::string& proc) {
+  constexpr int kIdle = 3, kWaiting = 4, kSteal = 7, kColumns = 8;
+  std::ifstream stat(proc + "/stat");
   std::string label;
   if (!(stat >> label) || label != "cpu") return std::nullopt;
   HostTicks ticks;
-  for (int column = 0; column < 8; ++column) {
+  for (int column = 0; column < kColumns; ++column) {
     std::int64_t value = 0;
     if (!(stat >> value)) return std::nullopt;
     ticks.total += value;
-    if (column == 7) ticks.steal = value;
+    if (column == kSteal) ticks.steal = value;
+    if (column != kIdle && column != kWaiting && column != kSteal) ticks.busy += value;
   }
   return ticks;
 }

@@ -9,6 +9,13 @@
 
 namespace rackmark::worker {
 
+// CPU time of all processors since boot, in the kernel's ticks.
+struct HostTicks {
+  std::int64_t total = 0, steal = 0;
+  std::int64_t busy = 0;  // what processes and the kernel used: neither idle nor stolen
+};
+std::optional<HostTicks> host_ticks(const std::string& proc);  // null where /proc does not say
+
 class Telemetry {
  public:
   explicit Telemetry(std::string proc = "/proc");
@@ -19,11 +26,6 @@ class Telemetry {
   protocol::TelemetryEvent sample();
 
  private:
-  struct HostTicks {
-    std::int64_t total = 0, steal = 0;
-  };
-  std::optional<HostTicks> host_ticks() const;
-
   std::string proc_;
   std::int64_t wall_ns_ = 0, cpu_ns_ = 0;
   std::optional<HostTicks> ticks_;

@@ -169,6 +169,12 @@ TEST(Statistics, SuspectAboveEachThresholdOnly) {
   EXPECT_EQ(verdict(flat, {.governor_changed = true}), Verdict::kSuspect);
 }
 
+TEST(Statistics, ForeignCpuTimeIsWhatTheRunDidNotUse) {
+  EXPECT_DOUBLE_EQ(foreign_cpu_fraction(3, 2.6, 4).value(), 0.1);
+  EXPECT_EQ(foreign_cpu_fraction(2.6, 3, 4), 0) << "ticks are coarser than the process's own clock";
+  EXPECT_EQ(foreign_cpu_fraction(0.5, 0.1, 0.9), std::nullopt);
+}
+
 TEST(Statistics, AGpuThatCouldNotDoItsBestIsNamed) {
   const StepStatistics flat = step_statistics(steps_of(20, 10));
   const auto of = [&flat](const GpuConditions& gpu) {

@@ -80,6 +80,13 @@ TEST_F(LifeTest, PeakProfileAndTheLargestBatchComeFromTheWorkers) {
                              {"bytes_free", 4'010},
                              {"limited_by", "cgroup v1"}};
     batch.events.back()["matrix_peak_gflops"] = 1'000.0;
+    batch.events.back()["host"] = {{"boot_id", "both on one"},
+                                   {"own_cpu_s", 1.3},
+                                   {"cpu_s", 3.0},
+                                   {"cpu_capacity_s", 4.0},
+                                   {"package_energy_j", 50.0},
+                                   {"governor_before", "performance"},
+                                   {"governor_after", "powersave"}};
   }
   const auto profile = event("profile", 0, profile_members());
   sent[0].events.insert(sent[0].events.end() - 1, profile);
@@ -98,6 +105,10 @@ TEST_F(LifeTest, PeakProfileAndTheLargestBatchComeFromTheWorkers) {
   EXPECT_EQ(*result.matrix_peak_gflops, 2'000);
   EXPECT_NEAR(*result.mfu, 2.0 * result.images_per_second / 2'000, 1e-12);
   EXPECT_EQ(*result.convolution_bound_share, 0.8);
+  EXPECT_NEAR(result.power_w.value(), 50 / result.window_s, 1e-9) << "of one host, said twice";
+  EXPECT_THAT(result.validity.causes,
+              testing::IsSupersetOf({"other processes used 10.0 % of the CPU time",
+                                     "the frequency governor changed during the run"}));
   EXPECT_EQ(done.spec_resolved.at("batch_size"), "max");
   const auto kept = reader->profile(run_id);
   ASSERT_TRUE(kept);
