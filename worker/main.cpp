@@ -3,7 +3,9 @@
 #include <cstdio>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "common/domain/ranks.hpp"
 #include "common/domain/spec.hpp"
@@ -76,6 +78,162 @@ std::unique_ptr<worker::RankSession> make_session(worker::SessionOptions options
   return std::make_unique<worker::Session>(std::move(options), events, clock, stop);
 }
 
+// What one subcommand reads from the command line, and what it then does.
+struct Command {
+  CLI::App* app = nullptr;
+  std::function<int()> work;
+};
+
+Command add_run(CLI::App& app) {
+  auto options = std::make_shared<worker::RunOptions>();
+  auto* run = app.add_subcommand("run",
+                                 "Train as a job spec says; events go to standard output "
+                                 "or to the socket named by RACKMARK_EVENTS");
+  // No option group: CLI11 2.4 reads no environment for a group that the command line leaves out.
+  auto* spec = run->add_option("--spec", options->spec_path, "File with a job spec (JSON)")
+                   ->envname("RACKMARK_SPEC");
+  run->add_option("--tf", options->tf_flags, "Flag line of tf_cnn_benchmarks instead of a spec")
+      ->excludes(spec);
+  run->add_option_function<std::string>(
+         "--output", [options](const std::string& format) { options->tf_output = format == "tf"; },
+         "json: event lines; tf: tf_cnn_benchmarks' lines")
+      ->check(CLI::IsMember({"json", "tf"}))
+      ->default_str("json");
+  run->add_flag("--profile", options->profile,
+                "After the measured window time every layer in a separate pass; the table goes "
+                "to standard error");
+  run->add_option("--backend", options->backend, "Default: the best one of this host");
+  run->add_option("--micro-batches", options->micro_batches,
+                  "Test option: one rank plays this many ranks")
+      ->check(CLI::Range(1, 64));
+  run->add_option("--dump-parameters", options->dump_path,
+                  "Test option: write the parameters here when done (float32), names to FILE.json");
+  run->final_callback([options] {
+    if (options->spec_path.empty() && options->tf_flags.empty())
+      throw CLI::RequiredError("--spec or --tf");
+  });
+  return {run, [options] { return worker::run_worker(*options, make_session); }};
+}
+
+Command add_verify(CLI::App& app) {
+  auto options = std::make_shared<worker::VerifyOptions>();
+  auto* verify = app.add_subcommand("verify", "Compare a backend with reference results");
+  verify->add_option("--reference", options->references, "Reference file; may be repeated")
+      ->required();
+  verify->add_option("--backend", options->backend, "Default: the best one of this host");
+  verify->add_option("--precision", options->precision, "What the backend computes in");
+  verify->add_option("--threads", options->threads, "Default: all CPUs of this process");
+  verify->add_option("--inject", options->inject,
+                     "Self-test, a deliberate fault: negate-gradient=PARAMETER or "
+                     "negate-residual-gradient");
+  verify->add_flag("--json", options->json, "One JSON document instead of tables");
+  return {verify, [options] { return worker::run_verify(*options); }};
+}
+
+// `exchange`: the flag that makes the rest of them mean something.
+void add_collectives(CLI::App& ceilings, CLI::Option* exchange,
+                     worker::CollectivesOptions& options) {
+  ceilings.add_option("--algorithm", options.algorithm, "Of the all-reduce")
+      ->needs(exchange)
+      ->check(CLI::IsMember({"auto", "ring", "recursive_doubling", "rabenseifner"}))
+      ->capture_default_str();
+  ceilings.add_option("--operations", options.operations, "Only these, with commas between")
+      ->needs(exchange)
+      ->delimiter(',')
+      ->check(CLI::IsMember({"all_reduce", "broadcast", "push_pull"}))
+      ->capture_default_str();
+  ceilings.add_option("--min-bytes", options.min_bytes, "Smallest message")
+      ->needs(exchange)
+      ->check(CLI::Range(64, 1 << 30))
+      ->capture_default_str();
+  ceilings.add_option("--max-bytes", options.max_bytes, "Largest message")
+      ->needs(exchange)
+      ->check(CLI::Range(64, 1 << 30))
+      ->capture_default_str();
+}
+
+struct CeilingOptions {
+  worker::RooflineOptions device;
+  worker::CollectivesOptions exchange;
+  bool measures_exchange = false;
+};
+
+int run_ceilings(CeilingOptions options) {
+  if (!options.measures_exchange) return worker::run_roofline(options.device);
+  options.exchange.json = options.device.json;
+  return worker::run_collectives(options.exchange);
+}
+
+Command add_roofline(CLI::App& app) {
+  auto options = std::make_shared<CeilingOptions>();
+  auto* ceilings = app.add_subcommand("roofline",
+                                      "What this device can do at most: matrix products, "
+                                      "convolutions, memory; with --model the time that the "
+                                      "convolutions of a model need alone; with --collectives "
+                                      "the exchange between ranks");
+  worker::RooflineOptions& device = options->device;
+  ceilings->add_option("--threads", device.threads, "Default: the physical cores of this process")
+      ->check(CLI::Range(1, 4096));
+  ceilings->add_option("--backend", device.backend, "Default: the best one of this host");
+  ceilings->add_flag("--json", device.json, "One JSON document instead of lines");
+  auto* model = ceilings->add_option("--model", device.model, "Convolution-only bound of it");
+  ceilings->add_option("--batch", device.batch, "Default: the model's")
+      ->needs(model)
+      ->check(CLI::Range(1, 65536));
+  ceilings->add_option("--image-size", device.image_size, "Default: the model's")
+      ->needs(model)
+      ->check(CLI::Range(8, 1024));
+  ceilings->add_option("--mode", device.mode, "inference: forward passes only")
+      ->needs(model)
+      ->check(CLI::IsMember({"training", "inference"}))
+      ->capture_default_str();
+  auto* exchange = ceilings->add_flag(
+      "--collectives", options->measures_exchange,
+      "Under mpirun instead: all-reduce, broadcast and push-pull over message sizes");
+  exchange->excludes(model);
+  add_collectives(*ceilings, exchange, options->exchange);
+  return {ceilings, [options] { return run_ceilings(*options); }};
+}
+
+Command add_pack(CLI::App& app) {
+  auto options = std::make_shared<worker::PackOptions>();
+  auto* pack = app.add_subcommand("pack",
+                                  "Decode a tree of JPEG pictures once, into the shards that "
+                                  "input.kind packed reads");
+  pack->add_option("--pictures", options->pictures, "Folder with one folder of JPEG files a class");
+  pack->add_option("--out", options->out, "Folder to write to: new or empty");
+  pack->add_option("--side", options->side,
+                   "Pixels that the shortest side becomes, of which the square centre is kept; no "
+                   "smaller than the image_size of later runs")
+      ->check(CLI::Range(worker::kMinPackedSide, worker::kMaxPackedSide))
+      ->capture_default_str();
+  pack->add_option("--shard-pictures", options->shard_pictures, "Pictures of one file")
+      ->check(CLI::Range(std::int64_t{1}, worker::kMaxPackedPictures))
+      ->capture_default_str();
+  pack->add_option("--threads", options->threads, "Default: all CPUs of this process")
+      ->check(CLI::Range(1, 4096));
+  pack->add_option("--check", options->check,
+                   "Instead: compare the checksums of what was packed into this folder")
+      ->excludes("--pictures")
+      ->excludes("--out")
+      ->excludes("--side")
+      ->excludes("--shard-pictures")
+      ->excludes("--threads");
+  pack->final_callback([options] {
+    const bool packs = !options->pictures.empty() && !options->out.empty();
+    if (options->check.empty() && !packs)
+      throw CLI::RequiredError("--pictures and --out, or --check");
+  });
+  return {pack, [options] { return worker::run_pack(*options); }};
+}
+
+Command add_models(CLI::App& app) {
+  auto as_json = std::make_shared<bool>(false);
+  auto* models = app.add_subcommand("models", "The networks that a spec may name");
+  models->add_flag("--json", *as_json, "As JSON");
+  return {models, [as_json] { return print_models(*as_json); }};
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"Trains a network on this host and measures it.", "rackmark-worker"};
   app.require_subcommand(1);
@@ -83,138 +241,20 @@ int run(int argc, char** argv) {
   app.footer(
       "Exit status: 0 done, 1 failed, 2 bad usage or refused spec, 3 out of memory, 4 nobody reads "
       "the events, 143 ended by SIGTERM.");
-
-  worker::RunOptions options;
-  std::string output = "json";
-  auto* train = app.add_subcommand("run",
-                                   "Train as a job spec says; events go to standard output "
-                                   "or to the socket named by RACKMARK_EVENTS");
-  // No option group: CLI11 2.4 reads no environment for a group that the command line leaves out.
-  auto* spec = train->add_option("--spec", options.spec_path, "File with a job spec (JSON)")
-                   ->envname("RACKMARK_SPEC");
-  train->add_option("--tf", options.tf_flags, "Flag line of tf_cnn_benchmarks instead of a spec")
-      ->excludes(spec);
-  train->add_option("--output", output, "json: event lines; tf: tf_cnn_benchmarks' lines")
-      ->check(CLI::IsMember({"json", "tf"}));
-  train->add_flag("--profile", options.profile,
-                  "After the measured window time every layer in a separate pass; the table goes "
-                  "to standard error");
-  train->add_option("--backend", options.backend, "Default: the best one of this host");
-  train
-      ->add_option("--micro-batches", options.micro_batches,
-                   "Test option: one rank plays this many ranks")
-      ->check(CLI::Range(1, 64));
-  train->add_option(
-      "--dump-parameters", options.dump_path,
-      "Test option: write the parameters here when done (float32), names to FILE.json");
-
-  worker::VerifyOptions verify;
-  auto* check = app.add_subcommand("verify", "Compare a backend with reference results");
-  check->add_option("--reference", verify.references, "Reference file; may be repeated")
-      ->required();
-  check->add_option("--backend", verify.backend, "Default: the best one of this host");
-  check->add_option("--precision", verify.precision, "What the backend computes in");
-  check->add_option("--threads", verify.threads, "Default: all CPUs of this process");
-  check->add_option("--inject", verify.inject,
-                    "Self-test, a deliberate fault: negate-gradient=PARAMETER or "
-                    "negate-residual-gradient");
-  check->add_flag("--json", verify.json, "One JSON document instead of tables");
-
-  worker::RooflineOptions roofline;
-  auto* ceilings = app.add_subcommand("roofline",
-                                      "What this device can do at most: matrix products, "
-                                      "convolutions, memory; with --model the time that the "
-                                      "convolutions of a model need alone; with --collectives "
-                                      "the exchange between ranks");
-  ceilings->add_option("--threads", roofline.threads, "Default: the physical cores of this process")
-      ->check(CLI::Range(1, 4096));
-  ceilings->add_option("--backend", roofline.backend, "Default: the best one of this host");
-  ceilings->add_flag("--json", roofline.json, "One JSON document instead of lines");
-  auto* bound_of = ceilings->add_option("--model", roofline.model, "Convolution-only bound of it");
-  ceilings->add_option("--batch", roofline.batch, "Default: the model's")
-      ->needs(bound_of)
-      ->check(CLI::Range(1, 65536));
-  ceilings->add_option("--image-size", roofline.image_size, "Default: the model's")
-      ->needs(bound_of)
-      ->check(CLI::Range(8, 1024));
-  ceilings->add_option("--mode", roofline.mode, "inference: forward passes only")
-      ->needs(bound_of)
-      ->check(CLI::IsMember({"training", "inference"}))
-      ->capture_default_str();
-
-  worker::CollectivesOptions collectives;
-  bool measures_collectives = false;
-  auto* exchange = ceilings->add_flag(
-      "--collectives", measures_collectives,
-      "Under mpirun instead: all-reduce, broadcast and push-pull over message sizes");
-  exchange->excludes(bound_of);
-  ceilings->add_option("--algorithm", collectives.algorithm, "Of the all-reduce")
-      ->needs(exchange)
-      ->check(CLI::IsMember({"auto", "ring", "recursive_doubling", "rabenseifner"}))
-      ->capture_default_str();
-  ceilings->add_option("--operations", collectives.operations, "Only these, with commas between")
-      ->needs(exchange)
-      ->delimiter(',')
-      ->check(CLI::IsMember({"all_reduce", "broadcast", "push_pull"}))
-      ->capture_default_str();
-  ceilings->add_option("--min-bytes", collectives.min_bytes, "Smallest message")
-      ->needs(exchange)
-      ->check(CLI::Range(64, 1 << 30))
-      ->capture_default_str();
-  ceilings->add_option("--max-bytes", collectives.max_bytes, "Largest message")
-      ->needs(exchange)
-      ->check(CLI::Range(64, 1 << 30))
-      ->capture_default_str();
-
-  worker::PackOptions packing;
-  auto* pack = app.add_subcommand("pack",
-                                  "Decode a tree of JPEG pictures once, into the shards that "
-                                  "input.kind packed reads");
-  pack->add_option("--pictures", packing.pictures, "Folder with one folder of JPEG files a class");
-  pack->add_option("--out", packing.out, "Folder to write to: new or empty");
-  pack->add_option("--side", packing.side,
-                   "Pixels that the shortest side becomes, of which the square centre is kept; no "
-                   "smaller than the image_size of later runs")
-      ->check(CLI::Range(worker::kMinPackedSide, worker::kMaxPackedSide))
-      ->capture_default_str();
-  pack->add_option("--shard-pictures", packing.shard_pictures, "Pictures of one file")
-      ->check(CLI::Range(std::int64_t{1}, worker::kMaxPackedPictures))
-      ->capture_default_str();
-  pack->add_option("--threads", packing.threads, "Default: all CPUs of this process")
-      ->check(CLI::Range(1, 4096));
-  pack->add_option("--check", packing.check,
-                   "Instead: compare the checksums of what was packed into this folder")
-      ->excludes("--pictures")
-      ->excludes("--out")
-      ->excludes("--side")
-      ->excludes("--shard-pictures")
-      ->excludes("--threads");
-
-  bool models_json = false;
-  auto* models = app.add_subcommand("models", "The networks that a spec may name");
-  models->add_flag("--json", models_json, "As JSON");
-
+  const std::vector<Command> commands = {add_run(app), add_verify(app), add_roofline(app),
+                                         add_pack(app), add_models(app)};
   try {
     app.parse(argc, argv);
-    if (train->parsed() && options.spec_path.empty() && options.tf_flags.empty())
-      throw CLI::RequiredError("--spec or --tf");
-    if (pack->parsed() && packing.check.empty() &&
-        (packing.pictures.empty() || packing.out.empty()))
-      throw CLI::RequiredError("--pictures and --out, or --check");
   } catch (const CLI::Success& done) {
     return app.exit(done);
   } catch (const CLI::ParseError& error) {
     std::fprintf(stderr, "rackmark-worker: %s (see --help)\n", error.what());
     return worker::kExitBadSpec;
   }
-  options.tf_output = output == "tf";
-  if (train->parsed()) return worker::run_worker(options, make_session);
-  if (check->parsed()) return worker::run_verify(verify);
-  collectives.json = roofline.json;
-  if (measures_collectives) return worker::run_collectives(collectives);
-  if (ceilings->parsed()) return worker::run_roofline(roofline);
-  if (pack->parsed()) return worker::run_pack(packing);
-  return print_models(models_json);
+  for (const Command& command : commands) {
+    if (command.app->parsed()) return command.work();
+  }
+  return worker::kExitBadSpec;  // not reached: one subcommand is required
 }
 
 }  // namespace
