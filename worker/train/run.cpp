@@ -182,6 +182,68 @@ int report(const JobSpec& spec, Events& events) try { throw; } catch (const Fail
   return kExitFailure;
 }
 
+// What options say against the spec or the launcher.
+std::optional<Error> check_options(const JobSpec& spec, const RunOptions& options,
+                                   const LaunchedRanks& launched) {
+  if (options.micro_batches > 1 && launched.size > 1) {
+    return invalid("--micro-batches", options.micro_batches, "1 with several ranks",
+                   "--micro-batches plays several ranks in one: start only one rank");
+  }
+  const bool asks_for_training =
+      options.tf_output || options.micro_batches > 1 || !options.dump_path.empty();
+  if (spec.mode == Mode::kInference && asks_for_training) {
+    return invalid("mode", "inference", "training",
+                   "--output tf, --micro-batches and --dump-parameters are about training: "
+                   "inference has no loss and changes no parameter");
+  }
+  const std::string device = json::enum_name(spec.resources.device);
+  if (!options.backend.empty() && (options.backend == "cuda") != (device == "gpu")) {
+    return invalid("--backend", options.backend, device == "gpu" ? "cuda" : "one for cpu",
+                   "--backend " + options.backend + " contradicts resources.device " + device);
+  }
+  return std::nullopt;
+}
+
+struct Prepared {
+  bool on_gpu = false;
+  MemoryLimit memory;  // when there was no thread yet
+};
+
+// This rank's CPUs, GPUs and threads. Before there is any thread and any backend.
+Result<Prepared> prepare_process(const JobSpec& spec, const LaunchedRanks& launched) {
+  const HostRanks ranks = host_ranks(spec, launched);
+  settle(usable_cpus(), ranks);
+  Prepared process;
+  process.on_gpu = computes_on_gpu(spec, ranks);
+  if (process.on_gpu) {
+    const std::vector<std::string> gpus = visible_gpus().names;
+    if (!take_gpus(gpus, ranks, spec.resources.gpus_per_worker.value_or(1))) {
+      return invalid("resources.workers_per_agent", ranks.workers,
+                     "1 to " + std::to_string(gpus.size()) + ", this host's GPUs",
+                     "worker " + std::to_string(ranks.rank) + " of " +
+                         std::to_string(ranks.workers) + " on this host has no GPU left");
+    }
+  }
+  set_threads(spec);
+  flush_denormals();
+  process.memory = limit_at_start(launched);
+  return process;
+}
+
+// Returns when the session did all its work; else ends the process, and its peers with it.
+void run_session(RankSession& session, Events& events, LineSink* sink) try {
+  session.connect();
+  session.set_up();
+  session.run();
+} catch (...) {
+  const int status = report(session.spec(), events);
+  events.flush();
+  if (sink != nullptr) sink->drain(kDrainS);
+  if (session.ranks() != nullptr) session.ranks()->abort(status);
+  std::fflush(nullptr);
+  ::_exit(status);  // threads may be stuck in an exchange with a peer that is gone
+}
+
 }  // namespace
 
 Result<JobSpec> load_spec(const RunOptions& options) {
@@ -219,37 +281,9 @@ int run_worker(const RunOptions& options, const MakeSession& make_session) {
   const LaunchedRanks launched = launched_ranks();
   const Result<JobSpec> spec = load_spec(options);
   if (!spec) return refuse(spec.error());
-  if (options.micro_batches > 1 && launched.size > 1) {
-    return refuse(invalid("--micro-batches", options.micro_batches, "1 with several ranks",
-                          "--micro-batches plays several ranks in one: start only one rank"));
-  }
-  const bool asks_for_training =
-      options.tf_output || options.micro_batches > 1 || !options.dump_path.empty();
-  if (spec->mode == Mode::kInference && asks_for_training) {
-    return refuse(invalid("mode", "inference", "training",
-                          "--output tf, --micro-batches and --dump-parameters are about training: "
-                          "inference has no loss and changes no parameter"));
-  }
-  const std::string device = json::enum_name(spec->resources.device);
-  if (!options.backend.empty() && (options.backend == "cuda") != (device == "gpu")) {
-    return refuse(
-        invalid("--backend", options.backend, device == "gpu" ? "cuda" : "one for cpu",
-                "--backend " + options.backend + " contradicts resources.device " + device));
-  }
-  const HostRanks ranks = host_ranks(*spec, launched);
-  settle(usable_cpus(), ranks);
-  const bool on_gpu = computes_on_gpu(*spec, ranks);
-  const std::int64_t gpus_each = spec->resources.gpus_per_worker.value_or(1);
-  const std::vector<std::string> gpus = on_gpu ? visible_gpus().names : std::vector<std::string>{};
-  if (on_gpu && !take_gpus(gpus, ranks, gpus_each)) {
-    return refuse(invalid("resources.workers_per_agent", ranks.workers,
-                          "1 to " + std::to_string(gpus.size()) + ", this host's GPUs",
-                          "worker " + std::to_string(ranks.rank) + " of " +
-                              std::to_string(ranks.workers) + " on this host has no GPU left"));
-  }
-  set_threads(*spec);
-  flush_denormals();
-  const MemoryLimit memory = limit_at_start(launched);
+  if (const auto problem = check_options(*spec, options, launched)) return refuse(*problem);
+  const Result<Prepared> process = prepare_process(*spec, launched);
+  if (!process) return refuse(process.error());
 
   const TerminationWatch watch;
   const SystemClock clock;
@@ -261,22 +295,12 @@ int run_worker(const RunOptions& options, const MakeSession& make_session) {
     return kExitEventsLost;
   }
   Events events(sink.get(), rank_of_launched(rank_counts(*spec), launched.rank), clock);
-  if (on_gpu) events.watch(GpuWatch::open(clock));
-  const auto session = make_session({*spec, options.backend, options.micro_batches,
-                                     options.dump_path, options.tf_output, options.profile, memory},
-                                    events, clock, watch.stop());
-  try {
-    session->connect();
-    session->set_up();
-    session->run();
-  } catch (...) {
-    const int status = report(session->spec(), events);
-    events.flush();
-    if (sink) sink->drain(kDrainS);
-    if (session->ranks() != nullptr) session->ranks()->abort(status);
-    std::fflush(nullptr);
-    ::_exit(status);  // threads may be stuck in an exchange with a peer that is gone
-  }
+  if (process->on_gpu) events.watch(GpuWatch::open(clock));
+  const auto session =
+      make_session({*spec, options.backend, options.micro_batches, options.dump_path,
+                    options.tf_output, options.profile, process->memory},
+                   events, clock, watch.stop());
+  run_session(*session, events, sink.get());
   if (sink && !sink->drain(kDrainS)) {
     say("the events could not be delivered: " + sink->broken());
     return kExitEventsLost;
