@@ -54,9 +54,7 @@ Row augment(const std::string& name, const std::string& sentence) {
     if (!value.is_boolean()) return problems.push_back(not_allowed(field, value));
     spec.input.augment[name] = value.get<bool>();
   };
-  return Row(path, AT(input.cache))
-      .custom("boolean", get, set)
-      .defaults_to(false)
+  return Row::reached_by(path, "boolean", get, set)
       .when("mode is training or accuracy and input.kind is not synthetic", {"mode", "input.kind"},
             trains_on_pictures)
       .help(sentence);

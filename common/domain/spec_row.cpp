@@ -174,6 +174,17 @@ Row::Row(std::string path, const json::Type& type, void* (*member)(JobSpec&)) {
   };
 }
 
+Row Row::reached_by(std::string path, std::string type, Get get, Set set) {
+  Row row;
+  row.row_.field.path = std::move(path);
+  row.row_.field.type = std::move(type);
+  row.row_.field.default_value = get(JobSpec{});
+  row.row_.get = std::move(get);
+  row.row_.applies = [](const JobSpec&) { return true; };
+  row.set_ = std::move(set);
+  return row;
+}
+
 Row Row::unavailable(std::string path, std::string type) {
   Row row;
   row.row_.field.path = std::move(path);

@@ -53,6 +53,9 @@ class Row {
             [](JobSpec& spec) -> void* { return &At{}(spec); }) {}
   // A field that no member holds, since nothing can run it yet.
   static Row unavailable(std::string path, std::string type);
+  // A field that is more or less than one member; its default is what `get` makes of a JobSpec that
+  // nobody touched.
+  static Row reached_by(std::string path, std::string type, Get get, Set set);
 
   Row&& custom(std::string type, Get get, Set set) && {
     row_.field.type = std::move(type);
