@@ -159,7 +159,7 @@ TEST_F(Ranks, RefusedSpecsAreOneLineEachAndRunNothing) {
   EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 2) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("batch_sise"));
   EXPECT_THAT(outcome.err,
-              HasSubstr("precision: field 'precision' (fp12) is not allowed (allowed: "));
+              HasSubstr("precision: field 'precision' (\"fp12\") is not allowed (allowed: "));
   std::ofstream(path("broken.json")) << "{\"model\": ";
   EXPECT_EQ(run(kWorker + "--spec " + path("broken.json")).status, 2);
   EXPECT_EQ(run(kWorker + "--spec " + path("absent.json")).status, 2);
