@@ -35,7 +35,7 @@ class TestingBackend final : public rackmark::worker::Backend {
 
   std::optional<double> matrix_peak(const std::string&, int, double) override {
     if (const auto memory = device_memory(); memory && compiled_) {
-      throw rackmark::worker::OutOfMemory(memory->free_bytes, 0);
+      throw rackmark::worker::OutOfMemory(memory->free_bytes, {0, memory->set_by});
     }
     return std::nullopt;
   }
