@@ -221,7 +221,7 @@ TEST(EngineTrial, KeepsTheShortestTimeOfThoseThatRun) {
   std::vector<std::size_t> seen(times.size()), failures;
   const auto time_one = [&](std::size_t i, const std::optional<double>& best_ms) {
     EXPECT_TRUE(best_ms || i == 0);
-    if (i == 5) throw OutOfMemory(1, 0);
+    if (i == 5) throw OutOfMemory(1, {0, "a test"});
     const std::size_t turn = seen[i]++;
     if (turn >= times[i].size() || times[i][turn] < 0) throw std::runtime_error("cannot");
     return times[i][turn];
