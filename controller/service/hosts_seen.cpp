@@ -46,7 +46,8 @@ std::optional<double> package_power_w(const std::vector<HostSeen>& hosts) {
 
 bool governor_changed(const std::vector<HostSeen>& hosts) {
   return std::any_of(hosts.begin(), hosts.end(), [](const HostSeen& host) {
-    return host.use.governor_before != host.use.governor_after;
+    const auto &before = host.use.governor_before, &after = host.use.governor_after;
+    return before && after && *before != *after;
   });
 }
 

@@ -44,6 +44,28 @@ TEST_F(QueriesTest, SubmittedTextIsKeptVerbatim) {
   EXPECT_EQ(view->spec_resolved["batch_size"].is_number(), true);
 }
 
+// As a newer version may refuse what an older one took.
+TEST_F(QueriesTest, AStoredSpecThatIsNotAllowedAnyMoreHoldsUpNobodyElse) {
+  const auto old = submit(spec()).id;
+  writer->checkpoint();
+  close();
+  std::ifstream in(file(), std::ios::binary);
+  std::string bytes(std::istreambuf_iterator<char>(in), {});
+  const std::string allowed = "\"precision\":\"fp32\"", refused = "\"precision\":\"fp99\"";
+  const auto at = bytes.find(allowed);
+  ASSERT_NE(at, std::string::npos);
+  bytes.replace(at, refused.size(), refused);
+  std::ofstream(file(), std::ios::binary) << bytes;
+  open();
+  const auto next = submit(spec()).id;
+  auto agent = enrol("a");
+  sync(agent);
+  EXPECT_EQ(job(old).state, JobState::kQueued);
+  EXPECT_THAT(job(old).waiting->detail, HasSubstr("a stored spec is refused: field 'precision'"));
+  EXPECT_EQ(job(next).state, JobState::kRunning);
+  EXPECT_EQ(writer->cancel(old)->state, JobState::kCancelled);
+}
+
 TEST_F(QueriesTest, SameKeyAnswersTheFirstReplyAgain) {
   auto s = submission(spec());
   s.idempotency = Idempotency{"key-1", "hash-a"};
