@@ -78,9 +78,9 @@ TrainedValues initial_values(const Net& net) {
   return values;
 }
 
-void print_profile(InferPlan& plan, const std::vector<float>& images) {
+void print_profile(InferPlan& plan, const Batch& batch) {
   double total = 0;
-  for (const OpTime& op : plan.profile(images)) {
+  for (const OpTime& op : plan.profile(batch)) {
     std::printf("%-24s %-32s %8.3f ms %8.1f GFLOP/s %6.1f GB/s\n", op.node.c_str(),
                 op.implementation.c_str(), op.ms, op.gflop / op.ms * 1e3, op.bytes / op.ms / 1e6);
     total += op.ms;
@@ -93,11 +93,10 @@ struct Measured {
   double window_s = 0, compile_s = 0, first_run_s = 0;
 };
 
-void measure(InferPlan& plan, const std::vector<float>& images, const Settings& s,
-             Measured& measured) {
+void measure(InferPlan& plan, const Batch& batch, const Settings& s, Measured& measured) {
   const auto timed_run = [&] {
     const auto start = bench::Clock::now();
-    plan.run(images, bench::kIdentity);
+    plan.run(batch);
     return bench::seconds_since(start);
   };
   const bench::Stretch warm(s.warmup, s.warm_seconds);
@@ -165,8 +164,9 @@ int run(int argc, char** argv) {
   const auto start = bench::Clock::now();
   const auto plan = backend->compile_inference(net, options, initial_values(net));
   measured.compile_s = bench::seconds_since(start);
-  measure(*plan, images, s, measured);
-  if (s.profile) print_profile(*plan, images);
+  const Batch batch{.images = images, .identity = bench::kIdentity};
+  measure(*plan, batch, s, measured);
+  if (s.profile) print_profile(*plan, batch);
   if (s.json)
     print_json(s, plan->facts(), measured);
   else

@@ -386,6 +386,10 @@ step_pictures() {
     done
     kinds='packed synthetic'
   done
+  spec $net $precision "$batch" '"measured_seconds": 4' '"mode": "inference", "input": {"kind": "packed", "path": "'$work'/packed"}'
+  if attempt pictures inference 60 0 "${run[@]}"; then
+    python3 "$here/events.py" "$last" --json >"$work/line" && cp "$work/line" "$last" && keep real_pictures inference
+  fi
   rm -rf "$work/packed"
 }
 

@@ -29,7 +29,7 @@ inline std::vector<double> exact_logits(const Net& net, int batch, const std::ve
   options.threads = 2;
   options.precision = precision;
   auto plan = make_reference_backend()->compile_inference(net, options, make_values(net));
-  plan->run(images);
+  plan->run({.images = images});
   return plan->logits();
 }
 

@@ -62,7 +62,7 @@ struct PlanOptions {
   bool dropout = true;             // false: every dropout passes all through, as verification needs
   bool training = true;            // false: only evaluate() will be called
   std::int64_t seed = 1;           // of dropout's masks
-  int raw_side = 0;                // not 0: training batches come as RawPictures of this side
+  int raw_side = 0;                // not 0: batches come as RawPictures of this side
   std::optional<double> loss_scale;  // fp16 only; none: the backend finds the largest that fits
   Faults faults;
 };
@@ -178,6 +178,7 @@ struct InferOptions {
   int threads = 0;                 // 0: all of this process's CPUs
   std::string precision = "fp32";  // what the backend lists in inference_precisions()
   std::string fusion;              // "": the backend's best
+  int raw_side = 0;                // as in PlanOptions
   // int8 only, at least one: batches of `batch` pictures (NCHW) from which ranges are taken.
   std::vector<std::vector<float>> calibration;
 };
@@ -189,13 +190,12 @@ class InferPlan {
   virtual ~InferPlan() = default;
   virtual const Net& net() const = 0;
   virtual PlanFacts facts() const = 0;
-  // batch x 3 x size x size, NCHW, alive until the call returns; `identity` as in Batch. Throws
-  // std::invalid_argument when the size is another one.
-  virtual void run(std::span<const float> images, std::uint64_t identity) = 0;
-  void run(std::span<const float> images) { run(images, 0); }
+  // Needs no labels. Throws std::invalid_argument for pictures of another size or sort than the
+  // plan was compiled for.
+  virtual void run(const Batch& batch) = 0;
   virtual std::vector<double> logits() const = 0;  // of the last run: batch x classes, row major
   // Times of every operation of one run, in a separate pass.
-  virtual std::vector<OpTime> profile(std::span<const float> images) = 0;
+  virtual std::vector<OpTime> profile(const Batch& batch) = 0;
 };
 
 class Backend {
@@ -207,7 +207,7 @@ class Backend {
     return {};
   }                                                          // "onednn" -> "2.6.3"
   virtual bool usable(std::string* why_not) const = 0;       // this host has what it needs
-  virtual bool takes_raw_pictures() const { return false; }  // PlanOptions::raw_side may be set
+  virtual bool takes_raw_pictures() const { return false; }  // raw_side of options may be set
   // Memory of the device that plans lie in, where that is not the host's; null: it is.
   virtual std::optional<MemoryLimit> device_memory() { return std::nullopt; }
   // Throws OutOfMemory when what the plan is predicted to take is not free: in the device's memory

@@ -14,25 +14,44 @@ namespace {
 constexpr int kWaves = 8, kNumbersPerWave = 6;  // cycles across, cycles down, phase, three colours
 constexpr float kMostCycles = 12, kNoise = 0.1F;
 
+void append(auto& values, const auto& more) {
+  values.insert(values.end(), more.begin(), more.end());
+}
+
 }  // namespace
 
-PictureStream::PictureStream(const JobSpec& spec, const std::optional<PictureList>& pictures)
+PictureStream::PictureStream(const JobSpec& spec, const std::optional<PictureList>& pictures,
+                             bool raw)
     : seed_(spec.seed), size_(spec.image_size) {
   if (!pictures) return;
   JobSpec one = spec;
   one.batch_size = 1;
   one.input.cache = false;
-  source_ = open_source(one, pictures, {});
+  source_ = open_source(one, pictures, {.raw = raw});
 }
 
-std::vector<float> PictureStream::take(std::int64_t count) {
-  std::vector<float> taken;
-  taken.reserve(static_cast<std::size_t>(count * 3 * size_ * size_));
+InputBatch PictureStream::take(std::int64_t count) {
+  InputBatch taken;
   for (std::int64_t i = 0; i < count; ++i) {
-    const auto picture = source_ ? source_->next().images : test_card(seed_, drawn_++, size_);
-    taken.insert(taken.end(), picture.begin(), picture.end());
+    if (!source_) {
+      append(taken.images, test_card(seed_, drawn_++, size_));
+      continue;
+    }
+    const InputBatch& picture = source_->next();
+    append(taken.images, picture.images);
+    append(taken.pixels, picture.pixels);
+    append(taken.windows, picture.windows);
+    taken.side = picture.side;
   }
   return taken;
+}
+
+std::vector<float> PictureStream::take_values(std::int64_t count) {
+  InputBatch taken = take(count);
+  if (taken.side == 0) return std::move(taken.images);
+  std::vector<float> values(static_cast<std::size_t>(count * 3 * size_ * size_));
+  normalise(taken.raw(), static_cast<int>(size_), values);
+  return values;
 }
 
 std::vector<float> test_card(std::int64_t seed, std::int64_t number, std::int64_t size) {

@@ -17,9 +17,11 @@ class PictureStream {
   // Of the data set in its shuffled order; without one, test cards: waves of random direction,
   // length and colour with a little noise. Synthetic batches would not do: white noise looks the
   // same everywhere, so that a network's answers to two of them hardly differ.
-  PictureStream(const JobSpec& spec, const std::optional<PictureList>& pictures);
+  // `raw`: those of a data set are taken as bytes with windows.
+  PictureStream(const JobSpec& spec, const std::optional<PictureList>& pictures, bool raw = false);
 
-  std::vector<float> take(std::int64_t count);  // count x 3 x size x size, NCHW, normalised
+  InputBatch take(std::int64_t count);                 // without labels
+  std::vector<float> take_values(std::int64_t count);  // count x 3 x size x size, NCHW, normalised
 
  private:
   std::int64_t seed_, size_, drawn_ = 0;

@@ -1,5 +1,6 @@
 #include "worker/infer/session.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -38,6 +39,18 @@ std::optional<std::int64_t> plan_bytes(Backend& backend, const Net& net, InferOp
   return bytes;
 }
 
+// Vector kernels of ReLU make 0 of NaN: what is broken would look well from the first layer on.
+void require_finite(const Net& net, const TrainedValues& values) {
+  for (std::size_t i = 0; i < values.running.size(); ++i) {
+    const auto& running = values.running[i];
+    if (std::all_of(running.begin(), running.end(), [](float x) { return std::isfinite(x); })) {
+      continue;
+    }
+    throw Failure(Reason::kVerifyFailed,
+                  "'" + net.running_statistics()[i].name + "' has values that are not finite");
+  }
+}
+
 std::string text(const protocol::Agreement& a) {
   char line[160];
   std::snprintf(line, sizeof line,
@@ -62,6 +75,7 @@ void InferenceSession::set_up() {
   const Net net =
       build_model(spec.model, static_cast<int>(spec.image_size), static_cast<int>(spec.classes));
   backend_ = choose_backend(spec, options_.backend);
+  if (backend_->takes_raw_pictures()) raw_side_ = static_cast<int>(raw_side(spec, pictures_));
   // While there is room for it: a plan may take all that a device has.
   matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, spec);
   compile(net);
@@ -74,6 +88,7 @@ void InferenceSession::set_up() {
   input_ = open_source(spec, pictures_,
                        {.shard = ranks_->rank(),
                         .shards = ranks_->size(),
+                        .raw = raw_side_ > 0,
                         .cache_bytes = cache_bytes(spec, pictures_, options_.memory)});
   ranks_->barrier();  // not after warm-up: a rank that waits for the comparison would look stalled
 }
@@ -89,7 +104,7 @@ void InferenceSession::fit_memory(const Net& net, const InferOptions& options,
     if (!bytes && spec.batch_max) throw no_prediction(backend_->name());
     return bytes.value_or(0);
   };
-  memory.beside = memory_beside_plan(spec, net, options_.memory);
+  memory.beside = memory_beside_plan(spec, net, options_.memory, raw_side_);
   memory.beside.fixed_bytes += cache_bytes(spec, pictures_, options_.memory);
   for (const auto& parameter : values.parameters) {
     memory.beside.fixed_bytes += static_cast<std::int64_t>(parameter.size() * sizeof(float));
@@ -112,8 +127,7 @@ void InferenceSession::fit_memory(const Net& net, const InferOptions& options,
 void InferenceSession::compile(const Net& net) {
   const JobSpec& spec = options_.spec;
   TrainedValues values = initial_values(net, spec.seed);
-  InferOptions options;
-  options.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
+  InferOptions options = exact_options();
   options.precision = json::enum_name(spec.precision);
   options.fusion = fusion_name(spec);
   fit_memory(net, options, values);
@@ -122,28 +136,35 @@ void InferenceSession::compile(const Net& net) {
     plan_ = backend_->compile_inference(net, options, values);
     return;
   }
-  PictureStream pictures(spec, pictures_);
+  PictureStream pictures(spec, pictures_, raw_side_ > 0);
   settle_statistics(*backend_, net, options.threads, pictures, values);
+  require_finite(net, values);
   check();
   const bool integers = spec.precision == Precision::kInt8;
   for (auto i = integers ? batches_for(kCalibrationPictures, spec.batch_size) : 0; i > 0; --i) {
-    options.calibration.push_back(pictures.take(spec.batch_size));
+    options.calibration.push_back(pictures.take_values(spec.batch_size));
   }
   plan_ = backend_->compile_inference(net, options, values);
   check();
   if (ranks_->rank() == 0) compare(net, pictures, values);
 }
 
+InferOptions InferenceSession::exact_options() const {
+  InferOptions options;
+  options.batch = static_cast<int>(options_.spec.batch_size);
+  options.threads = static_cast<int>(options_.spec.resources.threads_per_worker.value_or(0));
+  options.raw_side = raw_side_;
+  return options;
+}
+
 void InferenceSession::compare(const Net& net, PictureStream& pictures,
                                const TrainedValues& values) {
   const JobSpec& spec = options_.spec;
-  InferOptions options;
-  options.batch = static_cast<int>(spec.batch_size);
-  options.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
-  const auto exact = backend_->compile_inference(net, options, values);
+  const auto exact = backend_->compile_inference(net, exact_options(), values);
   std::vector<double> wanted, got;
   for (auto i = batches_for(kComparedPictures, spec.batch_size); i > 0; --i) {
-    const auto batch = pictures.take(spec.batch_size);
+    const InputBatch taken = pictures.take(spec.batch_size);
+    const Batch batch = batch_of(taken);
     exact->run(batch);
     plan_->run(batch);
     const auto a = exact->logits(), b = plan_->logits();
@@ -163,9 +184,9 @@ StepRecord InferenceSession::step() {
   StepRecord record;
   record.loss = std::numeric_limits<double>::quiet_NaN();
   const std::int64_t start_ns = clock_.monotonic_ns();
-  const InputBatch& batch = input_->next();
+  const Batch batch = batch_of(input_->next());
   record.input_wait_ms = static_cast<double>(clock_.monotonic_ns() - start_ns) * 1e-6;
-  plan_->run(batch.images, batch.identity);
+  plan_->run(batch);
   return record;
 }
 
@@ -206,11 +227,10 @@ void InferenceSession::profile() {
     // A batch that fills the memory leaves none for a second set of pictures: no share.
   }
   ranks_->barrier();
-  const InputBatch& batch = input_->next();
-  protocol::ProfileEvent event =
-      profile_steps({.step = [&] { plan_->run(batch.images); },
-                     .timed_pass = [&] { return plan_->profile(batch.images); }},
-                    bound.get());
+  const Batch batch = batch_of(input_->next());
+  protocol::ProfileEvent event = profile_steps(
+      {.step = [&] { plan_->run(batch); }, .timed_pass = [&] { return plan_->profile(batch); }},
+      bound.get());
   event.window_step_ms = measure::median(compute_ms_);
   if (ranks_->rank() != 0) return;
   events_.profile(event);

@@ -24,6 +24,7 @@ class InferenceSession final : public RankSession {
  private:
   void fit_memory(const Net& net, const InferOptions& options, const TrainedValues& values);
   void compile(const Net& net);
+  InferOptions exact_options() const;  // the spec's batch in fp32
   void compare(const Net& net, PictureStream& pictures, const TrainedValues& values);
   StepRecord step();
   void check() const;
@@ -37,6 +38,7 @@ class InferenceSession final : public RankSession {
   std::unique_ptr<Communicator> ranks_;
   std::optional<PictureList> pictures_;
   std::unique_ptr<Backend> backend_;
+  int raw_side_ = 0;  // as in PlanOptions
   std::unique_ptr<InferPlan> plan_;
   std::unique_ptr<BatchSource> input_;
   std::optional<protocol::BatchSearch> batch_search_;

@@ -41,7 +41,7 @@ TrainedValues initial_values(const Net& net, std::int64_t seed) {
 
 void settle_statistics(Backend& backend, const Net& net, int threads, PictureStream& pictures,
                        TrainedValues& values) {
-  const auto all = pictures.take(std::int64_t{kBatch} * kPasses);
+  const auto all = pictures.take_values(std::int64_t{kBatch} * kPasses);
   if (net.running_statistics().empty()) return;
   PlanOptions options;
   options.batch = kBatch;

@@ -152,6 +152,13 @@ std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
   return std::make_unique<PicturesSource>(*pictures, options);
 }
 
+Batch batch_of(const InputBatch& input) {
+  return {.images = input.images,
+          .labels = input.labels,
+          .identity = input.identity,
+          .raw = input.raw()};
+}
+
 protocol::HelloEvent hello_of(const JobSpec& spec, const PlanFacts& facts, const Net& net,
                               const Communicator& ranks, bool reads_pictures) {
   protocol::HelloEvent hello;

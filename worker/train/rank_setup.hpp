@@ -53,6 +53,9 @@ std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
                                          const std::optional<PictureList>& pictures,
                                          const SourceOptions& of_rank);
 
+// What a plan reads of it, while it is kept.
+Batch batch_of(const InputBatch& input);
+
 // The backend of that name, else the one of the spec's device; Failure(spec_unsupported) saying
 // what is missing.
 std::unique_ptr<Backend> choose_backend(const JobSpec& spec, const std::string& by_name);

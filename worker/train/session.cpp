@@ -189,8 +189,7 @@ void Session::profile() {
     // A batch that fills the memory leaves none for a second set of pictures: no share.
   }
   ranks_->barrier();
-  const InputBatch& input = inputs_.front()->next();
-  const Batch batch{.images = input.images, .labels = input.labels, .raw = input.raw()};
+  const Batch batch = batch_of(inputs_.front()->next());
   protocol::ProfileEvent event = profile_steps(training_work(*plan_, batch), bound.get());
   event.window_step_ms = measure::median(compute_ms_);
   if (ranks_->rank() != 0) return;

@@ -45,9 +45,7 @@ TrainingStep make_step(TrainPlan& plan, BatchSource& input, GradientExchange& ex
                        SgdSchedule sgd, const Clock& clock) {
   return [&plan, &input, &exchange, sgd = std::move(sgd), &clock, t = std::int64_t{0}]() mutable {
     StepRecord record;
-    const InputBatch& input_batch = timed_next(input, clock, record);
-    const Batch batch{input_batch.images, input_batch.labels, input_batch.identity,
-                      input_batch.raw()};
+    const Batch batch = batch_of(timed_next(input, clock, record));
     if (exchange.leaves_steps_to_plan()) {
       const TrainPlan::StepOutcome outcome = plan.step(batch, sgd(t++));
       record.loss = outcome.loss;
@@ -71,9 +69,8 @@ TrainingStep make_micro_batch_step(TrainPlan& plan, std::vector<BatchSource*> in
     const auto gradients = plan.gradient_block();
     std::vector<std::vector<double>> running;
     for (std::size_t m = 0; m < inputs.size(); ++m) {
-      const InputBatch& batch = timed_next(*inputs[m], clock, record);
-      record.loss += plan.forward(
-          {.images = batch.images, .labels = batch.labels, .raw = batch.raw()}, wait_in(exchange));
+      const Batch batch = batch_of(timed_next(*inputs[m], clock, record));
+      record.loss += plan.forward(batch, wait_in(exchange));
       if (m == 0) running = read_running(plan);
       plan.backward();
       if (m == 0) sum.assign(gradients.begin(), gradients.end());

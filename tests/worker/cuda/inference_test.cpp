@@ -16,7 +16,7 @@ void expect_same_answers(const Net& net, int batch) {
     const auto plan = host_cuda_backend()->compile_inference(net, options, make_values(net));
     for (int seed = 0; seed < 2; ++seed) {
       const auto images = make_images(net, batch, seed);
-      plan->run(images);
+      plan->run({.images = images});
       EXPECT_LT(relative_distance(plan->logits(), exact_logits(net, batch, images)),
                 each.tolerance);
     }
@@ -54,6 +54,33 @@ TEST(CudaInference, MakesPartsInsideConcats) {
                  n.loss(n.linear(n.dropout(y, 0.5), "fc2", {4}));
                }),
       2);
+}
+
+TEST(CudaInference, AnswersBytesAsFloatsMadeOfThem) {
+  const Net net = make_net(9, 4, [](Net& n) {
+    const Node x = n.relu(n.conv2d(n.input(), "a", {.out = 8, .bias = true}));
+    n.loss(n.linear(n.flatten(x), "fc", {4}));
+  });
+  const auto backend = host_cuda_backend();
+  for (const std::string precision : {"fp32", "fp16"}) {
+    SCOPED_TRACE(precision);
+    InferOptions options{.batch = 3, .precision = precision};
+    const auto floats = backend->compile_inference(net, options, make_values(net));
+    options.raw_side = 13;
+    const auto bytes = backend->compile_inference(net, options, make_values(net));
+    EXPECT_EQ(bytes->facts().notes.count("pictures"), 1U);
+    for (int seed = 0; seed < 3; ++seed) {
+      const RawData raw = make_raw_data(net, 3, 13, seed);
+      const Data data = normalised(net, raw);
+      bytes->run({.raw = raw.raw()});
+      floats->run({.images = data.images});
+      EXPECT_EQ(bytes->logits(), floats->logits());
+      EXPECT_EQ(bytes->profile({.raw = raw.raw()}).front().implementation, "load_raw_pictures");
+    }
+    const Data data = make_data(net, 3);
+    EXPECT_THROW(bytes->run({.images = data.images}), std::invalid_argument);
+    EXPECT_THROW(floats->run({.raw = make_raw_data(net, 3, 13, 1).raw()}), std::invalid_argument);
+  }
 }
 
 }  // namespace

@@ -323,35 +323,6 @@ TEST(CudaPlan, PicturesWithAKnownIdentityAreSentOnce) {
   EXPECT_NE(plan->forward({second.images, second.labels, 6}), a);
 }
 
-struct RawData {
-  std::vector<std::uint8_t> pixels;
-  std::vector<PictureWindow> windows;
-  std::vector<std::int32_t> labels;
-  int side = 0;
-  RawPictures raw() const { return {pixels, windows, side}; }
-  Batch batch() const { return {.labels = labels, .raw = raw()}; }
-};
-
-RawData make_raw_data(const Net& net, int batch, int side, int seed) {
-  RawData data;
-  data.side = side;
-  for (const float x :
-       uniform(std::to_string(seed) + ":bytes", std::int64_t{batch} * side * side * 3))
-    data.pixels.push_back(static_cast<std::uint8_t>(std::abs(x) * 255));
-  const int room = side - net.nodes()[0].shape.width + 1;
-  for (int n = 0; n < batch; ++n) data.windows.push_back({(3 * n + seed) % room, n % room, n % 2});
-  data.labels = make_data(net, batch, seed).labels;
-  return data;
-}
-
-Data normalised(const Net& net, const RawData& raw) {
-  Data data{.images = {}, .labels = raw.labels};
-  const auto& shape = net.nodes()[0].shape;
-  data.images.resize(raw.windows.size() * static_cast<std::size_t>(shape.elements()));
-  normalise(raw.raw(), shape.width, data.images);
-  return data;
-}
-
 constexpr int kRawSide = 17;
 
 PlanOptions raw_options(const std::string& precision = "fp32") {

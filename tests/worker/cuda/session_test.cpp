@@ -1,5 +1,5 @@
-// A session that trains on pictures from files: those that go to a device as bytes, are cut and
-// normalised there train what floats train on the plain backend.
+// Sessions on pictures from files that go to a device as bytes and are cut and normalised there:
+// they train what floats train on the plain backend, and infer.
 #include "worker/train/session.hpp"
 
 #include <gtest/gtest.h>
@@ -11,6 +11,8 @@
 
 #include "plans.hpp"
 #include "tests/worker/input/picture_tree.hpp"
+#include "worker/infer/session.hpp"
+#include "worker/train/rank_setup.hpp"
 
 namespace rackmark::worker::testing {
 namespace {
@@ -25,26 +27,36 @@ class CudaSession : public PictureTree {
   }
   ~CudaSession() override { unsetenv("RACKMARK_PLUGIN_DIR"); }
 
-  // Parameters and running statistics after two steps.
-  std::vector<double> trained_on(const std::string& backend) {
-    const auto parsed = parse_spec(
-        {{"model", "cifar10"},
-         {"batch_size", 2},
-         {"classes", 2},
-         {"steps", {{"warmup", 1}, {"measured", 1}}},
-         {"input",
-          {{"kind", "images"}, {"path", root_}, {"augment", {{"crop", true}, {"flip", true}}}}}});
-    if (!parsed) throw std::runtime_error("spec");
-    SessionOptions options;
-    options.spec = resolve_for_host(*parsed, {.numa_domains = 1, .physical_cores = 1}).value();
-    options.backend = backend;
-    options.dump_path = root_ + "/dump";
-    options.memory = {std::int64_t{1} << 40, "testing host"};
+  JobSpec spec_of(const std::string& mode, const std::string& precision,
+                  nlohmann::json augment) const {
+    const auto parsed =
+        parse_spec({{"model", "cifar10"},
+                    {"mode", mode},
+                    {"precision", precision},
+                    {"batch_size", 2},
+                    {"classes", 2},
+                    {"steps", {{"warmup", 1}, {"measured", 1}}},
+                    {"input", {{"kind", "images"}, {"path", root_}, {"augment", augment}}}});
+    if (!parsed) throw std::runtime_error(parsed.error().fields.at(0).detail);
+    return resolve_for_host(*parsed, {.numa_domains = 1, .physical_cores = 1}).value();
+  }
+  template <class AnySession>
+  void run_session(const SessionOptions& options) {
     Events events(nullptr, 0, clock_);
-    Session session(options, events, clock_, stop_);
+    AnySession session(options, events, clock_, stop_);
     session.connect();
     session.set_up();
     session.run();
+  }
+
+  // Parameters and running statistics after two steps.
+  std::vector<double> trained_on(const std::string& backend) {
+    SessionOptions options;
+    options.spec = spec_of("training", "fp32", {{"crop", true}, {"flip", true}});
+    options.backend = backend;
+    options.dump_path = root_ + "/dump";
+    options.memory = {std::int64_t{1} << 40, "testing host"};
+    run_session<Session>(options);
     std::ifstream file(options.dump_path, std::ios::binary);
     const std::string bytes{std::istreambuf_iterator<char>(file), {}};
     std::vector<float> values(bytes.size() / sizeof(float));
@@ -62,6 +74,19 @@ TEST_F(CudaSession, BytesTrainWhatFloatsTrain) {
   const auto bytes = trained_on("cuda-on-host"), floats = trained_on("reference");
   ASSERT_GT(floats.size(), 10000U);
   EXPECT_LT(test::relative_distance(bytes, floats), 1e-5);
+}
+
+// Narrow numbers are compared with fp32 ones, over bytes as well.
+TEST_F(CudaSession, BytesAreInferredFromAndCompared) {
+  SessionOptions options;
+  options.spec = spec_of("inference", "bf16", nlohmann::json::object());
+  options.backend = "cuda-on-host";
+  options.memory = {std::int64_t{1} << 40, "testing host"};
+  EXPECT_NO_THROW(run_session<InferenceSession>(options));
+  const auto pictures = find_pictures(options.spec);
+  PictureStream bytes(options.spec, pictures, true), floats(options.spec, pictures);
+  EXPECT_EQ(bytes.take_values(7), floats.take_values(7));
+  EXPECT_EQ(bytes.take(2).pixels.size(), 2U * 24 * 24 * 3);
 }
 
 }  // namespace

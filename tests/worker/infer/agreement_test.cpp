@@ -81,7 +81,8 @@ TEST(TrainedValues, SettledStatisticsAreThoseOfTheValues) {
   std::fill(plain.parameters[1].begin(), plain.parameters[1].end(), 1.0F);
   std::fill(plain.parameters[2].begin(), plain.parameters[2].end(), 0.0F);
   const auto plan = make_reference_backend()->compile_inference(normed, options, plain);
-  plan->run(pictures.take(64));
+  const auto taken = pictures.take_values(64);
+  plan->run({.images = taken});
   double sum = 0, squares = 0;
   for (const double value : plan->logits()) sum += value, squares += value * value;
   const double count = 64 * 600;

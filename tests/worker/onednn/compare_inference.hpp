@@ -23,7 +23,7 @@ inline void expect_same(const Net& net, int batch, const std::string& fusion = "
   const auto plan = fast_plan(net, options);
   for (int seed = 0; seed < runs; ++seed) {  // twice: nothing of the run before may be left
     const auto images = make_images(net, batch, seed);
-    plan->run(images);
+    plan->run({.images = images});
     EXPECT_LT(relative_distance(plan->logits(), exact_logits(net, batch, images, exact)),
               tolerance);
   }

@@ -43,6 +43,21 @@ TEST(Inference, FoldsBatchNormAndReluIntoConvolutions) {
   });
 }
 
+// AlexNet's first layer: with AVX2 only its padding keeps oneDNN from a vector kernel.
+TEST(Inference, PicturesWithZerosAroundThem) {
+  const Conv2d first{
+      .out = 24, .kernel_h = 11, .kernel_w = 11, .stride = 4, .pad_h = 2, .pad_w = 2, .bias = true};
+  const auto describe = [&](Net& net) {
+    classify(net, net.relu(net.conv2d(net.input(), "a", first)));
+  };
+  expect_same_in_all_ways(describe, 43);
+  const Net net = test::make_net(43, 6, describe);
+  const auto plan = fast_plan(net, {});
+  for (const OpTime& op : plan->profile({.images = make_images(net, 1, 0)})) {
+    if (op.node == "a") EXPECT_EQ(op.implementation.find("gemm"), std::string::npos);
+  }
+}
+
 TEST(Inference, BatchNormWithoutConvolution) {
   expect_same_in_all_ways([](Net& net) {
     Node x = net.max_pool(conv(net, net.input(), "a", 24), {});
@@ -148,7 +163,7 @@ double distance_of_int8(const Net& net, int batch) {
   const auto plan = fast_plan(net, options);
   EXPECT_NE(plan->facts().notes.at("int8 layers").find("fp32: "), std::string::npos);
   const auto images = make_images(net, batch, 7);
-  plan->run(images);
+  plan->run({.images = images});
   return test::relative_distance(plan->logits(), exact_logits(net, batch, images));
 }
 

@@ -40,13 +40,13 @@ class EvaluatingPlan final : public InferPlan {
   }
   const Net& net() const override { return plan_->net(); }
   PlanFacts facts() const override { return plan_->facts(); }
-  void run(std::span<const float> images, std::uint64_t) override {
-    plan_->evaluate({images, labels_});
+  void run(const Batch& batch) override {
+    plan_->evaluate({.images = batch.images, .labels = labels_});
   }
   std::vector<double> logits() const override { return plan_->logits(); }
-  std::vector<OpTime> profile(std::span<const float> images) override {
+  std::vector<OpTime> profile(const Batch& batch) override {
     const auto start = std::chrono::steady_clock::now();
-    run(images, 0);
+    run(batch);
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
     const double gflop =
         net().forward_flop_per_image() * static_cast<double>(labels_.size()) * 1e-9;

@@ -13,11 +13,12 @@ std::string as_bytes(int side) {
 
 }  // namespace
 
-BatchInput::BatchInput(const Net& net, const PlanOptions& options)
-    : batch_(options.batch),
-      values_(options.batch * net.nodes()[0].shape.elements()),
+BatchInput::BatchInput(const Net& net, int batch, int raw_side, bool with_labels)
+    : batch_(batch),
+      values_(batch * net.nodes()[0].shape.elements()),
       size_(net.nodes()[0].shape.width),
-      raw_side_(options.raw_side) {
+      raw_side_(raw_side),
+      with_labels_(with_labels) {
   if (!is_raw() || (raw_side_ >= size_ && raw_side_ <= kMostRawSide)) return;
   throw std::invalid_argument("cuda: raw_side " + std::to_string(raw_side_) +
                               " must be 0 or from the net's " + std::to_string(size_) +
@@ -30,7 +31,13 @@ std::int64_t BatchInput::picture_bytes() const {
 std::int64_t BatchInput::window_bytes() const {
   return is_raw() ? batch_ * static_cast<std::int64_t>(sizeof(PictureWindow)) : 0;
 }
-std::int64_t BatchInput::label_bytes() const { return 4 * batch_; }
+std::int64_t BatchInput::label_bytes() const { return with_labels_ ? 4 * batch_ : 0; }
+
+void BatchInput::describe(PlanFacts& facts) const {
+  if (!is_raw()) return;
+  facts.notes["pictures"] =
+      "come as bytes of " + std::to_string(raw_side_) + " pixels, cut and normalised by the GPU";
+}
 
 void BatchInput::open(Device& device, const Places& places) {
   device_ = &device;
@@ -50,7 +57,7 @@ void BatchInput::require_count(std::size_t got, std::int64_t wanted, const char*
 }
 
 void BatchInput::check(const Batch& batch) const {
-  require_count(batch.labels.size(), batch_, "labels");
+  if (with_labels_) require_count(batch.labels.size(), batch_, "labels");
   if (is_raw()) return check_raw(batch);
   if (batch.raw.side != 0) {
     throw std::invalid_argument("cuda: this plan was compiled for images of floats, not for " +
@@ -70,7 +77,8 @@ void BatchInput::check_raw(const Batch& batch) const {
 }
 
 std::vector<Inlet::Piece> BatchInput::pieces(const Batch& batch) const {
-  std::vector<Inlet::Piece> pieces{{places_.labels, batch.labels.data(), label_bytes()}};
+  std::vector<Inlet::Piece> pieces;
+  if (with_labels_) pieces.push_back({places_.labels, batch.labels.data(), label_bytes()});
   if (is_raw()) {
     pieces.push_back({places_.windows, batch.raw.windows.data(), window_bytes()});
     pieces.push_back({places_.pictures, batch.raw.pixels.data(), picture_bytes()});

@@ -17,11 +17,13 @@ namespace rackmark::worker::cuda {
 
 class BatchInput {
  public:
-  // Throws std::invalid_argument for a raw_side that the net's pictures cannot be cut from.
-  BatchInput(const Net& net, const PlanOptions& options);
+  // raw_side as in PlanOptions. Throws std::invalid_argument for one that the net's pictures cannot
+  // be cut from.
+  BatchInput(const Net& net, int batch, int raw_side, bool with_labels);
   std::int64_t picture_bytes() const;  // of all pictures, as floats or as bytes
   std::int64_t window_bytes() const;   // 0 for floats
-  std::int64_t label_bytes() const;
+  std::int64_t label_bytes() const;    // 0 without labels
+  void describe(PlanFacts& facts) const;
 
   struct Places {  // in the device's memory
     std::byte *pictures = nullptr, *windows = nullptr, *labels = nullptr;
@@ -43,6 +45,7 @@ class BatchInput {
 
   std::int64_t batch_, values_;  // values of all pictures
   int size_, raw_side_;
+  bool with_labels_;
   Device* device_ = nullptr;
   Places places_;
   std::unique_ptr<Inlet> inlet_;  // made when it is needed

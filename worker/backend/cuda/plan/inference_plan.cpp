@@ -17,8 +17,9 @@ bool has_weights_to_fold(const Layer& layer) {
 
 InferencePlan::InferencePlan(PredictOnly, const Net& net, const InferOptions& options,
                              const TrainedValues& values)
-    : PlanParts(net, options.batch, options.precision, options.fusion), batch_(options.batch) {
-  add_ops(values);
+    : PlanParts(net, options.batch, options.precision, options.fusion),
+      input_(net_, options.batch, options.raw_side, false) {
+  add_ops(values, options.raw_side);
   plan();
 }
 
@@ -34,14 +35,14 @@ std::int64_t InferencePlan::predict_bytes(const Net& net, const InferOptions& op
   return InferencePlan(PredictOnly{}, net, options, values).most_bytes();
 }
 
-void InferencePlan::add_ops(const TrainedValues& values) {
+void InferencePlan::add_ops(const TrainedValues& values, int raw_side) {
   const std::vector<Unit> units = inference_units(net_, fusion_.norm);
   const auto readers = readers_of(net_, units);
   const bool convolutions_read_input =
       std::all_of(readers[0].begin(), readers[0].end(), [&](int unit) {
         return std::holds_alternative<Conv2d>(net_.nodes()[units[unit].node].layer);
       });
-  ops_.push_back(make_input_op(convolutions_read_input));
+  ops_.push_back(make_input_op(convolutions_read_input, raw_side));
   for (const Unit& unit : units) {
     if (fusion_.norm) place_in_concat(unit.output, readers, units);
     if (has_weights_to_fold(net_.nodes()[unit.node].layer)) {
@@ -91,7 +92,8 @@ InferencePlan::Regions InferencePlan::regions(std::int64_t workspace_bytes) cons
   Regions r;
   Offsets block;
   r.constants = block.add(constant_bytes_);
-  r.images = block.add(4 * batch_ * net_.nodes()[0].shape.elements());
+  r.pictures = block.add(input_.picture_bytes());
+  r.windows = block.add(input_.window_bytes());
   r.workspace = block.add(workspace_bytes);
   r.arena = block.add(arena_bytes_);
   r.total = block.total();
@@ -108,10 +110,21 @@ void InferencePlan::allocate() {
   for (InferenceOp* layer : layers_) {
     layer->write_constants(*device_, memory_.get() + regions_.constants);
   }
+  std::byte* pictures = memory_.get() + regions_.pictures;
+  std::byte* windows = memory_.get() + regions_.windows;
+  input_.open(*device_, {.pictures = pictures, .windows = windows});
   Binding binding{.arena = assembly_.arena,
                   .arena_base = memory_.get() + regions_.arena,
-                  .images = reinterpret_cast<const float*>(memory_.get() + regions_.images)};
+                  .images = reinterpret_cast<const float*>(pictures),
+                  .pixels = reinterpret_cast<const std::uint8_t*>(pictures),
+                  .windows = reinterpret_cast<const PictureWindow*>(windows)};
   for (const auto& op : ops_) op->bind(binding);
+}
+
+PlanFacts InferencePlan::facts() const {
+  PlanFacts facts = device_facts(regions_.total);
+  input_.describe(facts);
+  return facts;
 }
 
 Pass InferencePlan::make_pass(Stopwatch* stopwatch) {
@@ -122,21 +135,8 @@ void InferencePlan::give(Pass& pass) {
   for (const auto& op : ops_) op->forward(pass);
 }
 
-void InferencePlan::load(std::span<const float> images, std::uint64_t identity) {
-  const std::int64_t values = batch_ * net_.nodes()[0].shape.elements();
-  if (std::ssize(images) != values) {
-    throw std::invalid_argument("cuda: a batch of " + std::to_string(batch_) + " needs " +
-                                std::to_string(values) + " image values, not " +
-                                std::to_string(images.size()));
-  }
-  if (identity != 0 && identity == loaded_) return;  // on the device already
-  device_->upload(memory_.get() + regions_.images, images.data(),
-                  static_cast<std::int64_t>(images.size_bytes()));
-  loaded_ = identity;
-}
-
-void InferencePlan::run(std::span<const float> images, std::uint64_t identity) {
-  load(images, identity);
+void InferencePlan::run(const Batch& batch) {
+  input_.load(batch);
   if (!recording_) {
     recording_ = record(*device_, [this] {
       Pass pass = make_pass();
@@ -144,14 +144,16 @@ void InferencePlan::run(std::span<const float> images, std::uint64_t identity) {
     });
   }
   recording_->replay();
+  input_.release();
   device_->wait();
 }
 
-std::vector<OpTime> InferencePlan::profile(std::span<const float> images) {
-  load(images, 0);
+std::vector<OpTime> InferencePlan::profile(const Batch& batch) {
+  input_.load(batch);
   Stopwatch stopwatch(*device_);
   Pass pass = make_pass(&stopwatch);
   give(pass);
+  input_.release();
   return stopwatch.take();
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "worker/backend/backend.hpp"
+#include "worker/backend/cuda/plan/batch_input.hpp"
 #include "worker/backend/cuda/plan/inference_op.hpp"
 #include "worker/backend/cuda/plan/plan_parts.hpp"
 
@@ -20,21 +21,21 @@ class InferencePlan final : public InferPlan, private PlanParts {
                                     const TrainedValues& values);
 
   const Net& net() const override { return net_; }
-  PlanFacts facts() const override { return device_facts(regions_.total); }
-  void run(std::span<const float> images, std::uint64_t identity) override;
+  PlanFacts facts() const override;
+  void run(const Batch& batch) override;
   std::vector<double> logits() const override {
     return read_logits(memory_.get() + regions_.arena);
   }
-  std::vector<OpTime> profile(std::span<const float> images) override;
+  std::vector<OpTime> profile(const Batch& batch) override;
 
  private:
   struct Regions {  // offsets into the block, in bytes
-    std::int64_t constants = 0, images = 0, workspace = 0, arena = 0, total = 0;
+    std::int64_t constants = 0, pictures = 0, windows = 0, workspace = 0, arena = 0, total = 0;
   };
   struct PredictOnly {};
   InferencePlan(PredictOnly, const Net& net, const InferOptions& options,
                 const TrainedValues& values);
-  void add_ops(const TrainedValues& values);
+  void add_ops(const TrainedValues& values, int raw_side);
   void place_in_concat(int id, const std::vector<std::vector<int>>& readers,
                        const std::vector<Unit>& units);
   void plan();
@@ -42,17 +43,15 @@ class InferencePlan final : public InferPlan, private PlanParts {
   Regions regions(std::int64_t workspace_bytes) const;
   std::int64_t most_bytes() const;  // with as much workspace as an engine may want
   void allocate();
-  void load(std::span<const float> images, std::uint64_t identity);
   Pass make_pass(Stopwatch* stopwatch = nullptr);
   void give(Pass& pass);
 
-  std::int64_t batch_;
+  BatchInput input_;  // what is on its way goes into the plan's memory
   std::vector<std::unique_ptr<Op>> ops_;
   std::vector<InferenceOp*> layers_;  // those of ops_ that have constants
   std::int64_t constant_bytes_ = 0;
   Regions regions_;
   std::unique_ptr<Recording> recording_;
-  std::uint64_t loaded_ = 0;  // identity of the pictures on the device
 };
 
 }  // namespace rackmark::worker::cuda

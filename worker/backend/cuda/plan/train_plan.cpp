@@ -31,7 +31,7 @@ void require_size(std::size_t got, std::int64_t wanted, const std::string& what)
 Plan::Plan(PredictOnly, const Net& net, const PlanOptions& options)
     : PlanParts(net, options.batch, options.precision, options.fusion),
       options_(options),
-      input_(net_, options) {
+      input_(net_, options.batch, options.raw_side, true) {
   operations_ = make_operations(assembly_, options_, fusion_);
   plan();
 }
@@ -167,10 +167,7 @@ PlanFacts Plan::facts() const {
     facts.notes["loss scale"] =
         options_.loss_scale ? std::to_string(*options_.loss_scale) : "dynamic";
   }
-  if (options_.raw_side != 0) {
-    facts.notes["pictures"] = "come as bytes of " + std::to_string(options_.raw_side) +
-                              " pixels, cut and normalised by the GPU";
-  }
+  input_.describe(facts);
   return facts;
 }
 

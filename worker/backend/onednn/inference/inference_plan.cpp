@@ -146,10 +146,10 @@ PlanFacts InferencePlan::facts() const {
   return facts;
 }
 
-void InferencePlan::run(std::span<const float> images, std::uint64_t) {
-  check_images(images);
+void InferencePlan::run(const Batch& batch) {
+  check_images(batch.images);
   const ComputeScope scope(threads_);
-  program_->run(images.data());
+  program_->run(batch.images.data());
 }
 
 std::vector<double> InferencePlan::logits() const {
@@ -158,10 +158,10 @@ std::vector<double> InferencePlan::logits() const {
   return {first, first + dims[0] * dims[1]};
 }
 
-std::vector<OpTime> InferencePlan::profile(std::span<const float> images) {
-  check_images(images);
+std::vector<OpTime> InferencePlan::profile(const Batch& batch) {
+  check_images(batch.images);
   const ComputeScope scope(threads_);
-  return program_->profile(images.data());
+  return program_->profile(batch.images.data());
 }
 
 }  // namespace rackmark::worker::onednn

@@ -21,9 +21,9 @@ class InferencePlan final : public InferPlan {
 
   const Net& net() const override { return net_; }
   PlanFacts facts() const override;
-  void run(std::span<const float> images, std::uint64_t identity) override;
+  void run(const Batch& batch) override;
   std::vector<double> logits() const override;
-  std::vector<OpTime> profile(std::span<const float> images) override;
+  std::vector<OpTime> profile(const Batch& batch) override;
 
  private:
   void check_images(std::span<const float> images) const;
