@@ -1,5 +1,7 @@
 // Every layer against the plain backend in double: odd sizes, channels that do not fill a block,
 // batch 1, and every way in which a batch norm can be merged with its neighbours.
+#include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "tests/worker/onednn/compare.hpp"
@@ -322,6 +324,32 @@ TEST(OnednnLayers, ThreeReadersOfOneValue) {
     n.loss(classify(n, n.add(y, n.conv2d(x, "d", {.out = 16}))));
   });
   expect_same_training(net, 2);
+}
+
+// A broken run must not look well: no ReLU, pool or norm turns NaN into a number.
+TEST(OnednnLayers, WhatIsNoNumberReachesTheLoss) {
+  const Net net = make_net(19, 4, [](Net& n) {
+    const Conv2d three{.out = 36, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1};
+    const Node x = n.relu(n.batch_norm(n.conv2d(n.input(), "a", {.out = 36}), "bn"));
+    Node y = n.max_pool(n.relu(n.conv2d(n.max_pool(x, {3, 1, 1}), "b", three)), {2, 2, 0});
+    y = n.relu(n.batch_norm(n.conv2d(y, "c", three), "bn2"));
+    y = n.relu(n.add(n.batch_norm(n.conv2d(y, "d", {.out = 36}), "bn3"), y));
+    n.loss(classify(n, y));
+  });
+  const Data data = make_data(net, 2);
+  for (const char* precision : {"fp32", "bf16"}) {
+    const auto plan = onednn_plan(net, 2, "", 2, {}, precision);
+    for (std::size_t i = 0; i < net.parameters().size(); ++i) {
+      const Parameter& parameter = net.parameters()[i];
+      const auto values = initial_value(parameter, 1);
+      auto broken = values;
+      broken.back() = std::numeric_limits<float>::quiet_NaN();
+      plan->write_parameter(static_cast<int>(i), broken);
+      EXPECT_TRUE(std::isnan(plan->forward(data.batch()))) << parameter.name << " " << precision;
+      plan->write_parameter(static_cast<int>(i), values);
+      EXPECT_FALSE(std::isnan(plan->forward(data.batch()))) << parameter.name << " " << precision;
+    }
+  }
 }
 
 TEST(OnednnLayers, SigmoidAndTwoHeads) {

@@ -91,7 +91,7 @@ struct Norm {
   void use_batch(int c, double sum, double squares, double count) {
     const double offset = sum / count;
     const double channel_mean = shift[c] + offset;
-    const double variance = std::max(0.0, squares / count - offset * offset);
+    const double variance = std::max(squares / count - offset * offset, 0.0);  // NaN stays
     set_affine(c, channel_mean, variance);
     const auto blend = [&](float& running, double now) {
       running = static_cast<float>((1 - momentum) * running + momentum * now);
@@ -250,6 +250,7 @@ class NormOp final : public Op, public Recipe {
   // Mean of a few pixels of the first image: near the channel's mean, and cheap.
   void sample_shift(Norm& norm) const {
     constexpr int kSamples = 8;
+#pragma omp parallel for schedule(static)
     for (int c = 0; c < norm.channels; ++c) {
       const Cells plane = norm.x + (c / block_ * plane_values() + c % block_);
       float sum = 0;
@@ -265,6 +266,7 @@ class NormOp final : public Op, public Recipe {
       kernels.moments(norm.x + plane * plane_values(), pixels_,
                       norm.shift.data() + first_channel(plane), sums_ + plane * 2 * block_);
     }
+#pragma omp parallel for schedule(static)
     for (int c = 0; c < norm.channels; ++c)
       norm.use_batch(c, combined(2, 0, c), combined(2, 1, c), values_per_channel());
   }
@@ -317,6 +319,7 @@ class NormOp final : public Op, public Recipe {
       kernels.reduce(t);
     }
     for (std::size_t k = 0; k < norms_.size(); ++k) {
+#pragma omp parallel for schedule(static)
       for (int c = 0; c < norms_[k].channels; ++c) {
         norms_[k].set_gradient(c, combined(sums_per_plane, 0, c),
                                combined(sums_per_plane, 1 + static_cast<int>(k), c),

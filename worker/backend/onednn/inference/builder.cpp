@@ -113,6 +113,7 @@ InferenceMade Builder::choose(const Unit& unit, InferenceConvolution& c, Value& 
     if (auto blocked = try_convolution(engine_, other)) return *std::move(blocked);
     other.shape.dst = c.shape.dst;
   }
+  if (auto padded = choose_padded(unit, c, in)) return *std::move(padded);
   other.shape.src = with_type_any(in.desc, type_of(in.desc));
   auto moved = try_convolution(engine_, other);
   if (!moved) return as_is;
@@ -129,6 +130,36 @@ std::optional<InferenceMade> Builder::choose_winograd(const Unit& unit, Inferenc
   if (!wanted || !fits || type_of(c.shape.src) != DataType::f32) return std::nullopt;
   c.shape.kind = ConvolutionKind::kWinograd;
   return try_convolution(engine_, c);
+}
+
+// Reads a copy of the pictures with zeros around them, where nothing but the padding keeps oneDNN
+// from its vector kernels: with AVX2 that of AlexNet's first convolution (11 x 11, stride 4).
+std::optional<InferenceMade> Builder::choose_padded(const Unit& unit, InferenceConvolution c,
+                                                    Value& in) {
+  const Dims pad = c.shape.pad_before, exact = dims_of(in.desc);
+  if (unit.inputs[0] != 0 || unit.residual >= 0 || pad == Dims{0, 0}) return std::nullopt;
+  const DataType type = type_of(in.desc);
+  const Dims whole{exact[0], exact[1], exact[2] + 2 * pad[0], exact[3] + 2 * pad[1]};
+  c.shape.src = make_desc(whole, type, Tag::nchw);
+  c.shape.dst = picture(unit.output, settings_.type);
+  c.shape.pad_before = c.shape.pad_after = {0, 0};
+  auto made = try_convolution(engine_, c);
+  if (!made) return std::nullopt;
+  const auto bytes = padded_bytes(c.shape.src);
+  // The zeros are written once, the pixels by every run.
+  const Value copy{
+      c.shape.src,
+      program_.add_constant(bytes, [bytes](std::byte* to) { std::fill_n(to, bytes, std::byte{}); }),
+      in.scale};
+  const Desc middle = copy.desc.submemory_desc(exact, {0, 0, pad[0], pad[1]});
+  Step step;
+  step.node = info(unit.node).name;
+  step.made = make_scaling_reorder(engine_, in.desc, middle, 1);
+  step.operands = {{DNNL_ARG_FROM, in.desc, in.place}, {DNNL_ARG_TO, middle, copy.place}};
+  step.bytes = traffic(in, copy);
+  program_.add(std::move(step));
+  in = copy;
+  return made;
 }
 
 void Builder::add_linear(const Unit& unit) {

@@ -51,6 +51,7 @@ class Builder {
   void add_linear(const Unit& unit);
   InferenceMade choose(const Unit& unit, InferenceConvolution& c, Value& in);
   std::optional<InferenceMade> choose_winograd(const Unit& unit, InferenceConvolution c);
+  std::optional<InferenceMade> choose_padded(const Unit& unit, InferenceConvolution c, Value& in);
   void set_output(const Unit& unit, Desc& dst, Epilogue& epilogue, Value& out);
   void set_weights(const Unit& unit, Desc& weights, Desc& bias, Epilogue& epilogue, float in_scale);
   Step weighted_step(const Unit& unit, InferenceMade made, const Value& in, const Value& out,

@@ -4,10 +4,23 @@
 
 namespace rackmark::worker::onednn {
 
-bool keeps_integers(const Layer& layer) {
+namespace {
+
+// Whether integers are handed on unchanged.
+bool keeps_integers(const Net& net, const Unit& unit) {
+  const NodeInfo& node = net.nodes()[unit.node];
+  const Layer& layer = node.layer;
+  if (std::holds_alternative<AdaptiveAveragePool>(layer)) {
+    // Where it has nothing to do. A mean over a whole picture is far smaller than the picture's
+    // range: in its steps little of it would be left.
+    const Shape& in = net.nodes()[unit.inputs[0]].shape;
+    return in.height == node.shape.height && in.width == node.shape.width;
+  }
   return std::holds_alternative<MaxPool>(layer) || std::holds_alternative<AveragePool>(layer) ||
          std::holds_alternative<Concat>(layer) || std::holds_alternative<Flatten>(layer);
 }
+
+}  // namespace
 
 IntegerChoice::IntegerChoice(const Net& net, const std::vector<Unit>& units, bool integers)
     : net_(net),
@@ -43,8 +56,7 @@ void IntegerChoice::find_stores(const std::vector<Unit>& units) {
   for (auto unit = units.rbegin(); unit != units.rend(); ++unit) {
     const bool computes = computes_[unit->output];
     if (!computes && !stores_[unit->output]) continue;
-    const Layer& layer = net_.nodes()[unit->node].layer;
-    if (!computes && !keeps_integers(layer)) {
+    if (!computes && !keeps_integers(net_, *unit)) {
       stores_[unit->output] = false;  // made in float; its reader converts
       continue;
     }
@@ -58,7 +70,7 @@ void share_peaks(const Net& net, const std::vector<Unit>& units, Peaks& peaks) {
   for (bool changed = true; changed;) {
     changed = false;
     for (const Unit& unit : units) {
-      if (!keeps_integers(net.nodes()[unit.node].layer)) continue;
+      if (!keeps_integers(net, unit)) continue;
       float widest = peaks[unit.output];
       for (const int input : unit.inputs) widest = std::max(widest, peaks[input]);
       const auto raise = [&](int value) {

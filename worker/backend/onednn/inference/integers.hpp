@@ -28,8 +28,7 @@ class IntegerChoice {
   std::vector<bool> non_negative_, computes_, stores_;  // by value
 };
 
-// Layers that hand integers on unchanged: their values share one step, the widest.
-bool keeps_integers(const Layer& layer);
+// Layers that hand integers on unchanged (pools, joins) share one step, the widest.
 void share_peaks(const Net& net, const std::vector<Unit>& units, Peaks& peaks);
 
 }  // namespace rackmark::worker::onednn

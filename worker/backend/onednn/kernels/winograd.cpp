@@ -183,7 +183,7 @@ void winograd_result(const float* from, int64_t step, const WinogradEnd& end, fl
     for (int w = 0; w < columns; ++w, to += kBlock) {
       V value = pixels[h * kOut + w] + bias;
       if (end.sum) value += load(to);
-      if (end.relu) value = value > 0 ? value : V{};
+      if (end.relu) value = value < 0 ? V{} : value;  // NaN stays
       store(to, value);
     }
   }
