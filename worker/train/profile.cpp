@@ -13,8 +13,8 @@ namespace {
 using ProfileClock = std::chrono::steady_clock;
 
 constexpr int kFewestPasses = 3, kMostPasses = 9;
-constexpr double kSeconds = 8;  // no further pass is begun after
-constexpr double kHot = 0.01;   // share of the sum
+constexpr double kSeconds = 20;  // no further pass is begun after
+constexpr double kHot = 0.01;    // share of the sum
 constexpr std::size_t kTextKept = 120;
 
 double ms_since(ProfileClock::time_point start) {

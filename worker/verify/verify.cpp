@@ -86,10 +86,11 @@ std::unique_ptr<Backend> chosen_backend(const VerifyOptions& options) {
 
 // Whether rounding alone could explain what is outside: a wrong gradient is off by its own size,
 // far more than this.
+constexpr double kMostOfRounding = 0.05;
+
 bool may_be_rounding(const std::vector<GroupDistance>& groups) {
-  constexpr double kMost = 0.05;
   return std::all_of(groups.begin(), groups.end(), [](const auto& g) {
-    return g.passed() || (g.allowed > 0 && g.distance < kMost);
+    return g.passed() || (g.allowed > 0 && g.distance < kMostOfRounding);
   });
 }
 
