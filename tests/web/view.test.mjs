@@ -213,7 +213,7 @@ describe("the web view", { timeout: 900_000 }, () => {
     await page.locator(".sentence").getByText("ResNet-50").waitFor();
     await page.getByRole("img", { name: /^Comparison: Whiskers: 95 %/ }).waitFor();
     const text = await page.locator(".sentence").innerText();
-    assert.match(text, /img\/s \(batch 2, fp32, synthetic input\)/);
+    assert.match(text, /img\/s \(batch 2, image size 64, fp32, all reduce, synthetic input\)/);
     await page.getByRole("button", { name: "Ratio", exact: true }).click();
     await page.waitForURL(/view=ratio/);
     await page.reload();

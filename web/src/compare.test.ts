@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choices, differences, flat, inSpec, resolveSpec, sentence, side, sidesByClass, sidesByLabel, specOf, whyLeftOut } from "./compare";
+import { choices, conditions, differences, flat, inSpec, resolveSpec, sentence, side, sidesByClass, sidesByLabel, specOf, unlike, verdictOf, whyLeftOut } from "./compare";
+import { cutMiddle } from "./components/options";
 import type { RankTime, ResultView, StepStatistics } from "./contract";
 import { metricNamed, metrics, metricsOf, throughput } from "./metrics";
 import { match } from "./router";
@@ -34,11 +35,26 @@ const what = { model: "resnet50", mode: "training", conditions: "batch 16, fp32"
 test("the sentence says how much faster and how sure", () => {
   const sides = sidesByClass([result(10, "slow"), result(20, "fast")]);
   assert.deepEqual(sides.map((s) => s.name), ["fast", "slow"]);
-  assert.match(sentence(sides, what), /^fast trains ResNet-50 2\.00× \(1\.97× to 2\.03×\) as fast as slow at batch 16, fp32\.$/);
+  assert.match(sentence(sides, what), /^fast trains ResNet-50 2\.00× \(1\.97× to 2\.03×\) as fast as slow at batch 16, fp32\. One run a side; runs may differ by more than their steps do, use repetitions\.$/);
+  const runs = (rate: number, name: string) => [0.99, 1, 1.01].map((share) => result(rate * share, name));
+  assert.match(sentence(sidesByClass([...runs(10, "slow"), ...runs(20, "fast")]), what), /^fast trains ResNet-50 2\.00× .* as fast as slow at batch 16, fp32\.$/);
+  assert.match(sentence(sidesByClass([...runs(10, "slow"), result(20, "fast")]), what), / One run only: fast; runs may differ/);
+});
+
+test("what is not the same work has no ratio, what is done otherwise is named, and so is a verdict", () => {
+  const suspect = { validity: { verdict: "suspect" as const, causes: ["steal time 4 %"] } };
+  const sides = [side("job 1", [result(64, "a", { image_size: 64 })]), side("job 8", [result(10, "a")]), side("job 9", [], "lost")];
+  assert.equal(sentence(sides, null), "Not comparable, the sides differ in image size (64, 224): job 1 64.00 img/s, job 8 10.00 img/s.");
+  assert.deepEqual(unlike(sides.slice(1)), []);
+  const told = sentence([side("job 1", [result(20, "a", { precision: "bf16", ...suspect })]), side("job 2", [result(10, "a")])], what);
+  assert.match(told, /2\.00× .* They differ in precision \(bf16, fp32\)\..* Suspect, see the verdicts below: job 1\.$/);
+  assert.deepEqual(verdictOf(side("a", [result(1, "a"), result(1, "a", suspect)])), { verdict: "suspect", causes: ["steal time 4 %"] });
+  assert.equal(verdictOf(side("a", [])), null);
+  assert.equal(conditions(specOf(result(1, "a"))), "batch 16, image size 224, fp32, all reduce, synthetic input");
 });
 
 test("what is not significant is said so", () => {
-  assert.match(sentence(sidesByClass([result(10, "a"), result(10.05, "b")]), what), /do not differ significantly at batch 16, fp32: 1\.005× \(0\.9\d+× to 1\.0\d+×\)/);
+  assert.match(sentence(sidesByClass([result(10, "a"), result(10.1, "a"), result(10.05, "b"), result(10.06, "b")]), what), /do not differ significantly at batch 16, fp32: 1\.000× \(0\.9\d+× to 1\.0\d+×\)/);
 });
 
 test("a side without a number says why, and nobody wins against it", () => {
@@ -51,7 +67,7 @@ test("a side without a number says why, and nobody wins against it", () => {
 
 test("three sides: the lead over the second and over the last", () => {
   const text = sentence(sidesByClass([result(10, "c"), result(20, "b"), result(40, "a")]), what);
-  assert.match(text, /^a trains ResNet-50 2\.00× .* as fast as b at batch 16, fp32; 4\.00× .* as fast as c\.$/);
+  assert.match(text, /^a trains ResNet-50 2\.00× .* as fast as b at batch 16, fp32; 4\.00× .* as fast as c\. One run a side;/);
 });
 
 test("differences besides hardware are listed with both values", () => {
@@ -136,4 +152,8 @@ test("addresses", () => {
   assert.deepEqual(match("/jobs/:id", "/jobs/42"), { id: "42" });
   assert.equal(match("/jobs/:id", "/jobs/new"), null);
   assert.deepEqual(match("/jobs", "/jobs/"), {});
+});
+
+test("long names are cut in the middle", () => {
+  assert.deepEqual(["short", "cpu 1x AuthenticAMD-25-1-1 avx2 2c another class"].map((n) => cutMiddle(n, 19)), ["short", "cpu 1x…nother class"]);
 });

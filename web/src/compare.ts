@@ -1,5 +1,5 @@
 // Sides of a comparison, the sentence made from them, and whether they may be compared. Pure.
-import type { Json, JobView, ResultView } from "./contract";
+import type { Json, JobView, ResultView, Validity } from "./contract";
 import { modelTitle, number, reasonWords, words } from "./format";
 import { type Interval, intervalOf, type Ratio, ratioOf } from "./intervals";
 import { type Metric, throughput } from "./metrics";
@@ -21,7 +21,8 @@ export const specKeys: (keyof SpecKey)[] = ["model", "mode", "precision", "batch
 export type Narrow = "ranks" | "fusion";
 export const narrowKeys: Narrow[] = ["ranks", "fusion"];
 
-const notesOf = (r: ResultView): Record<string, Json> => {
+// What the plan of rank 0 has to say: who computes bf16, which layers are int8.
+export const notesOf = (r: ResultView): Record<string, Json> => {
   const worker = (r.environment as { worker?: { notes?: Record<string, Json> } | null } | null)?.worker;
   return worker?.notes ?? {};
 };
@@ -119,16 +120,55 @@ export function ratioText(r: Ratio): string {
 }
 
 export function conditions(s: SpecKey): string {
-  return `batch ${s.batch_size}, ${s.precision}, ${words(s.input_kind)} input${s.agents > 1 ? `, ${s.agents} agents` : ""}`;
+  const update = s.variable_update ? `, ${words(s.variable_update)}` : "";
+  return `batch ${s.batch_size}, image size ${s.image_size}, ${s.precision}${update}, ${words(s.input_kind)} input${s.agents > 1 ? `, ${s.agents} agents` : ""}`;
+}
+
+// An image of one is not an image of the other: no number of one side divides by that of another.
+const sameWork: [string, (r: ResultView) => string][] = [
+  ["model", (r) => modelTitle(r.model)],
+  ["mode", (r) => words(r.mode)],
+  ["image size", (r) => String(r.image_size)],
+];
+// The same work done otherwise: a ratio that must say so.
+const sameWay: [string, (r: ResultView) => string][] = [
+  ["precision", (r) => r.precision],
+  ["batch size", (r) => String(r.batch_size)],
+  ["device", (r) => r.device],
+];
+function apart(sides: Side[], of: typeof sameWork): string[] {
+  const told = sides.filter((s) => s.interval !== null);
+  return of.flatMap(([name, pick]) => {
+    const values = [...new Set(told.flatMap((s) => s.results.map(pick)))];
+    return values.length > 1 ? [`${name} (${values.join(", ")})`] : [];
+  });
+}
+// In what work the sides differ, so that they are not comparable; empty: they are.
+export const unlike = (sides: Side[]): string[] => apart(sides, sameWork);
+
+// Of the runs that count; invalid where none does.
+export function verdictOf(s: Side): Validity | null {
+  if (!s.results.length) return null;
+  const counted = s.results.filter(isValid);
+  const told = counted.length ? counted : s.results;
+  const suspect = told.some((r) => r.validity.verdict === "suspect");
+  return { verdict: !counted.length ? "invalid" : suspect ? "suspect" : "clean", causes: [...new Set(told.flatMap((r) => r.validity.causes))] };
 }
 
 const verb: Record<string, string> = { training: "trains", inference: "runs", accuracy: "trains" };
 
 // The answer in one sentence; never more than the data say.
 export function sentence(sides: Side[], what: What | null, metric: Metric = throughput): string {
-  const text = answer(sides, what, metric);
+  const text = answer(sides, what, metric) + suspects(sides);
   return text.replace(/(^|\. )job /g, "$1Job ");
 }
+function suspects(sides: Side[]): string {
+  const found = sides.flatMap((s) => {
+    return s.interval && verdictOf(s)?.verdict === "suspect" ? [s.name] : [];
+  });
+  return found.length ? ` Suspect, see the verdicts below: ${found.join(", ")}.` : "";
+}
+
 export interface What {
   model: string;
   mode: string;
@@ -147,19 +187,24 @@ function answer(sides: Side[], what: What | null, metric: Metric): string {
     const rest = others.length ? ` ${others.map((s) => `${s.name} has no number: ${s.why}`).join("; ")}.` : " It is the only side with results.";
     return `${first.name} ${does} ${model} at ${metric.show(first.interval.value)}${what?.conditions ? ` (${what.conditions})` : ""}.${rest}`;
   }
+  const work = unlike(counted);
+  if (work.length) return `Not comparable, the sides differ in ${work.join(" and ")}: ${counted.map((s) => `${s.name} ${metric.show(s.interval.value)}`).join(", ")}.`;
   const second = counted[1]!;
   const last = counted[counted.length - 1]!;
   const lead = ratioOf(first.interval, second.interval);
   const parts: string[] = [];
   if (lead.significant) parts.push(`${first.name} ${does} ${model} ${metric.preposition}${ratioText(lead)} ${metric.relation} ${second.name}${at}`);
-  else if (lead.significant === null) parts.push(`${first.name} ${does} ${model} ${metric.preposition}${ratioText(lead)} ${metric.relation} ${second.name}${at}, with too few samples to say how sure that is`);
+  else if (lead.significant === null) parts.push(`${first.name} ${does} ${model} ${metric.preposition}${ratioText(lead)} ${metric.relation} ${second.name}${at}${lead.low === null ? ", with too few samples to say how sure that is" : ""}`);
   else parts.push(`${first.name} and ${second.name} do not differ significantly${at}: ${ratioText(lead)}`);
   if (last !== second) {
     const all = ratioOf(first.interval, last.interval);
     parts.push(`${ratioText(all)} ${metric.relation} ${last.name}${all.significant === false ? " (not significant)" : ""}`);
   }
   const missing = sides.filter((s) => s.interval === null);
-  return parts.join("; ") + "." + (missing.length ? ` ${missing.map((s) => `${s.name} has no number: ${s.why}`).join("; ")}.` : "");
+  const once = counted.filter((s) => s.interval.kind === "steps" && s.interval.low !== null);
+  const unsure = !once.length ? "" : ` ${once.length === counted.length ? "One run a side" : `One run only: ${once.map((s) => s.name).join(", ")}`}; runs may differ by more than their steps do, use repetitions.`;
+  const way = apart(counted, sameWay);
+  return parts.join("; ") + "." + (way.length ? ` They differ in ${way.join(" and ")}.` : "") + unsure + (missing.length ? ` ${missing.map((s) => `${s.name} has no number: ${s.why}`).join("; ")}.` : "");
 }
 
 export interface Difference {

@@ -52,13 +52,16 @@ test("an invalid run does not count, and a step without spread has no interval",
 });
 
 test("a ratio is significant when its interval leaves out 1", () => {
-  const fast = intervalOf([result(20)])!;
-  const slow = intervalOf([result(10)])!;
+  const fast = intervalOf([result(20), result(20.1), result(19.9)])!;
+  const slow = intervalOf([result(10), result(10.1), result(9.9)])!;
   const r = ratioOf(fast, slow);
   assert.equal(r.value, 2);
   assert.equal(r.significant, true);
   near(r.high! / r.value, r.value / r.low!);
-  assert.equal(ratioOf(intervalOf([result(10.05)])!, slow).significant, false);
+  assert.equal(ratioOf(intervalOf([result(10.05), result(10.1)])!, slow).significant, false);
+  // The same job twice, one run each, differs by more than its steps do.
+  const once = ratioOf(intervalOf([result(20)])!, slow);
+  assert.deepEqual([once.significant, once.low! > 1], [null, true]);
   const unknown = ratioOf(fast, { ...slow, relative: null });
   assert.equal(unknown.significant, null);
   assert.equal(unknown.low, null);

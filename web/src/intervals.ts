@@ -70,7 +70,7 @@ export interface Ratio {
   value: number;
   low: number | null;
   high: number | null;
-  significant: boolean | null; // null: unknown, a side has no spread
+  significant: boolean | null; // null: unknown, a side has no spread or only that of the steps of one run
 }
 
 // a / b with a 95 % interval from both relative errors (log scale, the smaller degrees of freedom).
@@ -80,7 +80,8 @@ export function ratioOf(a: Interval, b: Interval): Ratio {
   const half = tQuantile(Math.min(a.degrees, b.degrees)) * Math.hypot(a.relative, b.relative);
   const low = value * Math.exp(-half);
   const high = value * Math.exp(half);
-  return { value, low, high, significant: low > 1 || high < 1 };
+  const known = a.kind === "runs" && b.kind === "runs"; // steps of one run do not tell how runs differ
+  return { value, low, high, significant: known ? low > 1 || high < 1 : null };
 }
 
 export interface Bin {

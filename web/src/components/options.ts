@@ -244,6 +244,13 @@ export interface Dot {
   note: string;
 }
 
+// Names of device classes begin and end alike: what tells them apart is rather at the end.
+export function cutMiddle(name: string, most: number): string {
+  if (name.length <= most) return name;
+  const head = Math.floor((most - 1) / 3);
+  return `${name.slice(0, head)}…${name.slice(name.length - (most - 1 - head))}`;
+}
+
 // Dot and whisker a side; ratios on a logarithmic axis around 1.
 export function dotOption(dots: Dot[], t: Theme, ratio: boolean, unit: string): Drawing {
   const place = ratio ? Math.log : (v: number) => v;
@@ -268,7 +275,7 @@ export function dotOption(dots: Dot[], t: Theme, ratio: boolean, unit: string): 
       axisTick: { customValues: ticks },
       splitLine: { show: !ratio, lineStyle: { color: t.line, width: 0.5 } },
     },
-    yAxis: { type: "category", inverse: true, data: dots.map((d) => d.name), ...axis(t), axisLabel: { color: t.text, fontSize: 12, width: window.innerWidth > 760 ? 240 : 110, overflow: "truncate" }, splitLine: { show: false } },
+    yAxis: { type: "category", inverse: true, data: dots.map((d) => d.name), ...axis(t), axisLabel: { color: t.text, fontSize: 12, formatter: (name: string) => cutMiddle(name, window.innerWidth > 760 ? 40 : 19) }, splitLine: { show: false } },
     tooltip: { ...base(t).tooltip, trigger: "item", formatter: (item: { dataIndex: number }) => `${dots[item.dataIndex]?.name}\n${dots[item.dataIndex]?.note}` },
     series: [
       {

@@ -1,26 +1,21 @@
 // What a run measured, where, and every attempt of the job.
 import type { ComponentChildren } from "preact";
 import type { AgentView, JobView, Json, ResultView, RunView } from "../contract";
-import { flat } from "../compare";
+import { flat, notesOf } from "../compare";
 import { bytes, duration, milliseconds, number, percent, plural, rate, reasonWords, words } from "../format";
 import { gpusOf, overGpus, type OverGpus } from "../gpus";
 import { Mark } from "./marks";
 import { Term } from "./tip";
-import { Elapsed, Missing, Time } from "./values";
+import { Elapsed, Missing, Time, VerdictMark } from "./values";
 
 const ms = (value: number | null): ComponentChildren => (value === null ? <Missing why="too few steps" /> : milliseconds(value));
 const orWhy = <T,>(value: T | null, show: (v: T) => ComponentChildren, why: string): ComponentChildren => (value === null ? <Missing why={why} /> : show(value));
 
-// What the plan of rank 0 has to say: who computes bf16, which layers are int8.
-function notesOf(result: ResultView): [string, string][] {
-  const environment = result.environment as unknown as { worker?: { notes?: Record<string, string> } | null } | null;
-  return Object.entries(environment?.worker?.notes ?? {});
-}
-
-// Of all GPUs of the run; none where it computed on cpu. A card that does not say is no card with 0.
-function gpuRows(result: ResultView): [string, string, ComponentChildren][] {
+// Of all GPUs of the run; on cpu the power of its packages. A card that does not say is no card with 0.
+function powerRows(result: ResultView): [string, string, ComponentChildren][] {
   const gpus = gpusOf(result);
-  if (!gpus.length) return result.device === "gpu" ? [["power_w", "GPU", <Missing why="not available: no NVML on this host" />]] : [];
+  if (result.device !== "gpu") return [["power_w", "CPU power", orWhy(result.power_w, (v) => `${number(v)} W`, "not available: no power counter")]];
+  if (!gpus.length) return [["power_w", "GPU", <Missing why="not available: no NVML on this host" />]];
   const row = (term: string, label: string, over: OverGpus | null, show: (v: number) => string, why = "not available"): [string, string, ComponentChildren] => [
     term,
     label,
@@ -139,6 +134,7 @@ export function Measured({ result }: { result: ResultView }) {
   const s = result.step;
   const rows: [string, string, ComponentChildren][] = [
     ["images_per_second", "throughput", `${rate(result.images_per_second)} img/s`],
+    ["validity", "verdict of this run", <VerdictMark validity={result.validity} />],
     ["window_s", "measured window", `${duration(result.window_s)}, ${result.steps} steps, ${result.images.toLocaleString("en-US")} images`],
     ["median_ms", "median step", ms(s.median_ms)],
     ["mean_ms", "mean step", s.mean_ms === null ? ms(null) : `${milliseconds(s.mean_ms)} ± ${s.standard_error_ms === null ? "?" : milliseconds(s.standard_error_ms)}`],
@@ -155,7 +151,7 @@ export function Measured({ result }: { result: ResultView }) {
     ["matrix_peak_gflops", "matrix peak", orWhy(result.matrix_peak_gflops, (v) => `${number(v)} GFLOP/s`, "not available")],
     ["setup_s", "set-up", orWhy(result.setup_s, (v) => duration(v), "not available")],
     ["peak_rss_bytes", "peak memory of a rank", orWhy(result.peak_rss_bytes, bytes, "not available")],
-    ...gpuRows(result),
+    ...powerRows(result),
     ["joules_per_image", "energy per image", orWhy(result.joules_per_image, (v) => `${number(v)} J`, "not available: no power counter")],
     ["images_per_second_per_watt", "throughput per watt", orWhy(result.images_per_second_per_watt, (v) => `${number(v)} img/s/W`, "not available: no power counter")],
   ];
@@ -167,7 +163,7 @@ export function Measured({ result }: { result: ResultView }) {
   if (found) {
     rows.push(["batch_search", "largest batch", `${found.batch_size}, wants ${bytes(found.bytes_wanted)} of ${bytes(found.bytes_free)} (${found.limited_by}); ${found.probes} probes`]);
   }
-  for (const [name, text] of notesOf(result)) rows.push(["notes", name, text]);
+  for (const [name, text] of Object.entries(notesOf(result))) rows.push(["notes", name, String(text)]);
   if (result.input_kind !== "synthetic") {
     rows.push(["pictures_broken", "broken pictures", result.pictures_broken ? `${result.pictures_broken}: ${result.broken_pictures.join(", ")}` : "none"]);
   }
@@ -328,6 +324,9 @@ export function Attempts({ job, shown, choose }: { job: JobView; shown: RunView 
             <th scope="col" class="num">
               Throughput
             </th>
+            <th scope="col">
+              <Term name="validity">Verdict</Term>
+            </th>
           </tr>
         </thead>
         <tbody>
@@ -357,6 +356,9 @@ export function Attempts({ job, shown, choose }: { job: JobView; shown: RunView 
               </td>
               <td data-label="Throughput" class="num">
                 {run.result ? `${rate(run.result.images_per_second)} img/s` : <Missing why={["failed", "succeeded"].includes(run.state) ? reasonWords(run.reason) : words(run.state)} />}
+              </td>
+              <td data-label="Verdict">
+                <VerdictMark validity={run.result?.validity ?? null} />
               </td>
             </tr>
           ))}

@@ -3,6 +3,7 @@ import { useMemo } from "preact/hooks";
 import { api } from "../api";
 import { Chart } from "../components/chart";
 import { type TableData } from "../components/copy";
+import { Mark } from "../components/marks";
 import { Empty, Loading, Problem } from "../components/notices";
 import { dotOption, intervalNote } from "../components/options";
 import { Term } from "../components/tip";
@@ -24,11 +25,13 @@ import {
   type SpecKey,
   specKeys,
   specOf,
+  unlike,
   valueOf,
+  verdictOf,
   type What,
   whyLeftOut,
 } from "../compare";
-import type { JobView, ResultView } from "../contract";
+import type { JobView, ResultQuery, ResultView } from "../contract";
 import { modelTitle, plural, spread, words } from "../format";
 import { useLoad } from "../hooks";
 import { ratioOf } from "../intervals";
@@ -99,6 +102,7 @@ function Chooser({ results, spec, query, cell }: { results: ResultView[]; spec: 
 const noSpread = (metric: Metric): string => (metric.ofSteps ? "one step: no spread" : "one run: no spread");
 
 function SidesTable({ sides, metric }: { sides: Side[]; metric: Metric }) {
+  const alike = unlike(sides).length === 0;
   const first = sides.find((s) => s.interval)?.interval ?? null;
   return (
     <div class="panel">
@@ -118,13 +122,18 @@ function SidesTable({ sides, metric }: { sides: Side[]; metric: Metric }) {
             <th scope="col" class="num">
               Against the first
             </th>
+            <th scope="col">
+              <Term name="validity">Verdict</Term>
+            </th>
             <th scope="col">Jobs</th>
           </tr>
         </thead>
         <tbody>
           {sides.map((s) => {
             const i = s.interval;
-            const ratio = i && first && i !== first ? ratioOf(i, first) : null;
+            const ratio = alike && i && first && i !== first ? ratioOf(i, first) : null;
+            const verdict = verdictOf(s);
+            const invalid = i ? s.results.length - i.runs : 0;
             const jobs = [...new Set(s.results.map((r) => r.job_id))];
             return (
               <tr class={ratio && ratio.significant === false ? "not-significant" : ""}>
@@ -146,11 +155,16 @@ function SidesTable({ sides, metric }: { sides: Side[]; metric: Metric }) {
                       {ratioText(ratio)}
                       {ratio.significant === false && <span class="muted"> not significant</span>}
                     </>
-                  ) : i ? (
+                  ) : i === first && i ? (
                     "1"
                   ) : (
-                    <Missing why={s.why} />
+                    <Missing why={i ? "not comparable" : s.why} />
                   )}
+                </td>
+                <td data-label="Verdict">
+                  {verdict ? <Mark state={verdict.verdict} /> : <Missing why="no result" />}
+                  {verdict && verdict.causes.length > 0 && <span class="muted"> {verdict.causes.join("; ")}</span>}
+                  {invalid > 0 && <span class="muted"> {invalid} of {plural(s.results.length, "run")} not counted</span>}
                 </td>
                 <td data-label="Jobs">
                   {jobs.slice(0, 6).map((id, n) => (
@@ -232,8 +246,11 @@ function WhatDiffers({ sides }: { sides: Side[] }) {
 
 function sidesTable(sides: Side[], metric: Metric): TableData {
   return {
-    columns: ["side", metric.name, "low_95", "high_95", "relative_standard_error", "spread_kind", "runs", "missing_because"],
-    rows: sides.map((s) => [s.name, s.interval?.value ?? null, s.interval?.low ?? null, s.interval?.high ?? null, s.interval?.relative ?? null, s.interval?.kind ?? null, s.interval?.runs ?? 0, s.why || null]),
+    columns: ["side", metric.name, "low_95", "high_95", "relative_standard_error", "spread_kind", "runs", "verdict", "causes", "missing_because"],
+    rows: sides.map((s) => {
+      const verdict = verdictOf(s);
+      return [s.name, s.interval?.value ?? null, s.interval?.low ?? null, s.interval?.high ?? null, s.interval?.relative ?? null, s.interval?.kind ?? null, s.interval?.runs ?? 0, verdict?.verdict ?? null, verdict?.causes.join("; ") || null, s.why || null];
+    }),
   };
 }
 
@@ -242,7 +259,8 @@ function Comparison({ sides, what, metric }: { sides: Side[]; what: What | null;
   const theme = useTheme();
   const text = sentence(sides, what, metric);
   const offered = metricsOf(sides.flatMap((s) => s.results));
-  const ratio = query.get("view") === "ratio";
+  const alike = unlike(sides).length === 0;
+  const ratio = alike && query.get("view") === "ratio";
   const counted = sides.filter((s) => s.interval !== null);
   const option = useMemo(() => {
     const first = counted[0]?.interval;
@@ -250,7 +268,7 @@ function Comparison({ sides, what, metric }: { sides: Side[]; what: What | null;
     const dots = counted.map((s) => {
       const i = s.interval!;
       const r = ratioOf(i, first);
-      const muted = i !== first && r.significant === false;
+      const muted = alike && i !== first && r.significant === false;
       const onAxis = (v: number | null) => (v === null ? null : v / metric.perUnit);
       if (!ratio) return { name: s.name, value: i.value / metric.perUnit, low: onAxis(i.low), high: onAxis(i.high), muted, note: intervalNote(i, metric.show) };
       return i === first
@@ -278,7 +296,7 @@ function Comparison({ sides, what, metric }: { sides: Side[]; what: What | null;
           <button type="button" aria-pressed={!ratio} onClick={() => setQuery({ view: null })}>
             Absolute
           </button>
-          <button type="button" aria-pressed={ratio} onClick={() => setQuery({ view: "ratio" })}>
+          <button type="button" aria-pressed={ratio} disabled={!alike} title={alike ? undefined : "not comparable"} onClick={() => setQuery({ view: "ratio" })}>
             Ratio
           </button>
         </div>
@@ -331,10 +349,17 @@ function ByJobs({ ids, metric }: { ids: number[]; metric: Metric }) {
   );
 }
 
+const newest = 1000;
+const asked: (keyof SpecKey & keyof ResultQuery)[] = ["model", "mode", "precision", "batch_size", "input_kind"];
+
 function ByClass({ query, metric }: { query: URLSearchParams; metric: Metric }) {
-  const all = useLoad("results", async (signal) => (await api.results({ limit: 1000 }, signal)).items);
   const wanted = Object.fromEntries(specKeys.flatMap((k) => (query.has(k) ? [[k, query.get(k)!]] : []))) as Partial<Record<keyof SpecKey, string>>;
-  const spec = all.data ? resolveSpec(all.data, wanted) : null;
+  // What the address names is asked for by itself, so that it is found however much was measured since.
+  const named = Object.fromEntries(asked.flatMap((k) => (wanted[k] ? [[k, wanted[k]]] : [])));
+  const all = useLoad("results", async (signal) => (await api.results({ limit: newest }, signal)).items);
+  const own = useLoad(Object.keys(named).length ? "results " + JSON.stringify(named) : null, async (signal) => (await api.results({ ...named, limit: newest }, signal)).items);
+  const known = [...new Map([...(own.data ?? []), ...(all.data ?? [])].map((r) => [r.id, r])).values()].sort((a, b) => b.id - a.id);
+  const spec = resolveSpec(known, wanted);
   // The chosen cell is asked for by itself: it may hold more than the newest thousand results of everything.
   const cell = useLoad(spec ? "cell " + JSON.stringify(spec) : null, async (signal) => {
     const page = await api.results({ model: spec!.model, mode: spec!.mode, precision: spec!.precision, batch_size: spec!.batch_size, input_kind: spec!.input_kind, limit: 1000 }, signal);
@@ -342,8 +367,8 @@ function ByClass({ query, metric }: { query: URLSearchParams; metric: Metric }) 
   });
   const agents = useLoad("agents", (signal) => api.agents(signal));
   if (all.error && !all.data) return <Problem error={all.error} />;
-  if (!all.data) return <Loading what="results" />;
-  if (!all.data.length) {
+  if (!all.data || (!spec && own.loading)) return <Loading what="results" />;
+  if (!known.length) {
     return (
       <Empty title="No result yet">
         <p>
@@ -362,15 +387,15 @@ function ByClass({ query, metric }: { query: URLSearchParams; metric: Metric }) 
   const several = each || sides.some((s) => s.others.length > 0);
   return (
     <>
-      <Chooser results={all.data} spec={spec} query={query} cell={cell.data ?? []} />
+      <Chooser results={known} spec={spec} query={query} cell={cell.data ?? []} />
       {!spec && (
-        <Empty title="Nothing was measured with this combination">
+        <Empty title={`Nothing was measured with this combination${known.length >= newest ? `, among the newest ${newest.toLocaleString("en-US")} results` : ""}`}>
           <p>
             Change one of the choices above, or <a href="/compare">start with the newest result</a>.
           </p>
         </Empty>
       )}
-      {cell.error && <Problem error={cell.error} />}
+      {(cell.error ?? own.error) && <Problem error={(cell.error ?? own.error)!} />}
       <div class="toggles">
         {(keys.length > 0 || label) && (
           <label class="filter">
