@@ -100,13 +100,19 @@ export function slowedSpans({ width, readings }: Slots): [from: number, to: numb
   return spans;
 }
 
+// Of all readings of all ranks, one by one; null: nobody says it.
+export function extremeOf(events: TelemetryEvent[], pick: (e: TelemetryEvent) => number | null | undefined, which: Combine): number | null {
+  const values = events.map(pick).filter((v): v is number => typeof v === "number");
+  return values.length ? which(values) : null;
+}
+
 // Share of the readings with each reason, most frequent first; null: no card says.
-export function throttleShares(events: TelemetryEvent[]): [reason: string, share: number][] | null {
+export function throttleShares(events: TelemetryEvent[]): { readings: number; shares: [reason: string, share: number][] } | null {
   const told = events.filter((e) => e.throttle_reasons);
   if (!told.length) return null;
   const counts = new Map<string, number>();
   for (const e of told) for (const r of e.throttle_reasons!) counts.set(r, (counts.get(r) ?? 0) + 1);
-  return [...counts].map(([reason, n]): [string, number] => [reason, n / told.length]).sort((a, b) => b[1] - a[1]);
+  return { readings: told.length, shares: [...counts].map(([reason, n]): [string, number] => [reason, n / told.length]).sort((a, b) => b[1] - a[1]) };
 }
 
 export function telemetryTable(events: TelemetryEvent[]): { columns: string[]; rows: (number | string | null)[][] } {
