@@ -16,12 +16,12 @@ import type {
   ProfileView,
   ResultQuery,
   ResultView,
-  RunView,
   ScalingView,
   SpecSchema,
   StepsView,
   VersionView,
 } from "./contract";
+import { learnClock } from "./clock";
 
 export class ApiError extends Error {
   constructor(
@@ -68,6 +68,7 @@ async function call<T>(method: string, path: string, body?: unknown, signal?: Ab
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ApiError("Controller unreachable", "No answer from the controller. Is rackmark-controller running? This page tries again by itself.", null, []);
   }
+  learnClock(reply.headers.get("date"));
   if (!reply.ok) throw await problemOf(reply);
   return (await reply.json()) as T;
 }
@@ -94,7 +95,6 @@ export const api = {
   group: (id: number, signal?: AbortSignal) => get<GroupView>(`/api/v1/groups/${id}`, signal),
   cancelGroup: (id: number) => call<GroupView>("POST", `/api/v1/groups/${id}:cancel`, {}),
   scaling: (id: number, signal?: AbortSignal) => get<ScalingView>(`/api/v1/groups/${id}/scaling`, signal),
-  run: (id: number) => get<RunView>(`/api/v1/runs/${id}`),
   steps: (run: number, signal?: AbortSignal) => get<StepsView>(`/api/v1/runs/${run}/steps`, signal),
   profile: (run: number, signal?: AbortSignal) => get<ProfileView>(`/api/v1/runs/${run}/profile`, signal),
   logs: (run: number, query: { after?: number; limit?: number; tail?: number }, signal?: AbortSignal) =>

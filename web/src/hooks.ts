@@ -1,7 +1,8 @@
 // What pages share of fetching: load, keep what is shown while loading again, heal with the connection.
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
-import { onReconnect } from "./live";
+import { clockNow } from "./clock";
+import { type LiveEvents, onEvent, onReconnect } from "./live";
 
 export interface Loaded<T> {
   data: T | null;
@@ -54,11 +55,33 @@ export function useLoad<T>(key: string | null, load: (signal: AbortSignal) => Pr
   return { data: state.key === key ? state.data : null, error: state.error, loading: state.loading, reload, change };
 }
 
-// The current time, for ages and running durations.
+// Calls within `afterMs` of each other act once, that long after the first.
+export function useSoon(act: () => void, afterMs: number): () => void {
+  const latest = useRef(act);
+  latest.current = act;
+  const timer = useRef(0);
+  useEffect(() => () => window.clearTimeout(timer.current), []);
+  return useCallback(() => {
+    timer.current ||= window.setTimeout(() => {
+      timer.current = 0;
+      latest.current();
+    }, afterMs);
+  }, [afterMs]);
+}
+
+// Loads again soon after an event that `wanted` takes.
+export function useReloadOn<K extends keyof LiveEvents>(kind: K, wanted: (event: LiveEvents[K]) => boolean, reload: () => void, afterMs: number) {
+  const latest = useRef(wanted);
+  latest.current = wanted;
+  const soon = useSoon(reload, afterMs);
+  useEffect(() => onEvent(kind, (event) => latest.current(event) && soon()), [kind, soon]);
+}
+
+// The controller's time, for ages and running durations.
 export function useNow(everyMs = 1000): Date {
-  const [now, setNow] = useState(() => new Date());
+  const [now, setNow] = useState(() => clockNow());
   useEffect(() => {
-    const timer = window.setInterval(() => setNow(new Date()), everyMs);
+    const timer = window.setInterval(() => setNow(clockNow()), everyMs);
     return () => window.clearInterval(timer);
   }, [everyMs]);
   return now;

@@ -1,5 +1,6 @@
 // The list of jobs as the page holds it: filters in the address, pages from the server, live events
 // folded in without moving what is being read. Pure.
+import { clockNow } from "./clock";
 import type { JobQuery, JobView, RunProgress } from "./contract";
 
 export const filterNames = ["state", "model", "mode", "precision", "device_class", "agent", "label", "name", "within"] as const;
@@ -17,7 +18,7 @@ export function filtersFrom(params: URLSearchParams): Filters {
   return filters;
 }
 
-export function queryOf(filters: Filters, now: Date = new Date()): JobQuery {
+export function queryOf(filters: Filters, now: Date = clockNow()): JobQuery {
   const { within, ...rest } = filters;
   const hours = within ? withinHours[within] : undefined;
   return hours === undefined ? rest : { ...rest, since: new Date(now.getTime() - hours * 3_600_000).toISOString() };
@@ -62,17 +63,19 @@ export function applyJob(list: JobList, event: JobView, filters: Filters, atTop:
   const replace = (jobs: JobView[]) => jobs.map((j) => (j.id === event.id ? merged(j, event) : j));
   if (list.items.some((j) => j.id === event.id)) return { ...list, items: replace(list.items) };
   if (list.unseen.some((j) => j.id === event.id)) return { ...list, unseen: replace(list.unseen) };
-  const newest = list.items[0]?.id ?? 0;
-  if (event.id <= newest || !matches(filters, event)) return list; // further down, on a page not loaded
-  return atTop ? { ...list, items: [event, ...list.items] } : { ...list, unseen: [event, ...list.unseen] };
+  const oldest = list.items[list.items.length - 1]?.id ?? 0;
+  const loaded = event.id > oldest || list.nextCursor === null; // else it is further down, on a page not loaded
+  if (!loaded || !matches(filters, event)) return list;
+  return atTop ? { ...list, items: newestFirst([event, ...list.items]) } : { ...list, unseen: newestFirst([event, ...list.unseen]) };
 }
+const newestFirst = (jobs: JobView[]): JobView[] => [...jobs].sort((a, b) => b.id - a.id);
 
 export function appendPage(list: JobList, items: JobView[], nextCursor: string | null): JobList {
   const known = new Set(list.items.map((j) => j.id));
   return { ...list, items: [...list.items, ...items.filter((j) => !known.has(j.id))], nextCursor };
 }
 
-export const showUnseen = (list: JobList): JobList => ({ ...list, items: [...list.unseen, ...list.items], unseen: [] });
+export const showUnseen = (list: JobList): JobList => ({ ...list, items: newestFirst([...list.unseen, ...list.items]), unseen: [] });
 
 // "measuring 45 of 100 · 12.3 img/s" is made from this; kept beside the list since jobs carry no progress.
 export type ProgressByJob = Record<number, RunProgress>;

@@ -2,14 +2,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { dearest } from "./components/profile_table";
-import { addLines, findLines } from "./components/run_logs";
+import { addLines, findLines, logText, logWindow } from "./components/run_logs";
 import { csv, jsonRows } from "./components/copy";
-import type { AgentList, AgentView, JobView, LogLine, ProfileRow, RankTime, RunView, StepsEvent, StepsView } from "./contract";
+import type { AgentList, AgentView, JobView, LogLine, ProfileRow, RunView, StepsEvent, StepsView } from "./contract";
+import { clockNow, learnClock } from "./clock";
 import { appendPage, applyJob, emptyList, filtersFrom, matches, queryOf, showUnseen } from "./job_list";
 import { applyAgent, gpuLines } from "./pages/agents";
 import { applyRun } from "./pages/job";
 import { phasesOf } from "./components/phases";
-import { addSteps, hostOfRank, inputWaitShare, lossSeries, rankTimes, slowestSteps, stepsTable, throughputSeries } from "./steps";
+import { addSteps, hostOfRank, lossSeries, rankTimes, slowestSteps, stepsTable, throughputSeries } from "./steps";
 
 const job = (id: number, more: Partial<JobView> = {}): JobView =>
   ({ id, name: "", labels: {}, agents: [], state: "queued", model: "resnet50", mode: "training", precision: "fp32", device_class: "", runs: [], spec_submitted: { model: "resnet50" }, spec_resolved: {}, ...more }) as unknown as JobView;
@@ -31,6 +32,11 @@ test("a new job is put on top, or held back while somebody reads", () => {
   const moved = applyJob(held, job(4, { state: "running" }), {}, false);
   assert.equal(moved.unseen[0]!.state, "running");
   assert.deepEqual(showUnseen(moved).items.map((j) => j.id), [4, 3]);
+  // With a filter an older job may begin to match after a newer one.
+  const failed = appendPage(emptyList, [job(20, { state: "failed" }), job(9, { state: "failed" })], "next");
+  const late = job(18, { state: "failed" });
+  assert.deepEqual(applyJob(failed, late, { state: "failed" }, true).items.map((j) => j.id), [20, 18, 9]);
+  assert.deepEqual(showUnseen(applyJob(failed, late, { state: "failed" }, false)).items.map((j) => j.id), [20, 18, 9]);
 });
 
 test("an older job of a page that is not loaded is left alone, and so is one the filters exclude", () => {
@@ -159,6 +165,7 @@ test("an agent event keeps the inventory; an unknown agent is fetched", () => {
 test("exports quote what needs it and leave missing numbers empty", () => {
   const table = { columns: ["a", "b"], rows: [["x,\"y\"", null], ["plain", 1.5]] as (string | number | null)[][] };
   assert.equal(csv(table), 'a,b\r\n"x,""y""",\r\nplain,1.5\r\n');
+  assert.equal(csv({ columns: ["a"], rows: [["=HYPERLINK(1)"], ["-x"], [-1.5]] }), "a\r\n'=HYPERLINK(1)\r\n'-x\r\n-1.5\r\n");
   assert.deepEqual(JSON.parse(jsonRows(table)), [{ a: 'x,"y"', b: null }, { a: "plain", b: 1.5 }]);
 });
 
@@ -175,8 +182,20 @@ test("the GPUs of a host are counted by kind", () => {
   assert.deepEqual(gpuLines([]), []);
 });
 
-test("what waiting for pictures costs is a share of the steps of all ranks", () => {
-  const time = (step_ms: number, input_wait_ms: number) => ({ step_ms, input_wait_ms }) as RankTime;
-  assert.equal(inputWaitShare([time(100, 40), time(300, 60)]), 0.25);
-  assert.equal(inputWaitShare([]), 0);
+test("ages go by the controller's clock", () => {
+  const now = Date.parse("2026-11-22T12:00:00.300Z");
+  learnClock("Sun, 22 Nov 2026 11:59:59 GMT", now);
+  assert.equal(clockNow(now).getTime(), now, "a second is no difference");
+  learnClock("Sun, 22 Nov 2026 11:50:00 GMT", now);
+  assert.equal(clockNow(now).toISOString(), "2026-11-22T11:50:00.500Z");
+  learnClock(null, now);
+  learnClock("Sun, 22 Nov 2026 12:00:00 GMT", now);
+});
+
+test("a log is read in windows, back from its end", () => {
+  const line = (number: number) => ({ number, rank: 0, stream: "stdout", at: "2026-11-22T12:00:00.000Z", text: "x" });
+  const lines = Array.from({ length: 10 }, (_, i) => line(i + 1));
+  const numbers = (end: number | null) => logWindow(lines, end, 4).map((l) => l.number);
+  assert.deepEqual([numbers(null), numbers(6), numbers(2)], [[7, 8, 9, 10], [3, 4, 5, 6], [1, 2]]);
+  assert.equal(logText([line(1)]), "2026-11-22T12:00:00.000Z rank 0: x\n");
 });

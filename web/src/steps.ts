@@ -163,13 +163,6 @@ export function rankTimes(view: StepsView, hostOf: (rank: number) => string): Ra
     });
 }
 
-// Share of the step time in which computing waited for pictures, over all ranks.
-export function inputWaitShare(ranks: RankTime[]): number {
-  const total = (of: (r: RankTime) => number) => ranks.reduce((sum, r) => sum + of(r), 0);
-  const steps = total((r) => r.step_ms);
-  return steps > 0 ? total((r) => r.input_wait_ms) / steps : 0;
-}
-
 export function stepsTable(view: StepsView): { columns: string[]; rows: (number | string | null)[][] } {
   const rows: (number | string | null)[][] = [];
   for (const r of view.ranks) {

@@ -54,10 +54,12 @@ export interface TableData {
   rows: Cell[][];
 }
 
-// RFC 4180; a missing number is an empty cell.
+// RFC 4180; a missing number is an empty cell. Text that a spreadsheet would take for a formula (a name that
+// somebody gave a job) begins with an apostrophe; numbers stand as they are.
 export function csv(table: TableData): string {
   const cell = (value: Cell) => {
-    const text = value === null ? "" : String(value);
+    const plain = value === null ? "" : String(value);
+    const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${plain}` : plain;
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   return [table.columns, ...table.rows].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";

@@ -1,6 +1,8 @@
 // What went wrong and what to do; what to do when there is nothing yet.
 import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
 import type { ApiError } from "../api";
+import { asApiError } from "../hooks";
 
 function remedy(error: ApiError): string {
   if (error.status === null) return "Start rackmark-controller, or check the address.";
@@ -50,5 +52,28 @@ export function Loading({ what }: { what: string }) {
     <p class="loading" role="status">
       Loading {what} …
     </p>
+  );
+}
+
+// The next page of a list, where there is one.
+export function LoadMore({ cursor, load }: { cursor: string | null; load: (cursor: string) => Promise<void> }) {
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState<ApiError | null>(null);
+  if (!cursor) return null;
+  const more = async () => {
+    setBusy(true);
+    setProblem(null);
+    await load(cursor).catch((error: unknown) => setProblem(asApiError(error)));
+    setBusy(false);
+  };
+  return (
+    <>
+      {problem && <Problem error={problem} />}
+      <p class="more">
+        <button type="button" disabled={busy} onClick={() => void more()}>
+          {busy ? "Loading …" : "Load more"}
+        </button>
+      </p>
+    </>
   );
 }

@@ -1,14 +1,12 @@
 // Which scaling groups there are: one job on several numbers of agents each.
-import { useEffect, useRef, useState } from "preact/hooks";
-import { api, type ApiError } from "../api";
+import { api } from "../api";
 import { Command } from "../components/copy";
 import { Mark } from "../components/marks";
-import { Empty, Loading, Problem } from "../components/notices";
+import { Empty, Loading, LoadMore, Problem } from "../components/notices";
 import { Time } from "../components/values";
 import type { GroupView, Page } from "../contract";
 import { modelTitle, words } from "../format";
-import { asApiError, type Loaded, useLoad } from "../hooks";
-import { onEvent } from "../live";
+import { type Loaded, useLoad, useReloadOn } from "../hooks";
 
 // What the group was asked for, and no more: a spec leaves defaults out.
 function AskedFor({ spec }: { spec: GroupView["spec"] }) {
@@ -32,31 +30,10 @@ function AskedFor({ spec }: { spec: GroupView["spec"] }) {
 export function GroupsPage() {
   // What was loaded stays loaded when live events have it fetched again.
   const groups: Loaded<Page<GroupView>> = useLoad("groups", (signal) => api.groups({ kind: "scale", limit: Math.min(500, Math.max(50, groups.data?.items.length ?? 0)) }, signal));
-  const [more, setMore] = useState(false);
-  const [problem, setProblem] = useState<ApiError | null>(null);
-  const refetch = useRef(0);
-  useEffect(() => {
-    const stop = onEvent("job", (event) => {
-      if (event.group_id === null) return;
-      window.clearTimeout(refetch.current);
-      refetch.current = window.setTimeout(groups.reload, 300);
-    });
-    return () => {
-      stop();
-      window.clearTimeout(refetch.current);
-    };
-  }, []);
-  const loadMore = async () => {
-    const cursor = groups.data?.next_cursor;
-    if (!cursor) return;
-    setMore(true);
-    try {
-      const page = await api.groups({ kind: "scale", limit: 50, cursor });
-      groups.change((old) => ({ items: [...old.items, ...page.items], next_cursor: page.next_cursor }));
-    } catch (error) {
-      setProblem(asApiError(error));
-    }
-    setMore(false);
+  useReloadOn("job", (event) => event.group_id !== null, groups.reload, 300);
+  const loadMore = async (cursor: string) => {
+    const page = await api.groups({ kind: "scale", limit: 50, cursor });
+    groups.change((old) => ({ items: [...old.items, ...page.items], next_cursor: page.next_cursor }));
   };
   const items = groups.data?.items ?? [];
   return (
@@ -64,7 +41,7 @@ export function GroupsPage() {
       <div class="page-head">
         <h1>Scaling</h1>
       </div>
-      {(groups.error ?? problem) && <Problem error={(groups.error ?? problem)!} />}
+      {groups.error && <Problem error={groups.error} />}
       {!groups.data && !groups.error && <Loading what="groups" />}
       {groups.data && items.length === 0 && (
         <Empty title="No scaling group yet">
@@ -107,13 +84,7 @@ export function GroupsPage() {
           </table>
         </div>
       )}
-      {groups.data?.next_cursor && (
-        <p class="more">
-          <button type="button" disabled={more} onClick={() => void loadMore()}>
-            {more ? "Loading …" : "Load more"}
-          </button>
-        </p>
-      )}
+      <LoadMore cursor={groups.data?.next_cursor ?? null} load={loadMore} />
     </>
   );
 }

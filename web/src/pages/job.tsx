@@ -15,12 +15,12 @@ import { TelemetryCharts } from "../components/telemetry_charts";
 import { Term } from "../components/tip";
 import { HeadlineValue, Missing, Time } from "../components/values";
 import { isOver, type JobView, type Json, type JsonObject, type RunView, type TelemetryEvent, type Waiting } from "../contract";
-import { bytes, duration, number, percent, rate, words } from "../format";
-import { asApiError, useLoad } from "../hooks";
+import { bytes, duration, number, plural, rate, words } from "../format";
+import { asApiError, useLoad, useReloadOn, useSoon } from "../hooks";
 import { onBatch, onEvent } from "../live";
 import { go, setQuery, usePlace } from "../router";
 import { valueAt } from "../spec_form";
-import { addSteps, inputWaitShare, type StepsState, stepsTable } from "../steps";
+import { addSteps, type StepsState, stepsTable } from "../steps";
 import { bounded, joined } from "../telemetry";
 import type { PageProps } from "./index";
 
@@ -94,12 +94,8 @@ function compareUrl(job: JobView): string {
   );
 }
 
-// Waiting costs that much of the throughput; less is lost in the spread of runs.
-const inputBoundFrom = 0.05;
-
 function Outcome({ job, run }: { job: JobView; run: RunView | null }) {
   const { headline, validity } = job;
-  const inputWait = inputWaitShare(run?.result?.rank_times ?? []);
   if (headline.images_per_second !== null) {
     return (
       <div class="headline-box">
@@ -108,9 +104,9 @@ function Outcome({ job, run }: { job: JobView; run: RunView | null }) {
             <HeadlineValue headline={headline} large />
           </Term>
         </p>
-        {inputWait >= inputBoundFrom && (
+        {validity?.causes.some((cause) => cause.includes("waiting for pictures")) && (
           <p>
-            <strong>Input-bound:</strong> {percent(inputWait)} of the step time went into waiting for pictures, so this is the speed of reading and decoding them, not the device's own.
+            <strong>Input-bound:</strong> this is the speed of reading and decoding pictures, not the device's own.
           </p>
         )}
         {validity && (
@@ -163,6 +159,19 @@ function Outcome({ job, run }: { job: JobView; run: RunView | null }) {
   );
 }
 
+// Of which of several runs everything below is.
+function RunOnScreen({ job, run }: { job: JobView; run: RunView }) {
+  if (job.runs.length < 2) return null;
+  const planned = valueAt(job.spec_resolved ?? {}, "repetitions");
+  return (
+    <h2 class="run-on-screen">
+      Run {run.id}, repetition {run.repetition}
+      {typeof planned === "number" ? ` of ${planned}` : ""}
+      {run.attempt > 1 ? `, attempt ${run.attempt}` : ""} <span class="muted">{job.headline.runs > 1 ? `the number above is of ${plural(job.headline.runs, "run")}; choose another under Attempts` : "choose another under Attempts"}</span>
+    </h2>
+  );
+}
+
 // Steps of the run on screen: fetched, then continued by events; fetched again where events left a hole.
 function useSteps(run: RunView | null) {
   const steps = useLoad<StepsState>(run ? `steps ${run.id}` : null, async (signal) => ({ view: await api.steps(run!.id, signal), hole: false }));
@@ -185,8 +194,11 @@ function useSteps(run: RunView | null) {
 }
 
 // Telemetry has its own pace: charts of steps are not drawn again for it.
-function useTelemetry(run: RunView | null, fetched: TelemetryEvent[] | null): TelemetryEvent[] {
+function useTelemetry(run: RunView | null, fetched: TelemetryEvent[] | null, over: boolean): TelemetryEvent[] {
   const [live, setLive] = useState<TelemetryEvent[]>([]);
+  useEffect(() => {
+    if (over) setLive([]); // what was fetched after the end is the whole story
+  }, [fetched]);
   useEffect(() => {
     setLive([]);
     if (!run) return;
@@ -201,12 +213,15 @@ export function JobPage({ params }: PageProps) {
   const loaded = useLoad(`job ${id}`, (signal) => api.job(id, signal));
   const [problem, setProblem] = useState<ApiError | null>(null);
   const [busy, setBusy] = useState("");
-  const refetch = useRef(0);
-  const soon = () => {
-    window.clearTimeout(refetch.current);
-    refetch.current = window.setTimeout(loaded.reload, 120);
-  };
-  useEffect(() => () => window.clearTimeout(refetch.current), []);
+  const soon = useSoon(loaded.reload, 120);
+  // Why a job waits changes with other jobs, and so does the estimate with time.
+  const queued = loaded.data?.state === "queued";
+  useReloadOn("job", (event) => queued && event.id !== id, loaded.reload, 1000);
+  useEffect(() => {
+    if (!queued) return;
+    const timer = window.setInterval(loaded.reload, 30_000);
+    return () => window.clearInterval(timer);
+  }, [queued]);
   useEffect(
     () =>
       onEvent("job", (event) => {
@@ -233,8 +248,8 @@ export function JobPage({ params }: PageProps) {
   const chosen = Number(query.get("run"));
   const run = job ? (job.runs.find((r) => r.id === chosen) ?? job.runs[job.runs.length - 1] ?? null) : null;
   const steps = useSteps(run);
-  const telemetry = useTelemetry(run, steps.data?.view.telemetry ?? null);
   const over = run ? isOver(run.state) : false;
+  const telemetry = useTelemetry(run, steps.data?.view.telemetry ?? null, over);
   useEffect(() => {
     if (over && steps.data) steps.reload(); // the last events may have come in after the end
   }, [over]);
@@ -312,6 +327,7 @@ export function JobPage({ params }: PageProps) {
       <Phases job={job} run={run} />
       <Outcome job={job} run={run} />
       {run && steps.error && <Problem error={steps.error} />}
+      {run && <RunOnScreen job={job} run={run} />}
       {run && steps.data && <RunCharts run={run} steps={steps.data.view} hasLoss={job.mode !== "inference"} />}
       {run && steps.data && <TelemetryCharts run={run} events={telemetry} many={steps.data.view.ranks.length > 1} />}
       {run?.result && <InferenceFacts result={run.result} />}

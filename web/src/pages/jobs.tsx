@@ -3,13 +3,13 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { api, type ApiError } from "../api";
 import { Command, csv, jsonRows, save, type TableData } from "../components/copy";
 import { Mark } from "../components/marks";
-import { Empty, Loading, Problem } from "../components/notices";
+import { Empty, Loading, LoadMore, Problem } from "../components/notices";
 import { SpecChips } from "../components/spec_chips";
 import { Term } from "../components/tip";
 import { Elapsed, HeadlineValue, Missing, Time, VerdictMark, whyNoNumber } from "../components/values";
 import { type JobView, isOver, jobStates } from "../contract";
 import { modelTitle, plural, rate, words } from "../format";
-import { asApiError, useKeys, useLoad } from "../hooks";
+import { asApiError, type Loaded, useKeys, useLoad } from "../hooks";
 import {
   appendPage,
   applyJob,
@@ -41,19 +41,34 @@ function SelectChip({ name, label, value, options }: { name: FilterName; label: 
 }
 
 function TextChip({ name, label, value, placeholder, id }: { name: FilterName; label: string; value: string | undefined; placeholder: string; id?: string }) {
+  // What is typed stands; the address follows a moment later, and leads only where somebody else changed it.
+  const [text, setText] = useState(value ?? "");
+  const sent = useRef(text);
   const timer = useRef(0);
+  useEffect(() => {
+    if ((value ?? "") === sent.current) return;
+    window.clearTimeout(timer.current);
+    sent.current = value ?? "";
+    setText(sent.current);
+  }, [value]);
+  useEffect(() => () => window.clearTimeout(timer.current), []);
+  const send = (typed: string) => {
+    sent.current = typed;
+    setQuery({ [name]: typed });
+  };
   return (
     <label class={value ? "filter on" : "filter"}>
       <span>{label}</span>
       <input
         id={id}
         type="search"
-        value={value ?? ""}
+        value={text}
         placeholder={placeholder}
         onInput={(e) => {
-          const text = e.currentTarget.value;
+          const typed = e.currentTarget.value;
+          setText(typed);
           window.clearTimeout(timer.current);
-          timer.current = window.setTimeout(() => setQuery({ [name]: text }), 250);
+          timer.current = window.setTimeout(() => send(typed), 250);
         }}
         onKeyDown={(e) => e.key === "Escape" && e.currentTarget.blur()}
       />
@@ -86,8 +101,10 @@ export function JobsPage() {
   const { query } = usePlace();
   const filters = filtersFrom(query);
   const key = JSON.stringify(filters);
-  const jobs = useLoad<JobList>("jobs " + key, async (signal) => {
-    const page = await api.jobs({ ...queryOf(filters), limit: 50 }, signal);
+  // What was loaded stays loaded when it is fetched again.
+  const jobs: Loaded<JobList> = useLoad<JobList>("jobs " + key, async (signal) => {
+    const limit = Math.min(500, Math.max(50, jobs.data?.items.length ?? 0));
+    const page = await api.jobs({ ...queryOf(filters), limit }, signal);
     return appendPage(emptyList, page.items, page.next_cursor);
   });
   const models = useLoad("models", () => api.models());
@@ -95,7 +112,6 @@ export function JobsPage() {
   const [progress, setProgress] = useState<ProgressByJob>({});
   const [selected, setSelected] = useState<Set<number>>(new Set());
   const [row, setRow] = useState(-1);
-  const [more, setMore] = useState(false);
   const [problem, setProblem] = useState<ApiError | null>(null);
   const [said, setSaid] = useState("");
 
@@ -131,17 +147,9 @@ export function JobsPage() {
     }
     setSaid(`${what}: ${plural(done, "job")}`);
   };
-  const loadMore = async () => {
-    const cursor = jobs.data?.nextCursor;
-    if (!cursor) return;
-    setMore(true);
-    try {
-      const page = await api.jobs({ ...queryOf(filters), limit: 50, cursor });
-      jobs.change((list) => appendPage(list, page.items, page.next_cursor));
-    } catch (error) {
-      setProblem(asApiError(error));
-    }
-    setMore(false);
+  const loadMore = async (cursor: string) => {
+    const page = await api.jobs({ ...queryOf(filters), limit: 50, cursor });
+    jobs.change((list) => appendPage(list, page.items, page.next_cursor));
   };
   const move = (by: number) => {
     const next = Math.max(0, Math.min(items.length - 1, row + by));
@@ -284,13 +292,7 @@ export function JobsPage() {
           </table>
         </div>
       )}
-      {jobs.data?.nextCursor && (
-        <p class="more">
-          <button type="button" disabled={more} onClick={() => void loadMore()}>
-            {more ? "Loading …" : "Load more"}
-          </button>
-        </p>
-      )}
+      <LoadMore cursor={jobs.data?.nextCursor ?? null} load={loadMore} />
       {items.length > 0 && (
         <div class="foot">
           <p class="keys muted">
