@@ -42,7 +42,7 @@ function Enrol({ packCommand }: { packCommand: string }) {
           This token is in the command above and expires at <Time at={token.expires_at} />.
         </p>
       )}
-      {loopback && <p class="muted">{here} is this machine only: on another host, write an address of the controller that it can reach.</p>}
+      {loopback && <p class="muted">{here} is this machine only. For agents on other hosts the controller must listen beyond loopback (<code>--listen 0.0.0.0:8780 --allow-remote --host-name NAME</code>, see docs/operate.md), and its address there takes the place of this one.</p>}
     </div>
   );
 }
