@@ -42,7 +42,7 @@ test("the sentence says how much faster and how sure", () => {
 });
 
 test("what is not the same work has no ratio, what is done otherwise is named, and so is a verdict", () => {
-  const suspect = { validity: { verdict: "suspect" as const, causes: ["steal time 4 %"] } };
+  const suspect = { validity: { verdict: "suspect", causes: ["steal time 4 %"] } as unknown as ResultView["validity"] };
   const sides = [side("job 1", [result(64, "a", { image_size: 64 })]), side("job 8", [result(10, "a")]), side("job 9", [], "lost")];
   assert.equal(sentence(sides, null), "Not comparable, the sides differ in image size (64, 224): job 1 64.00 img/s, job 8 10.00 img/s.");
   assert.deepEqual(unlike(sides.slice(1)), []);

@@ -147,7 +147,7 @@ function apart(sides: Side[], of: typeof sameWork): string[] {
 export const unlike = (sides: Side[]): string[] => apart(sides, sameWork);
 
 // Of the runs that count; invalid where none does.
-export function verdictOf(s: Side): Validity | null {
+export function verdictOf(s: Side): Pick<Validity, "verdict" | "causes"> | null {
   if (!s.results.length) return null;
   const counted = s.results.filter(isValid);
   const told = counted.length ? counted : s.results;
