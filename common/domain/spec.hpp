@@ -164,6 +164,10 @@ const ModelFacts* find_model_facts(const std::string& name);  // null when unkno
 // cannot run yet are kInvalid (HTTP 422), each naming field, value and what is allowed.
 Result<JobSpec> parse_spec(const nlohmann::json& submitted);
 
+// What was asked for and taken once, maybe by a version that allowed more: nothing is checked but
+// that every field is known and of its type and range (else kInvalid).
+Result<JobSpec> read_spec(const nlohmann::json& stored);
+
 // The host's part: workers, threads, decode threads, queue depth.
 struct HostShape {
   std::int64_t numa_domains = 1, physical_cores = 1, gpus = 0;

@@ -19,17 +19,28 @@ struct Given {
 class Parser {
  public:
   Result<JobSpec> parse(const Json& submitted) {
-    if (!submitted.is_object()) {
-      return invalid("(body)", Json(submitted.type_name()), "a JSON object",
+    return take(submitted, [this] {
+      check_applies();
+      check_required();
+      check_contradictions();
+      check_available();
+    });
+  }
+  Result<JobSpec> read(const Json& stored) {
+    return take(stored, [] {});
+  }
+
+ private:
+  template <class Check>
+  Result<JobSpec> take(const Json& given, Check check) {
+    if (!given.is_object()) {
+      return invalid("(body)", Json(given.type_name()), "a JSON object",
                      "a job spec is a JSON object");
     }
-    collect(submitted, "");
+    collect(given, "");
     for (const auto& [row, value] : given_) set(*row, *value);
     fill_defaults();
-    check_applies();
-    check_required();
-    check_contradictions();
-    check_available();
+    check();
     if (problems_.empty()) return settled();
     problems_.resize(std::min(problems_.size(), kMaxProblems));
     std::string message = problems_.front().detail + ", allowed: " + problems_.front().allowed;
@@ -39,7 +50,6 @@ class Parser {
     return Error{ErrorCode::kInvalid, std::move(message), std::move(problems_)};
   }
 
- private:
   // Workers that are equally many on every agent are said in one way only.
   JobSpec settled() {
     ResourcesSpec& resources = spec_.resources;
@@ -338,6 +348,8 @@ class Parser {
 }  // namespace
 
 Result<JobSpec> parse_spec(const Json& submitted) { return Parser().parse(submitted); }
+
+Result<JobSpec> read_spec(const Json& stored) { return Parser().read(stored); }
 
 Json to_json(const JobSpec& spec) {
   Json out = Json::object();

@@ -46,18 +46,19 @@ void take_headline(store::JobRow& job, const std::vector<protocol::ResultView>& 
 // The next run of this job after `run` ended, if any.
 bool queue_next(Change& change, store::JobRow& job, const store::RunRow& run) {
   if (job.cancel_wanted()) return false;
-  const JobSpec spec = stored_spec(job.spec_resolved);
+  const auto spec = stored_spec(job.spec_resolved);
+  if (!spec) return false;  // no run of it would be understood
   if (run.state == RunState::kSucceeded) {
     const auto results = store::list_results_of_job(change.db(), job.id);
     std::vector<double> rates;
     for (const auto& result : results) rates.push_back(result.images_per_second);
     const double minutes =
         static_cast<double>(change.now_us() - job.started_us.value_or(change.now_us())) / 60e6;
-    if (!wants_another(spec.repetitions, run.repetition, rates, minutes)) return false;
+    if (!wants_another(spec->repetitions, run.repetition, rates, minutes)) return false;
     job.next_repetition = run.repetition + 1;
     job.next_attempt = 1;
   } else {
-    if (!is_retryable(run.state, run.reason) || run.attempt > spec.retries) return false;
+    if (!is_retryable(run.state, run.reason) || run.attempt > spec->retries) return false;
     job.next_repetition = run.repetition;
     job.next_attempt = run.attempt + 1;
   }
@@ -78,8 +79,8 @@ void settle_job(Change& change, const store::RunRow& run) {
   JobState end = job_state_for(run.state);
   if (job->cancel_wanted()) {
     // A run that was done before the cancellation reached it still counts when it was the last.
-    const JobSpec spec = stored_spec(job->spec_resolved);
-    if (end != JobState::kSucceeded || run.repetition < spec.repetitions.min) {
+    const auto spec = stored_spec(job->spec_resolved);
+    if (end != JobState::kSucceeded || !spec || run.repetition < spec->repetitions.min) {
       end = JobState::kCancelled;
       cause.reason = Reason::kCancelledByUser;
     }

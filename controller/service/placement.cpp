@@ -42,8 +42,10 @@ void start(Change& change, const Placement& placement) {
   auto job = store::find_job(change.db(), placement.job_id);
   const auto head = store::find_agent(change.db(), placement.hosts.front());
   if (!job || !job->next_repetition || !head) return;
-  const auto spec = resolve_for_host(stored_spec(job->spec_resolved), shape_of(head->inventory));
-  if (!spec) return;  // the plan had asked: the inventory did not change since
+  const auto asked = stored_spec(job->spec_resolved);
+  if (!asked) return;  // the plan had asked all this: nothing changed since
+  const auto spec = resolve_for_host(*asked, shape_of(head->inventory));
+  if (!spec) return;
   store::RunRow run = new_run(*job, *head, *spec, placement.network);
   run.id = store::insert_run(change.tx, run, placement.hosts);
   run.created_us = change.now_us();

@@ -28,18 +28,15 @@ std::string absence_of(const store::AgentRow& agent) {
 std::function<std::string(const Host&)> fits(store::Database& db, std::string spec_text) {
   struct Lazy {
     std::string text;
-    std::optional<JobSpec> spec;
+    std::optional<Result<JobSpec>> spec;
   };
   auto lazy = std::make_shared<Lazy>(Lazy{std::move(spec_text), std::nullopt});
   return [&db, lazy](const Host& host) -> std::string {
-    try {
-      if (!lazy->spec) lazy->spec = stored_spec(lazy->text);
-    } catch (const store::StoreError& error) {  // of a version that allowed more: it alone waits
-      return error.what();
-    }
+    if (!lazy->spec) lazy->spec = stored_spec(lazy->text);
+    if (!*lazy->spec) return lazy->spec->error().message;
     const auto agent = store::find_agent(db, host.id);
     if (!agent) return "not enrolled any more";
-    const auto resolved = resolve_for_host(*lazy->spec, shape_of(agent->inventory));
+    const auto resolved = resolve_for_host(**lazy->spec, shape_of(agent->inventory));
     return resolved ? "" : resolved.error().message;
   };
 }
@@ -67,11 +64,8 @@ HostShape shape_of(const protocol::Inventory& inventory) {
           static_cast<std::int64_t>(inventory.gpus.size())};
 }
 
-JobSpec stored_spec(const std::string& text) {
-  const auto parsed = nlohmann::json::parse(text, nullptr, false);
-  auto spec = parse_spec(parsed);
-  if (!spec) throw store::StoreError("a stored spec is refused: " + spec.error().message);
-  return std::move(*spec);
+Result<JobSpec> stored_spec(const std::string& text) {
+  return read_spec(nlohmann::json::parse(text, nullptr, false));
 }
 
 QueuedJob queued_job(store::Database& db, const store::JobRow& row, bool estimates) {

@@ -14,8 +14,9 @@
 namespace rackmark::service {
 
 HostShape shape_of(const protocol::Inventory& inventory);
-// A stored spec (to_json of a validated one). Throws StoreError when this version refuses it.
-JobSpec stored_spec(const std::string& text);
+// The spec of a stored job or run, also one that may not be asked for any more. kInvalid: it has
+// fields or values that this version does not know; that is its own job's failure, nobody else's.
+Result<JobSpec> stored_spec(const std::string& text);
 
 // `estimates`: whether to look up how long runs take (only waits need it).
 Queue load_queue(store::Database& db, std::int64_t now_us, bool estimates);

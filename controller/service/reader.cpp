@@ -133,7 +133,7 @@ Result<protocol::DryRun> Reader::dry_run(const nlohmann::json& submitted) {
   std::optional<std::int64_t> fitting;
   out.waiting = would_wait(impl_->db, *row, impl_->clock.wall_us(), out.matching_agents, fitting);
   out.estimate_s = store::past_duration_s(impl_->db, row->spec_key);
-  JobSpec spec = stored_spec(row->spec_resolved);
+  JobSpec spec = stored_spec(row->spec_resolved).value();  // parsed a moment ago
   if (fitting) {
     const auto agent = store::find_agent(impl_->db, *fitting);
     if (auto resolved = resolve_for_host(spec, shape_of(agent->inventory))) spec = *resolved;

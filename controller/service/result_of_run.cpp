@@ -175,8 +175,8 @@ std::optional<Failure> nothing_trained(const std::map<std::int64_t, SummaryEvent
   return std::nullopt;
 }
 
-void describe(protocol::ResultView& r, const Evidence& e, const HelloEvent& hello) {
-  const JobSpec spec = stored_spec(e.run.spec_resolved);
+void describe(protocol::ResultView& r, const Evidence& e, const JobSpec& spec,
+              const HelloEvent& hello) {
   r.run_id = e.run.id;
   r.job_id = e.job.id;
   r.agent_id = e.agent.id;
@@ -224,11 +224,12 @@ std::vector<double> latencies(const std::vector<store::RankSamples>& samples) {
   return out;
 }
 
-void take_inference(protocol::ResultView& r, const Evidence& e, const HelloEvent& hello,
+void take_inference(protocol::ResultView& r, const Evidence& e, const JobSpec& spec,
+                    const HelloEvent& hello,
                     const std::map<std::int64_t, SummaryEvent>& summaries) {
   if (r.mode != json::enum_name(Mode::kInference)) return;
   protocol::InferenceView& inference = r.inference.emplace();
-  inference.instances = stored_spec(e.run.spec_resolved).inference_instances.value_or(r.ranks);
+  inference.instances = spec.inference_instances.value_or(r.ranks);
   inference.latency = measure::latency_statistics(latencies(e.samples));
   inference.notes = hello.notes;
   for (const auto& [rank, summary] : summaries) {
@@ -326,6 +327,8 @@ Evidence collect_evidence(store::Database& db, const store::RunRow& run) {
 }
 
 std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
+  const auto spec = stored_spec(e.run.spec_resolved);
+  if (!spec) return Failure{Reason::kSpecUnsupported, spec.error().message};
   const auto hellos = by_rank<HelloEvent>(e.hellos);
   const auto summaries = by_rank<SummaryEvent>(e.summaries);
   if (auto failure = missing_rank(e, summaries)) return *failure;
@@ -356,7 +359,7 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
   r.step = measure::step_statistics(steps);
 
   const HelloEvent hello = hellos.empty() ? HelloEvent{} : hellos.begin()->second;
-  describe(r, e, hello);
+  describe(r, e, *spec, hello);
   r.rank_times = rank_times(e, hellos, summaries);
   r.first_loss = mean_over_ranks(summaries, &SummaryEvent::first_loss);
   r.final_loss = mean_over_ranks(summaries, &SummaryEvent::final_loss);
@@ -372,7 +375,7 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
     if (!summary.all_reduce_times.empty()) r.all_reduce_times = summary.all_reduce_times;
   }
   take_pictures(r, summaries);
-  take_inference(r, e, hello, summaries);
+  take_inference(r, e, *spec, hello, summaries);
   const std::vector<HostSeen> hosts = hosts_seen(summaries);
   const bool on_gpu = r.device == json::enum_name(Device::kGpu);
   take_energy(r, on_gpu ? gpu_power_w(summaries) : package_power_w(hosts));

@@ -56,8 +56,11 @@ class Scaling {
  public:
   Scaling(const store::GroupRow& row, const std::vector<store::JobRow>& members,
           const Results& results)
-      : request_(stored_request(row)), members_(members), results_(results) {
-    if (auto spec = parse_spec(request_.spec)) spec_ = std::move(*spec);
+      : request_(stored_request(row)),
+        members_(members),
+        results_(results),
+        asked_(read_spec(request_.spec)) {
+    if (asked_) spec_ = *asked_;
     view_.group_id = row.id;
     view_.base_agents = request_.agents.empty() ? 1 : request_.agents.front();
   }
@@ -245,6 +248,7 @@ class Scaling {
 
   std::string why_no_prediction(const ScalingPoint& point) const {
     if (point.agents == view_.base_agents) return "the prediction starts here";
+    if (!asked_) return "this version does not know its spec: " + asked_.error().message;
     if (spec_.variable_update == VariableUpdate::kParameterServer) {
       return "the model knows all-reduce, not parameter servers";
     }
@@ -268,6 +272,7 @@ class Scaling {
   const protocol::NewGroup request_;
   const std::vector<store::JobRow>& members_;
   const Results& results_;
+  const Result<JobSpec> asked_;
   JobSpec spec_;
   std::optional<measure::LinkModel> link_;
   std::optional<Base> base_;

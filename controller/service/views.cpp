@@ -28,7 +28,8 @@ nlohmann::json without(nlohmann::json view, std::initializer_list<const char*> m
 
 std::int64_t dedicated_servers_of(const store::RunRow& run) {
   if (run.spec_resolved.find("\"dedicated\"") == std::string::npos) return 0;  // spares parsing
-  return dedicated_server_count(stored_spec(run.spec_resolved));
+  const auto spec = stored_spec(run.spec_resolved);
+  return spec ? dedicated_server_count(*spec) : 0;
 }
 
 std::vector<protocol::RunHostView> host_views(store::Database& db, const store::RunRow& run) {

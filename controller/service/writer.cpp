@@ -6,10 +6,12 @@
 
 #include <cstring>
 
+#include "common/domain/spec.hpp"
 #include "controller/service/core.hpp"
 #include "controller/service/enrolment.hpp"
 #include "controller/service/event_intake.hpp"
 #include "controller/service/groups.hpp"
+#include "controller/service/life.hpp"
 #include "controller/service/placement.hpp"
 #include "controller/service/secrets.hpp"
 #include "controller/service/submission.hpp"
@@ -81,8 +83,20 @@ struct Writer::Impl {
       const double ran_s = static_cast<double>(change.now_us() - run.created_us) / 1e6;
       core.memory.deadline_ns[run.id] = deadline_ns(core, run.timeout_s, std::max(0.0, ran_s));
     }
+    end_refused_jobs(change);
     change.place_later();
     change.finish();
+  }
+
+  // What may be asked for changes with the version, so only here. Runs under way go on.
+  static void end_refused_jobs(Change& change) {
+    for (store::JobRow& job : store::list_waiting_jobs(change.db())) {
+      const auto spec = parse_spec(nlohmann::json::parse(job.spec_resolved, nullptr, false));
+      if (spec) continue;
+      end_job(change, job, JobState::kFailed, std::nullopt,
+              {Actor::kController, Reason::kSpecUnsupported,
+               "this version refuses the spec: " + spec.error().message, std::nullopt});
+    }
   }
 
   void clean(Change& change) {

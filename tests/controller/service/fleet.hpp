@@ -13,6 +13,7 @@
 #include "common/json/described.hpp"
 #include "controller/service/reader.hpp"
 #include "controller/service/writer.hpp"
+#include "controller/store/database.hpp"
 #include "tests/controller/store/temp_folder.hpp"
 
 namespace rackmark::service {
@@ -55,6 +56,12 @@ class Fleet : public ::testing::Test {
   void close() {
     reader.reset();
     writer.reset();
+  }
+  // Starts on a database as another version might have left it.
+  void restart_on(const std::string& sql) {
+    close();
+    store::Database(file(), store::Database::Access::kWrite).execute(sql);
+    open();
   }
   std::filesystem::path file() const { return folder.path() / "rackmark.sqlite"; }
 

@@ -44,26 +44,40 @@ TEST_F(QueriesTest, SubmittedTextIsKeptVerbatim) {
   EXPECT_EQ(view->spec_resolved["batch_size"].is_number(), true);
 }
 
-// As a newer version may refuse what an older one took.
-TEST_F(QueriesTest, AStoredSpecThatIsNotAllowedAnyMoreHoldsUpNobodyElse) {
-  const auto old = submit(spec()).id;
-  writer->checkpoint();
-  close();
-  std::ifstream in(file(), std::ios::binary);
-  std::string bytes(std::istreambuf_iterator<char>(in), {});
-  const std::string allowed = "\"precision\":\"fp32\"", refused = "\"precision\":\"fp99\"";
-  const auto at = bytes.find(allowed);
-  ASSERT_NE(at, std::string::npos);
-  bytes.replace(at, refused.size(), refused);
-  std::ofstream(file(), std::ios::binary) << bytes;
-  open();
-  const auto next = submit(spec()).id;
-  auto agent = enrol("a");
-  sync(agent);
-  EXPECT_EQ(job(old).state, JobState::kQueued);
-  EXPECT_THAT(job(old).waiting->detail, HasSubstr("a stored spec is refused: field 'precision'"));
+// As a newer version may refuse, or not know at all, what an older one took.
+TEST_F(QueriesTest, ASpecOfAnotherVersionConcernsItsOwnJobAlone) {
+  auto a = enrol("a"), b = enrol("b"), c = enrol("c");
+  const auto refused = submit(spec()).id, unknown = submit(spec()).id,
+             cancelled = submit(spec()).id;
+  const auto refused_run = start_run(a), unknown_run = start_run(b);
+  start_run(c);
+  const auto waiting = submit(spec()).id, next = submit(spec()).id;
+  const auto set = [](const std::string& members, std::int64_t one, std::int64_t other) {
+    const std::string value =
+        " SET spec_resolved = json_set(spec_resolved, '$.precision', " + members + ") WHERE ";
+    const std::string ids = " IN (" + std::to_string(one) + ", " + std::to_string(other) + ");";
+    return "UPDATE jobs" + value + "id" + ids + "UPDATE runs" + value + "job_id" + ids;
+  };
+  restart_on(set("'tf32'", refused, waiting) +
+             set("'fp99', '$.parameter_server.placement', 'dedicated'", unknown, cancelled));
+  EXPECT_EQ(job(waiting).state, JobState::kFailed);
+  EXPECT_EQ(job(waiting).reason, Reason::kSpecUnsupported);
+  EXPECT_THAT(job(waiting).detail, HasSubstr("this version refuses the spec: field 'precision'"));
+
+  const auto succeed = [this](AgentState& agent, std::int64_t run_id) {
+    ASSERT_TRUE(writer->accept_events(agent.id, {batches(run_id, {})}));
+    report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 1);
+  };
+  succeed(a, refused_run);
+  EXPECT_EQ(job(refused).state, JobState::kSucceeded) << job(refused).detail;
   EXPECT_EQ(job(next).state, JobState::kRunning);
-  EXPECT_EQ(writer->cancel(old)->state, JobState::kCancelled);
+  succeed(b, unknown_run);
+  EXPECT_EQ(job(unknown).state, JobState::kFailed);
+  EXPECT_EQ(job(unknown).reason, Reason::kSpecUnsupported);
+  ASSERT_TRUE(writer->cancel(cancelled));
+  pass(100);  // all agents are silent, and nothing throws
+  EXPECT_EQ(job(cancelled).state, JobState::kCancelled);
+  EXPECT_EQ(reader->agent(a.id)->state, "lost");
 }
 
 TEST_F(QueriesTest, SameKeyAnswersTheFirstReplyAgain) {

@@ -60,6 +60,10 @@ TEST_F(GroupsTest, AreOneJobAndItsCeilingForEachNumberOfAgents) {
   EXPECT_EQ(reader->group(group.id)->members.size(), 4U);
   EXPECT_EQ(reader->group(99).error().code, ErrorCode::kNotFound);
   EXPECT_EQ(reader->scaling(99).error().code, ErrorCode::kNotFound);
+
+  restart_on("UPDATE job_groups SET request = json_set(request, '$.spec.precision', 'fp99')");
+  EXPECT_THAT(reader->scaling(group.id)->points.at(1).prediction_why,
+              HasSubstr("does not know its spec: field 'precision'"));
 }
 
 TEST_F(GroupsTest, CeilingsAreLeftOutWhereTheyAreNotAskedForOrTheJobsThemselves) {
