@@ -36,10 +36,22 @@ void Change::place_now() {
   place(*this);
 }
 
+void Change::forget() {
+  Memory& memory = core.memory;
+  for (const std::int64_t run_id : over_) {
+    memory.deadline_ns.erase(run_id);
+    memory.recent.erase(run_id);
+    memory.relay.erase(run_id);
+    memory.seen.erase(run_id);
+  }
+  for (const std::int64_t agent_id : lost_) memory.last_sync_ns.erase(agent_id);
+}
+
 void Change::finish() {
   place_now();
   auto entries = log_events();
   tx.commit();
+  forget();
   const Notices& notices = core.notices;
   for (EventLogEntry& entry : entries) {
     if (notices.event) notices.event(std::move(entry));

@@ -71,6 +71,11 @@ class Change {
   void live(LiveEvent event) { live_.push_back(std::move(event)); }
   void place_later() { place_ = true; }  // hosts or jobs became free: the plan may change
 
+  // What is kept in memory of a run that is over, or of an agent that is lost, goes once the change
+  // is durable: where the commit fails, the same must be found again.
+  void forget_run(std::int64_t id) { over_.insert(id); }
+  void forget_agent(std::int64_t id) { lost_.insert(id); }
+
   void place_now();  // if place_later() was called
 
   // Places, writes the event log, commits, and tells. Without it everything is undone.
@@ -78,8 +83,9 @@ class Change {
 
  private:
   std::vector<EventLogEntry> log_events();
+  void forget();
 
-  std::set<std::int64_t> jobs_, runs_, agents_, wake_;
+  std::set<std::int64_t> jobs_, runs_, agents_, wake_, over_, lost_;
   std::vector<LiveEvent> live_;
   bool place_ = false;
 };

@@ -195,10 +195,7 @@ void end_run(Change& change, store::RunRow& run, RunState end, const Cause& caus
     change.touch_agent(host.agent_id);
     change.wake(host.agent_id);
   }
-  change.core.memory.deadline_ns.erase(run.id);
-  change.core.memory.recent.erase(run.id);
-  change.core.memory.relay.erase(run.id);
-  change.core.memory.seen.erase(run.id);
+  change.forget_run(run.id);
   settle_job(change, run);
 }
 

@@ -288,7 +288,6 @@ Result<SyncReply> sync(Core& core, std::int64_t agent_id, const SyncUp& up) {
   agent->last_seen_us = change.now_us();
   greet(change, *agent);
   if (auto taken = take_description(change, *agent, up); !taken) return taken.error();
-  core.memory.last_sync_ns[agent_id] = core.clock.monotonic_ns();
   take_runs(change, *agent, up);
   take_relay(change, agent_id, up);
   if (up.leaving) say_goodbye(change, *agent);
@@ -300,6 +299,7 @@ Result<SyncReply> sync(Core& core, std::int64_t agent_id, const SyncUp& up) {
   const bool news = has_news(core, *agent, up, reply.down);
   reply.answer_now = news || !up.wait || up.leaving;
   change.finish();
+  core.memory.last_sync_ns[agent_id] = core.clock.monotonic_ns();  // only what is answered counts
   return reply;
 }
 
@@ -322,7 +322,7 @@ void lose_silent_agents(Change& change) {
     }
   }
   for (const std::int64_t agent_id : silent) {
-    change.core.memory.last_sync_ns.erase(agent_id);
+    change.forget_agent(agent_id);
     auto agent = store::find_agent(change.db(), agent_id);
     if (!agent) continue;
     const std::string why = "agent " + agent->name + " was silent for 5/4 of its lease";

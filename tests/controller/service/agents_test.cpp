@@ -127,6 +127,37 @@ TEST_F(AgentsTest, SilentAgentIsLostAfterFiveQuartersOfItsLeaseAndItsRunIsRetrie
   EXPECT_THAT(a.runs, IsEmpty());
 }
 
+TEST_F(AgentsTest, WhatAFullDiskKeptFromBeingStoredIsFoundAgain) {
+  auto a = enrol("a"), b = enrol("b");
+  submit(spec());
+  const auto lost = start_run(a);
+  auto quick = spec();
+  quick["timeout_s"] = 60;
+  submit(quick);
+  const auto overdue = start_run(b);
+  const auto tick_on_a_full_disk = [this] {
+    const FullDisk full;
+    EXPECT_THROW(writer->tick(), store::StoreError);
+  };
+  clock.advance_s(70);
+  sync(b);
+  {
+    const FullDisk full;
+    EXPECT_THROW(sync(a), store::StoreError);  // not answered, so not heard of
+  }
+  clock.advance_s(10);
+  tick_on_a_full_disk();
+  EXPECT_EQ(run(lost).state, RunState::kMeasuring);
+  writer->tick();
+  EXPECT_EQ(run(lost).state, RunState::kLost);
+  clock.advance_s(45);  // 125 s: past its time-out and the grace
+  sync(b);
+  tick_on_a_full_disk();
+  EXPECT_EQ(run(overdue).state, RunState::kMeasuring);
+  writer->tick();
+  EXPECT_EQ(run(overdue).state, RunState::kTimeout);
+}
+
 TEST_F(AgentsTest, RestartedControllerWaitsAFullLease) {
   auto a = enrol("a");
   submit(spec());

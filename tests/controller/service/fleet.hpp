@@ -2,7 +2,9 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -38,6 +40,27 @@ struct AgentState {
 struct Story {
   std::int64_t ranks = 1, steps = 4, batch = 16;
   double ms = 100;
+};
+
+// Every write to a file fails, as on a full disk: commits do, what is read goes on.
+class FullDisk {
+ public:
+  FullDisk() : before_signal_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit none = before_;
+    none.rlim_cur = 0;
+    ::setrlimit(RLIMIT_FSIZE, &none);
+  }
+  ~FullDisk() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, before_signal_);
+  }
+  FullDisk(const FullDisk&) = delete;
+  FullDisk& operator=(const FullDisk&) = delete;
+
+ private:
+  rlimit before_{};
+  void (*before_signal_)(int);
 };
 
 class Fleet : public ::testing::Test {
