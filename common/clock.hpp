@@ -33,6 +33,9 @@ class ManualClock : public Clock {
     wall_us_ += static_cast<std::int64_t>(seconds * 1e6);
     monotonic_ns_ += static_cast<std::int64_t>(seconds * 1e9);
   }
+  void set_wall_s(double forward) {  // as somebody, or NTP, sets it; back where it is negative
+    wall_us_ += static_cast<std::int64_t>(forward * 1e6);
+  }
 
  private:
   std::int64_t wall_us_, monotonic_ns_ = 1'000'000'000;

@@ -40,6 +40,7 @@ void Change::forget() {
   Memory& memory = core.memory;
   for (const std::int64_t run_id : over_) {
     memory.deadline_ns.erase(run_id);
+    memory.heard_ns.erase(run_id);
     memory.recent.erase(run_id);
     memory.relay.erase(run_id);
     memory.seen.erase(run_id);

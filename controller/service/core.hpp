@@ -34,13 +34,13 @@ struct RunRelay {
 struct Memory {
   std::map<std::int64_t, std::int64_t> last_sync_ns;  // agent -> when it synced (or we started)
   std::map<std::int64_t, std::int64_t> deadline_ns;   // run -> when it is ended from here
-  std::map<std::int64_t, std::string> last_told;      // agent -> what its last answer said
+  std::map<std::int64_t, std::int64_t> heard_ns;  // run that ended -> its newest batch, or the end
+  std::map<std::int64_t, std::string> last_told;  // agent -> what its last answer said
   // agent -> runs of its last sync that are over and empty there
   std::map<std::int64_t, std::vector<std::int64_t>> reported;
   std::map<std::int64_t, RecentSteps> recent;                     // run -> newest steps
   std::map<std::int64_t, RunRelay> relay;                         // by run
   std::map<std::int64_t, std::map<std::int64_t, RunState>> seen;  // run -> agent -> its state there
-  std::int64_t started_us = 0;
   std::int64_t next_cleaning_ns = 0;
 };
 

@@ -246,6 +246,7 @@ bool take_batches(Change& change, std::int64_t agent_id, std::int64_t run_id,
     take_logs(change, *run, *batch);
     host->accepted_seq = batch->seq;
     host->accepted_us = change.now_us();
+    if (run->reported_state) change.core.memory.heard_ns[run_id] = change.core.clock.monotonic_ns();
   }
   store::thin_telemetry(change.tx, run_id, store::kTelemetryLive);
   store::update_host(change.tx, *host);

@@ -35,17 +35,19 @@ bool is_late(const store::AgentRow& agent, const SyncUp& up) {
          up.number < agent.sync_number;
 }
 
-// Who speaks for this agent: the newest process of one boot, another boot only after the holder
-// was silent for a lease (two machines with one disk image must not both work).
+// Who speaks for this agent: the newest process of one boot. Another boot (two machines with one
+// disk image must not both work) and an older process (by a wall clock that was set back between
+// the two) only once the holder has left, or was silent for a lease.
 std::optional<Error> adopt_speaker(const Core& core, store::AgentRow& agent, const SyncUp& up) {
+  const bool held = agent.presence == store::Presence::kPresent &&
+                    silent_s(core, agent.id) <= core.settings.lease_s;
   if (agent.boot_id == up.boot_id && agent.incarnation == up.incarnation) {
     if (is_late(agent, up)) return std::nullopt;
   } else if (agent.boot_id == up.boot_id) {
-    if (up.incarnation < agent.incarnation) {
+    if (held && up.incarnation < agent.incarnation) {
       return refused("a newer process of this agent runs on the same host");
     }
-  } else if (agent.presence == store::Presence::kPresent &&
-             silent_s(core, agent.id) <= core.settings.lease_s) {
+  } else if (held) {
     agent.conflict_us = core.clock.wall_us();
     agent.conflict_detail =
         "another machine (boot " + up.boot_id + ") uses this agent's identity; is the disk a copy?";
@@ -342,19 +344,17 @@ void lose_silent_agents(Change& change) {
 
 void end_overdue_runs(Change& change) {
   Memory& memory = change.core.memory;
-  const auto grace_us = static_cast<std::int64_t>(change.core.settings.run_grace_s * 1e6);
+  const std::int64_t now_ns = change.core.clock.monotonic_ns();
+  const auto grace_ns = static_cast<std::int64_t>(change.core.settings.run_grace_s * 1e9);
   for (store::RunRow& run : store::list_live_runs(change.db())) {
     if (run.reported_state) {
-      std::int64_t quiet_since_us = std::max(run.reported_us.value_or(0), memory.started_us);
-      for (const store::HostRow& host : store::list_hosts(change.db(), run.id)) {
-        quiet_since_us = std::max(quiet_since_us, host.accepted_us.value_or(0));
-      }
-      if (change.now_us() - quiet_since_us > grace_us) finish_reported(change, run, true);
+      const std::int64_t heard_ns = memory.heard_ns.try_emplace(run.id, now_ns).first->second;
+      if (now_ns - heard_ns > grace_ns) finish_reported(change, run, true);
       continue;
     }
     const auto deadline = memory.deadline_ns.find(run.id);
     if (deadline == memory.deadline_ns.end()) continue;
-    if (change.core.clock.monotonic_ns() < deadline->second) continue;
+    if (now_ns < deadline->second) continue;
     end_run(change, run, RunState::kTimeout,
             {Actor::kController,
              Reason::kTimedOut,

@@ -72,7 +72,6 @@ struct Writer::Impl {
       core.controller_uuid = random_uuid();
       store::adopt_uuid(change.tx, core.controller_uuid);
     }
-    core.memory.started_us = change.now_us();
     for (const store::AgentRow& agent : store::list_agents(db)) {
       if (agent.presence != store::Presence::kPresent && agent.presence != store::Presence::kLeft) {
         continue;

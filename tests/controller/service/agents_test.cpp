@@ -266,6 +266,23 @@ TEST_F(AgentsTest, NewestProcessOfOneBootWins) {
   sync(newer);
 }
 
+// Incarnations are ordered by the wall clock of their host.
+TEST_F(AgentsTest, AClockThatWasSetBackLocksNoAgentOut) {
+  auto a = enrol("a");
+  a.incarnation = "0009";
+  sync(a);
+  auto restarted = a;
+  restarted.incarnation = "0002";
+  EXPECT_EQ(writer->sync(a.id, state_of(restarted)).error().code, ErrorCode::kConflict);
+  clock.advance_s(settings.lease_s + 1);
+  EXPECT_TRUE(writer->sync(a.id, state_of(restarted))) << "silent for a lease";
+  auto up = state_of(restarted);
+  up.leaving = true;
+  ASSERT_TRUE(writer->sync(a.id, up));
+  restarted.incarnation = "0001";
+  EXPECT_TRUE(writer->sync(a.id, state_of(restarted))) << "the holder has left";
+}
+
 TEST_F(AgentsTest, LeavingAgentGetsNoWork) {
   auto a = enrol("a");
   sync(a);

@@ -208,6 +208,20 @@ TEST_F(LifeTest, BatchesThatNeverComeEndTheRunWithoutANumber) {
   EXPECT_EQ(reader->results({})->items.size(), 0U);
 }
 
+TEST_F(LifeTest, AStepOfTheWallClockDoesNotShortenTheWaitForTheLastBatches) {
+  auto agent = enrol("a");
+  const auto id = submit(spec()).id;
+  const auto run_id = start_run(agent);
+  report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 1);
+  pass(1);
+  clock.set_wall_s(3600);
+  pass(1);
+  sync(agent);
+  EXPECT_EQ(run(run_id).state, RunState::kCollecting);
+  ASSERT_TRUE(writer->accept_events(agent.id, {batches(run_id, {})}));
+  EXPECT_EQ(job(id).state, JobState::kSucceeded);
+}
+
 TEST_F(LifeTest, MissingRankIsAFailureThatIsRetried) {
   auto agent = enrol("a");
   auto two = spec();
