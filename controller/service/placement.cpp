@@ -74,8 +74,11 @@ void start(Change& change, const Placement& placement) {
 }  // namespace
 
 void place(Change& change) {
-  const Queue queue = load_queue(change.db(), change.now_us(), false);
-  if (queue.jobs.empty()) return;
+  Queue queue;
+  queue.hosts = load_hosts(change.db(), change.now_us(), false);
+  const auto is_free = [](const Host& host) { return host.is_free(); };
+  if (std::none_of(queue.hosts.begin(), queue.hosts.end(), is_free)) return;  // a queue may be long
+  queue.jobs = load_jobs(change.db(), false);
   for (const Placement& placement : FifoScheduler().plan(queue, true).placements) {
     start(change, placement);
   }

@@ -25,18 +25,16 @@ std::string absence_of(const store::AgentRow& agent) {
 }
 
 // Parsed at most once per job, and only when a host matches otherwise.
-std::function<std::string(const Host&)> fits(store::Database& db, std::string spec_text) {
+std::function<std::string(const Host&)> fits(std::string spec_text) {
   struct Lazy {
     std::string text;
     std::optional<Result<JobSpec>> spec;
   };
   auto lazy = std::make_shared<Lazy>(Lazy{std::move(spec_text), std::nullopt});
-  return [&db, lazy](const Host& host) -> std::string {
+  return [lazy](const Host& host) -> std::string {
     if (!lazy->spec) lazy->spec = stored_spec(lazy->text);
     if (!*lazy->spec) return lazy->spec->error().message;
-    const auto agent = store::find_agent(db, host.id);
-    if (!agent) return "not enrolled any more";
-    const auto resolved = resolve_for_host(**lazy->spec, shape_of(agent->inventory));
+    const auto resolved = resolve_for_host(**lazy->spec, host.shape);
     return resolved ? "" : resolved.error().message;
   };
 }
@@ -84,27 +82,36 @@ QueuedJob queued_job(store::Database& db, const store::JobRow& row, bool estimat
     }
   }
   if (estimates) job.estimate_s = store::past_duration_s(db, row.spec_key);
-  job.why_not = fits(db, row.spec_resolved);
+  job.why_not = fits(row.spec_resolved);
   return job;
 }
 
-Queue load_queue(store::Database& db, std::int64_t now_us, bool estimates) {
-  Queue queue;
+std::vector<Host> load_hosts(store::Database& db, std::int64_t now_us, bool estimates) {
+  std::vector<Host> hosts;
   for (const store::AgentRow& agent : store::list_agents(db)) {
-    Host& host = queue.hosts.emplace_back();
+    Host& host = hosts.emplace_back();
     host.id = agent.id;
     host.name = agent.name;
     host.device_class = agent.device_class;
     host.labels = agent.labels;
-    host.gpus = static_cast<std::int64_t>(agent.inventory.gpus.size());
+    host.shape = shape_of(agent.inventory);
     host.network = {agent.inventory.addresses, agent.inventory.network};
     host.absence = absence_of(agent);
   }
-  mark_busy(db, queue.hosts, now_us, estimates);
+  mark_busy(db, hosts, now_us, estimates);
+  return hosts;
+}
+
+std::vector<QueuedJob> load_jobs(store::Database& db, bool estimates) {
+  std::vector<QueuedJob> jobs;
   for (const store::JobRow& row : store::list_waiting_jobs(db)) {
-    queue.jobs.push_back(queued_job(db, row, estimates));
+    jobs.push_back(queued_job(db, row, estimates));
   }
-  return queue;
+  return jobs;
+}
+
+Queue load_queue(store::Database& db, std::int64_t now_us, bool estimates) {
+  return {load_jobs(db, estimates), load_hosts(db, now_us, estimates)};
 }
 
 std::optional<protocol::Waiting> why_waiting(store::Database& db, std::int64_t job_id,

@@ -19,6 +19,8 @@ HostShape shape_of(const protocol::Inventory& inventory);
 Result<JobSpec> stored_spec(const std::string& text);
 
 // `estimates`: whether to look up how long runs take (only waits need it).
+std::vector<Host> load_hosts(store::Database& db, std::int64_t now_us, bool estimates);
+std::vector<QueuedJob> load_jobs(store::Database& db, bool estimates);  // that wait for a place
 Queue load_queue(store::Database& db, std::int64_t now_us, bool estimates);
 QueuedJob queued_job(store::Database& db, const store::JobRow& row, bool estimates);
 

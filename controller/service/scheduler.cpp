@@ -21,7 +21,7 @@ std::string words(const std::map<std::string, std::string>& selector) {
 }
 
 bool matches(const QueuedJob& job, const Host& host) {
-  if (job.needs_gpu && host.gpus == 0) return false;
+  if (job.needs_gpu && host.shape.gpus == 0) return false;
   if (!job.required_class.empty() && host.device_class != job.required_class) return false;
   return std::all_of(job.selector.begin(), job.selector.end(), [&host](const auto& want) {
     if (want.first == "name") return host.name == want.second;

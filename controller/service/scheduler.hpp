@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "common/domain/spec.hpp"
 #include "controller/service/networks.hpp"
 
 namespace rackmark::service {
@@ -16,11 +17,13 @@ struct Host {
   std::int64_t id = 0;
   std::string name, device_class;
   std::map<std::string, std::string> labels;
-  std::int64_t gpus = 0;
+  HostShape shape;
   Networked network;
   std::string absence;  // "" = present; else why it gets no work: "lost", "shut down", ...
   std::optional<std::int64_t> busy_job;  // what holds it now
   std::optional<double> free_in_s;       // with busy_job: from past runs; nullopt = unknown
+
+  bool is_free() const { return absence.empty() && !busy_job; }
 };
 
 struct QueuedJob {

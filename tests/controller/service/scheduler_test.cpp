@@ -56,7 +56,7 @@ TEST(Scheduler, GangIsAllOrNothingAndIsNotStarved) {
 
 TEST(Scheduler, GpuAndClassAndPreference) {
   auto gpu = host(2);
-  gpu.gpus = 1;
+  gpu.shape.gpus = 1;
   gpu.device_class = "g";
   auto twin = gpu;
   twin.id = 3;
