@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
-#include <fstream>
 #include <optional>
 #include <system_error>
 
@@ -72,6 +71,33 @@ std::optional<Header> parse_header(std::string_view at) {
   return Header{seq, bytes, crc, end + 1};
 }
 
+// At most `bytes` from `offset` on: fewer at the end of the file. Throws std::system_error.
+std::string read_range(const fs::path& path, std::uint64_t offset, std::uint64_t bytes) {
+  const auto fail = [&path] {
+    throw std::system_error(errno, std::generic_category(), "cannot read " + path.string());
+  };
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) fail();
+  std::string text(bytes, '\0');
+  std::size_t have = 0;
+  while (have < text.size()) {
+    const ssize_t n = ::pread(fd.get(), text.data() + have, text.size() - have,
+                              static_cast<off_t>(offset + have));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail();
+    if (n == 0) break;
+    have += static_cast<std::size_t>(n);
+  }
+  text.resize(have);
+  return text;
+}
+
+UniqueFd open_to_append(const fs::path& path, int more_flags) {
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | more_flags, 0600));
+  if (!fd) throw std::system_error(errno, std::generic_category(), "cannot open " + path.string());
+  return fd;
+}
+
 void drop_telemetry(EventBatch& batch) {
   std::erase_if(batch.events, [](const nlohmann::json& event) {
     return event.is_object() && event.value("type", "") == "telemetry";
@@ -118,17 +144,14 @@ void Spool::load_run(std::int64_t run_id) {
     bytes_ += segment.size;
     run.segments.push_back(std::move(segment));
   }
-  if (run.segments.empty()) return;
-  run.open.reset(::open(run.segments.back().path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
-  if (!run.open)
-    throw std::system_error(errno, std::generic_category(), run.segments.back().path.string());
+  if (!run.segments.empty()) run.open = open_to_append(run.segments.back().path, 0);
 }
 
 // Cuts a torn tail off. In front of a record whose number is too high, or instead of one whose sum
 // is wrong, come records without an offset: read() makes empty batches of them.
 Spool::Segment Spool::load_segment(const fs::path& path, std::int64_t next_seq) {
   Segment segment{path, 0, {}};
-  const std::string all = read_file(path, std::size_t{1} << 30).value_or("");
+  const std::string all = read_range(path, 0, fs::file_size(path));
   const std::string_view text = all;
   std::size_t at = 0;
   while (at < text.size()) {
@@ -138,10 +161,10 @@ Spool::Segment Spool::load_segment(const fs::path& path, std::int64_t next_seq) 
     const std::size_t end = at + header->size + header->bytes + 1;
     const bool whole = crc32(body) == header->crc && text[end - 1] == '\n';
     if (!whole && end == text.size()) break;  // the tail: never sent, its number is given again
-    for (; next_seq < header->seq; ++next_seq) segment.records.push_back({next_seq, 0, 0, false});
+    for (; next_seq < header->seq; ++next_seq) segment.records.push_back({.seq = next_seq});
     if (header->seq == next_seq) {
-      Record record{next_seq, 0, 0, false};
-      if (whole) record = {next_seq, at + header->size, header->bytes, true};
+      Record record{.seq = next_seq};
+      if (whole) record = {next_seq, at + header->size, header->bytes, header->crc, true};
       segment.records.push_back(record);
       ++next_seq;
     }
@@ -156,9 +179,7 @@ void Spool::start_segment(std::int64_t run_id, RunSpool& run, std::int64_t first
   const fs::path folder = folder_of(run_id);
   fs::create_directories(folder);
   Segment segment{folder / fmt::format("events-{:012}", first_seq), 0, {}};
-  UniqueFd fd(
-      ::open(segment.path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600));
-  if (!fd) throw std::system_error(errno, std::generic_category(), segment.path.string());
+  UniqueFd fd = open_to_append(segment.path, O_CREAT | O_TRUNC);
   sync_folder(folder);
   sync_folder(root_);
   run.segments.push_back(std::move(segment));
@@ -180,6 +201,7 @@ std::int64_t Spool::append(EventBatch batch) {
     start_segment(batch.run_id, run, batch.seq);
 
   Segment& segment = run.segments.back();
+  if (!run.open) run.open = open_to_append(segment.path, 0);
   const std::string record = record_of(batch.seq, text);
   try {
     write_all(run.open.get(), record);
@@ -191,57 +213,78 @@ std::int64_t Spool::append(EventBatch batch) {
     throw;
   }
   segment.records.push_back({batch.seq, segment.size + record.size() - text.size() - 1, text.size(),
-                             !batch.logs.empty()});
+                             crc32(text), !batch.logs.empty()});
   segment.size += record.size();
   bytes_ += record.size();
   run.last_seq = batch.seq;
   return batch.seq;
 }
 
-EventBatch Spool::read(const Segment& segment, const Record& record) const {
+EventBatch Spool::read(std::int64_t run_id, const Segment& segment, const Record& record) {
   EventBatch lost;
+  lost.run_id = run_id;
   lost.seq = record.seq;
   lost.dropped = 1;
   if (record.bytes == 0) return lost;
-  std::ifstream in(segment.path, std::ios::binary);
-  std::string text(record.bytes, '\0');
-  in.seekg(static_cast<std::streamoff>(record.offset));
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  const std::string text = read_range(segment.path, record.offset, record.bytes);
+  if (text.size() != record.bytes || crc32(text) != record.crc) return lost;
   const auto parsed = json::parse(text);
-  if (!in || !parsed) return lost;
+  if (!parsed) return lost;
   auto batch = json::decode<EventBatch>(*parsed, json::Unknown::kIgnore);
-  return batch ? std::move(*batch) : lost;
+  if (!batch) return lost;
+  batch->run_id = run_id;
+  return std::move(*batch);
+}
+
+bool Spool::collect(std::int64_t run_id, const RunSpool& run, std::size_t max_bytes,
+                    std::size_t& bytes, std::vector<EventBatch>& out) {
+  for (const auto& segment : run.segments) {
+    for (const auto& record : segment.records) {
+      if (record.seq <= run.accepted_seq) continue;
+      bytes += record.bytes;
+      if (bytes > max_bytes && !out.empty()) return false;
+      out.push_back(read(run_id, segment, record));
+    }
+  }
+  return true;
 }
 
 std::vector<EventBatch> Spool::pending(std::size_t max_bytes) const {
   const std::lock_guard lock(mutex_);
   std::vector<EventBatch> out;
-  std::size_t sum = 0;
+  std::size_t bytes = 0;
   for (const auto& [run_id, run] : runs_) {
-    for (const auto& segment : run.segments) {
-      for (const auto& record : segment.records) {
-        if (record.seq <= run.accepted_seq) continue;
-        sum += record.bytes;
-        if (sum > max_bytes && !out.empty()) return out;
-        out.push_back(read(segment, record));
-        out.back().run_id = run_id;
-      }
-    }
+    if (!collect(run_id, run, max_bytes, bytes, out)) break;
   }
   return out;
 }
 
-bool Spool::has_pending() const {
+std::vector<EventBatch> Spool::pending(std::int64_t run_id, std::size_t max_bytes) const {
   const std::lock_guard lock(mutex_);
-  return std::any_of(runs_.begin(), runs_.end(), [](const auto& entry) {
-    return entry.second.last_seq > entry.second.accepted_seq;
-  });
+  std::vector<EventBatch> out;
+  std::size_t bytes = 0;
+  if (const auto it = runs_.find(run_id); it != runs_.end())
+    collect(run_id, it->second, max_bytes, bytes, out);
+  return out;
 }
+
+bool Spool::has_pending() const { return next_pending(0).has_value(); }
 
 bool Spool::has_pending(std::int64_t run_id) const {
   const std::lock_guard lock(mutex_);
   const auto it = runs_.find(run_id);
-  return it != runs_.end() && it->second.last_seq > it->second.accepted_seq;
+  return it != runs_.end() && it->second.has_pending();
+}
+
+std::optional<std::int64_t> Spool::next_pending(std::int64_t run_id) const {
+  const std::lock_guard lock(mutex_);
+  std::optional<std::int64_t> first;
+  for (const auto& [id, run] : runs_) {
+    if (!run.has_pending()) continue;
+    if (id > run_id) return id;
+    if (!first) first = id;
+  }
+  return first;
 }
 
 // Whole segments are removed, but never the last one: its name keeps the numbering.
@@ -286,7 +329,7 @@ bool Spool::make_room(std::uint64_t wanted) {
   if (bytes_ + wanted <= limit_bytes_) return true;
   for (auto& [run_id, run] : runs_) {
     for (std::size_t i = 0; i < run.segments.size(); ++i) {
-      bytes_ -= strip_logs(run, i);
+      bytes_ -= strip_logs(run_id, run, i);
       if (bytes_ + wanted <= limit_bytes_) return true;
     }
   }
@@ -294,7 +337,7 @@ bool Spool::make_room(std::uint64_t wanted) {
 }
 
 // Rewrites a segment without log lines; gives the bytes gained. A crash leaves the old or the new.
-std::uint64_t Spool::strip_logs(RunSpool& run, std::size_t index) {
+std::uint64_t Spool::strip_logs(std::int64_t run_id, RunSpool& run, std::size_t index) {
   Segment& segment = run.segments[index];
   const bool worth = std::any_of(segment.records.begin(), segment.records.end(),
                                  [](const Record& record) { return record.has_logs; });
@@ -302,20 +345,19 @@ std::uint64_t Spool::strip_logs(RunSpool& run, std::size_t index) {
   std::string text;
   std::vector<Record> records;
   for (const auto& record : segment.records) {
-    EventBatch batch = read(segment, record);
+    EventBatch batch = read(run_id, segment, record);
     drop_logs(batch);
     const std::string body = text_of(batch);
     const std::string whole = record_of(record.seq, body);
-    records.push_back(
-        {record.seq, text.size() + whole.size() - body.size() - 1, body.size(), false});
+    records.push_back({record.seq, text.size() + whole.size() - body.size() - 1, body.size(),
+                       crc32(body), false});
     text += whole;
   }
   write_file_atomically(segment.path, text);
   const std::uint64_t gained = segment.size - std::min<std::uint64_t>(segment.size, text.size());
   segment.records = std::move(records);
   segment.size = text.size();
-  if (index + 1 == run.segments.size())
-    run.open.reset(::open(segment.path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+  if (index + 1 == run.segments.size()) run.open.reset();  // it is another file now
   return gained;
 }
 

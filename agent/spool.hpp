@@ -4,8 +4,9 @@
 // One folder per run below `root`, with segments `events-<first seq>`: records of a header line
 //   "rm1 <seq> <bytes> <crc32 hex>\n"
 // the batch as JSON and a newline. A record is fsynced before it can be sent. After a crash the
-// torn tail of a segment is cut off; its number is given again. A record that is damaged in the
-// middle becomes an empty batch with `dropped` 1, so that numbers have no holes.
+// torn tail of a segment is cut off; its number is given again. A record whose sum is wrong becomes
+// an empty batch with `dropped` 1, so that numbers have no holes; one that cannot be read now is
+// not given up.
 //
 // Bounded: when `limit_bytes` would be passed, log lines go first, oldest first, and are counted in
 // `dropped`; then telemetry of the new batch. Steps, failures and summaries always stay.
@@ -18,6 +19,7 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "agent/process/unique_fd.hpp"
@@ -34,10 +36,14 @@ class Spool {
   // std::system_error, with ENOSPC when the disk is full; the batch is then not in the spool.
   std::int64_t append(protocol::EventBatch batch);
 
-  // What is not accepted yet, in order, run by run; about `max_bytes`, at least one batch.
+  // What is not accepted yet, in order, run by run; about `max_bytes`, at least one batch. Throws
+  // std::system_error when the disk does not give it now: it is still there.
   std::vector<protocol::EventBatch> pending(std::size_t max_bytes) const;
+  std::vector<protocol::EventBatch> pending(std::int64_t run_id, std::size_t max_bytes) const;
   bool has_pending() const;
   bool has_pending(std::int64_t run_id) const;
+  // The next run behind `run_id`, and behind the last one the first, that has something pending.
+  std::optional<std::int64_t> next_pending(std::int64_t run_id) const;
 
   void accepted(std::int64_t run_id, std::int64_t up_to_seq);
   void forget(std::int64_t run_id);  // drops all that is left of a run
@@ -47,7 +53,8 @@ class Spool {
  private:
   struct Record {
     std::int64_t seq = 0;
-    std::uint64_t offset = 0, bytes = 0;  // of the JSON text inside the segment
+    std::uint64_t offset = 0, bytes = 0;  // of the JSON text inside the segment; 0 bytes: lost
+    std::uint32_t crc = 0;
     bool has_logs = false;
   };
   struct Segment {
@@ -59,14 +66,19 @@ class Spool {
     std::deque<Segment> segments;  // the last one is appended to
     UniqueFd open;                 // of the last one
     std::int64_t last_seq = 0, accepted_seq = 0;
+    bool has_pending() const { return last_seq > accepted_seq; }
   };
 
   std::filesystem::path folder_of(std::int64_t run_id) const;
   void load_run(std::int64_t run_id);
   static Segment load_segment(const std::filesystem::path& path, std::int64_t next_seq);
-  protocol::EventBatch read(const Segment& segment, const Record& record) const;
+  static protocol::EventBatch read(std::int64_t run_id, const Segment& segment,
+                                   const Record& record);
+  // Appends to `out` until its texts pass `max_bytes`; false: they have.
+  static bool collect(std::int64_t run_id, const RunSpool& run, std::size_t max_bytes,
+                      std::size_t& bytes, std::vector<protocol::EventBatch>& out);
   bool make_room(std::uint64_t wanted);
-  std::uint64_t strip_logs(RunSpool& run, std::size_t index);
+  std::uint64_t strip_logs(std::int64_t run_id, RunSpool& run, std::size_t index);
   void start_segment(std::int64_t run_id, RunSpool& run, std::int64_t first_seq);
 
   const std::filesystem::path root_;

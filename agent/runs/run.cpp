@@ -515,7 +515,8 @@ void Run::clear() {
 
 void Run::flush_if_due(bool now) {
   const std::int64_t at = clock_->monotonic_ns();
-  if (!now && at - flushed_ns_ < kFlushEveryNs && batch_bytes_ < kBatchBytes) return;
+  const bool full = batch_bytes_ >= kBatchBytes && facts_.stop != StopCause::kDiskFull;
+  if (!now && at - flushed_ns_ < kFlushEveryNs && !full) return;
   flushed_ns_ = at;
   try {
     flush();
@@ -527,10 +528,10 @@ void Run::flush_if_due(bool now) {
 
 void Run::flush() {
   if (batch_.events.empty() && batch_.logs.empty() && batch_.dropped == 0) return;
-  protocol::EventBatch batch = std::exchange(batch_, {});
+  batch_.run_id = id();
+  observed_.last_seq = spool_->append(batch_);
+  batch_ = {};
   batch_bytes_ = 0;
-  batch.run_id = id();
-  observed_.last_seq = spool_->append(std::move(batch));
 }
 
 // The state is terminal only together with its last batch and its trace on disk.
@@ -543,6 +544,8 @@ void Run::end(RunEnd how) {
   observed_.state = how.state;
   observed_.reason = how.reason;
   observed_.detail = std::move(how.detail);
+// A batch that the spool does not take is kept: only a run that is on is ended for it at once. Then
+// it is tried again now and then, and at the end for the last time.
   observed_.exit_code = how.exit_code;
   observed_.memory = std::move(how.memory);
   observed_.at = rfc3339(clock_->wall_us());

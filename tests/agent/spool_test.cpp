@@ -1,8 +1,10 @@
 #include "agent/spool.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <fstream>
+#include <system_error>
 
 #include "tests/agent/support/temp_folder.hpp"
 
@@ -113,24 +115,60 @@ TEST(Spool, CutAnywhereItKeepsEveryWholeBatchAndGoesOn) {
 
 TEST(Spool, ADamagedBatchLeavesNoHoleInTheNumbers) {
   TempFolder folder;
-  fs::path segment;
-  {
-    Spool spool(folder.path());
-    for (int i = 1; i <= 3; ++i) spool.append(batch(7, i));
-    segment = fs::directory_iterator(folder.path() / "7")->path();
-  }
-  std::fstream file(segment, std::ios::binary | std::ios::in | std::ios::out);
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  file.seekp(static_cast<std::streamoff>(text.find("rm1 2 ") + 40));
-  file << "#";
-  file.close();
   Spool spool(folder.path());
-  const auto pending = spool.pending(1 << 20);
-  ASSERT_EQ(pending.size(), 3U);
-  EXPECT_EQ(pending[1].seq, 2);
-  EXPECT_TRUE(pending[1].events.empty());
-  EXPECT_EQ(pending[1].dropped, 1);
-  EXPECT_EQ(pending[2].events[0]["n"], 3);
+  for (int i = 1; i <= 3; ++i) spool.append(batch(7, i));
+  std::fstream file(fs::directory_iterator(folder.path() / "7")->path(),
+                    std::ios::binary | std::ios::in | std::ios::out);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  // Still JSON: only the sum tells.
+  file.seekp(static_cast<std::streamoff>(text.find("\"n\":2") + 4));
+  file << "5";
+  file.close();
+  const Spool after_restart(folder.path());
+  for (const Spool* one : {static_cast<const Spool*>(&spool), &after_restart}) {
+    const auto pending = one->pending(1 << 20);
+    ASSERT_EQ(pending.size(), 3U);
+    EXPECT_EQ(pending[1].run_id, 7);
+    EXPECT_EQ(pending[1].seq, 2);
+    EXPECT_TRUE(pending[1].events.empty());
+    EXPECT_EQ(pending[1].dropped, 1);
+    EXPECT_EQ(pending[2].events[0]["n"], 3);
+  }
+}
+
+TEST(Spool, WhatCannotBeReadNowIsNotLost) {
+  TempFolder folder;
+  Spool spool(folder.path());
+  spool.append(batch(7, 1));
+  rlimit files{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &files), 0);
+  const rlimit none{0, files.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  std::string why;
+  try {
+    spool.pending(1 << 20);
+  } catch (const std::system_error& error) {
+    why = error.what();
+  }
+  EXPECT_EQ(spool.append(batch(7, 2)), 2) << "its file is open";
+  ::setrlimit(RLIMIT_NOFILE, &files);
+  EXPECT_NE(why.find("cannot read " + folder.path().string()), std::string::npos) << why;
+  ASSERT_EQ(spool.pending(7, 1 << 20).size(), 2U);
+  EXPECT_EQ(spool.pending(7, 1 << 20).at(0).events.at(0)["n"], 1);
+}
+
+TEST(Spool, RunsTakeTurns) {
+  TempFolder folder;
+  Spool spool(folder.path());
+  EXPECT_FALSE(spool.next_pending(0));
+  for (const int run : {7, 8, 9}) spool.append(batch(run, 1));
+  spool.accepted(8, 1);
+  EXPECT_EQ(spool.next_pending(0), 7);
+  EXPECT_EQ(spool.next_pending(7), 9);
+  EXPECT_EQ(spool.next_pending(9), 7);
+  spool.accepted(7, 1);
+  EXPECT_EQ(spool.next_pending(9), 9);
+  EXPECT_TRUE(spool.pending(7, 1 << 20).empty());
 }
 
 TEST(Spool, WhenFullItDropsLogLinesFirstAndCountsThem) {
