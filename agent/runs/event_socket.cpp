@@ -10,6 +10,16 @@
 
 namespace rackmark::agent {
 
+namespace {
+
+pid_t peer_of(int fd) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : 0;
+}
+
+}  // namespace
+
 EventSocket::EventSocket(const std::filesystem::path& path, std::size_t max_connections)
     : listener_(listen_unix(path)), max_connections_(max_connections) {}
 
@@ -18,7 +28,7 @@ void EventSocket::add_to(std::vector<pollfd>& fds) const {
   for (const auto& connection : connections_) fds.push_back({connection.fd.get(), POLLIN, 0});
 }
 
-bool EventSocket::service(const std::function<void(std::string_view)>& on_line,
+bool EventSocket::service(const OnLine& on_line,
                           const std::function<void(std::string)>& on_problem) {
   accept_all(on_problem);
   for (auto it = connections_.begin(); it != connections_.end();) {
@@ -35,18 +45,18 @@ void EventSocket::accept_all(const std::function<void(std::string)>& on_problem)
       on_problem("a connection to the events socket was refused: there are too many");
       continue;
     }
-    connections_.push_back({std::move(fd), LineReader(kMaxEventLine)});
+    const pid_t peer = peer_of(fd.get());
+    connections_.push_back({std::move(fd), peer, LineReader(kMaxEventLine)});
   }
 }
 
-bool EventSocket::read_some(Connection& connection,
-                            const std::function<void(std::string_view)>& on_line,
+bool EventSocket::read_some(Connection& connection, const OnLine& on_line,
                             const std::function<void(std::string)>& on_problem) {
   std::array<char, 65536> buffer{};
   bool overlong = false;
   auto take = [&](std::string_view line, bool cut) {
     overlong = overlong || cut;
-    if (!overlong && !line.empty()) on_line(line);
+    if (!overlong && !line.empty()) on_line(line, connection.peer);
   };
   // A share per turn, so that one rank cannot starve the others.
   for (int turn = 0; turn < 8; ++turn) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <poll.h>
+#include <sys/types.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -26,20 +27,21 @@ class EventSocket {
   EventSocket(const std::filesystem::path& path, std::size_t max_connections);
 
   void add_to(std::vector<pollfd>& fds) const;
+  // A whole line and the process that connected, by its number on this host.
+  using OnLine = std::function<void(std::string_view line, pid_t peer)>;
   // Reads what is there. `on_line` gets whole lines; `on_problem` one sentence when a connection
   // was refused or dropped. Gives true when every connection is at its end.
-  bool service(const std::function<void(std::string_view)>& on_line,
-               const std::function<void(std::string)>& on_problem);
+  bool service(const OnLine& on_line, const std::function<void(std::string)>& on_problem);
 
  private:
   struct Connection {
     UniqueFd fd;
+    pid_t peer = 0;
     LineReader lines{kMaxEventLine};
   };
   void accept_all(const std::function<void(std::string)>& on_problem);
   // False: the connection is at its end.
-  static bool read_some(Connection& connection,
-                        const std::function<void(std::string_view)>& on_line,
+  static bool read_some(Connection& connection, const OnLine& on_line,
                         const std::function<void(std::string)>& on_problem);
 
   UniqueFd listener_;

@@ -8,7 +8,7 @@ namespace rackmark::agent {
 
 namespace {
 
-constexpr double kLeastStallS = 60, kStepsOfSilence = 20;
+constexpr double kLeastStallS = 60, kStepsOfSilence = 20, kLeastWaitS = 300;
 
 int phase_order(const RankFacts& rank) {
   if (rank.summary || rank.phase == "collecting") return 3;
@@ -51,7 +51,7 @@ RankTracker::RankTracker(RankPlace place, std::optional<double> stall_s, std::in
   for (auto& rank : ranks_) rank.last_progress_ns = now_ns;
 }
 
-bool RankTracker::take(const nlohmann::json& event, std::int64_t now_ns) {
+bool RankTracker::take(const nlohmann::json& event, std::int64_t now_ns, std::int64_t pid) {
   if (!event.is_object()) return false;
   const auto type = event.find("type");
   const auto rank = event.find("rank");
@@ -61,14 +61,16 @@ bool RankTracker::take(const nlohmann::json& event, std::int64_t now_ns) {
   const auto index = place_.index(rank->get<std::int64_t>());
   if (!index) return false;
   RankFacts& facts = ranks_[*index];
-  if (!take_typed(type->get<std::string>(), event, facts, rank->get<std::int64_t>())) return false;
+  if (!take_typed(type->get<std::string>(), event, facts, rank->get<std::int64_t>(), now_ns))
+    return false;
+  if (pid != 0) facts.pid = pid;
   // Telemetry comes from a thread of its own and says nothing about progress.
   if (*type != "telemetry") facts.last_progress_ns = now_ns;
   return true;
 }
 
 bool RankTracker::take_typed(const std::string& type, const nlohmann::json& event, RankFacts& rank,
-                             std::int64_t number) {
+                             std::int64_t number, std::int64_t now_ns) {
   if (type == "hello") {
     const auto hello = decoded<protocol::HelloEvent>(event);
     if (!hello) return false;
@@ -80,6 +82,9 @@ bool RankTracker::take_typed(const std::string& type, const nlohmann::json& even
   if (type == "phase") {
     const auto phase = decoded<protocol::PhaseEvent>(event);
     if (!phase) return false;
+    if (rank.phase == "measuring" && phase->phase == "collecting")
+      rank.measured_s = static_cast<double>(now_ns - rank.phase_since_ns) * 1e-9;
+    rank.phase_since_ns = now_ns;
     rank.phase = phase->phase;
     rank.steps = 0;
     return true;
@@ -141,13 +146,21 @@ double RankTracker::stall_limit_s() const {
   return std::max(kLeastStallS, kStepsOfSilence * *middle / 1000);
 }
 
+double RankTracker::stall_limit_s(const RankFacts& rank) const {
+  const double at_work_s = stall_limit_s();
+  if (!rank.waits()) return at_work_s;
+  return std::max({at_work_s, rank.measured_s, stall_s_ ? 0 : kLeastWaitS});
+}
+
 std::vector<Stall> RankTracker::silences(std::int64_t now_ns) const {
-  const double limit_s = stall_limit_s();
+  std::int64_t newest_ns = 0;
+  for (const RankFacts& rank : ranks_) newest_ns = std::max(newest_ns, rank.last_progress_ns);
   std::vector<Stall> all;
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
     const RankFacts& rank = ranks_[i];
+    const std::int64_t since_ns = rank.waits() ? newest_ns : rank.last_progress_ns;
     all.push_back({place_.rank(static_cast<std::int64_t>(i)), rank.host, rank.phase,
-                   static_cast<double>(now_ns - rank.last_progress_ns) * 1e-9, limit_s, rank.steps,
+                   static_cast<double>(now_ns - since_ns) * 1e-9, stall_limit_s(rank), rank.steps,
                    rank.pid});
   }
   return all;

@@ -17,9 +17,12 @@ namespace rackmark::agent {
 struct RankFacts {
   bool hello = false, summary = false;
   std::string host, phase = "launch";
-  std::int64_t pid = 0;
+  std::int64_t pid = 0;    // on this host
   std::int64_t steps = 0;  // of the current phase
-  std::int64_t last_progress_ns = 0;
+  std::int64_t last_progress_ns = 0, phase_since_ns = 0;
+  double measured_s = 0;  // from "measuring" to "collecting"
+  // Done: it waits for slower ranks, perhaps of other hosts, and may make profiling passes.
+  bool waits() const { return phase == "collecting" && !summary; }
 };
 
 struct Stall {
@@ -50,18 +53,21 @@ class RankTracker {
               double first_step_s = 300)
       : RankTracker(RankPlace{{1, ranks, 0}, 0, {}}, stall_s, now_ns, first_step_s) {}
 
-  // False when it is not an event of a rank of this run on this host.
-  bool take(const nlohmann::json& event, std::int64_t now_ns);
+  // False when it is not an event of a rank of this run on this host. `pid`: who sent it, since a
+  // rank in a PID namespace knows another number of itself; 0: not known.
+  bool take(const nlohmann::json& event, std::int64_t now_ns, std::int64_t pid = 0);
 
   // From the slowest rank's phase: starting, warmup, measuring or collecting.
   RunState state() const;
   bool any_hello() const;
   bool all_summaries() const;
-  // The rank whose last progress (hello, phase, steps, summary) is oldest, and beyond the limit.
+  // The rank whose last progress (hello, phase, steps, summary) is oldest, and beyond its limit.
+  // One that is done is as silent as the last rank of this host, and may be for as long as it
+  // measured.
   std::optional<Stall> stalled(std::int64_t now_ns) const;
-  // Every rank as it stands now, whether or not it is beyond the limit.
+  // Every rank as it stands now, whether or not it is beyond its limit.
   std::vector<Stall> silences(std::int64_t now_ns) const;
-  double stall_limit_s() const;
+  double stall_limit_s() const;  // of a rank at work
 
   // What came first of each.
   const std::optional<protocol::FailureEvent>& failure() const { return failure_; }
@@ -75,7 +81,8 @@ class RankTracker {
 
  private:
   bool take_typed(const std::string& type, const nlohmann::json& event, RankFacts& rank,
-                  std::int64_t number);
+                  std::int64_t number, std::int64_t now_ns);
+  double stall_limit_s(const RankFacts& rank) const;
   void take_steps(const protocol::StepsEvent& steps, RankFacts& rank);
 
   RankPlace place_;

@@ -330,8 +330,7 @@ void Run::read_everything() {
       [this](std::int64_t id) {
         if (relay_calls_.erase(id) != 0) ++relay_changes_;
       });
-  events_socket_.service([this](std::string_view line) { take_event(line); },
-                         [this](std::string text) { say(std::move(text)); });
+  read_events();
   read_output(guard_.out, out_lines_, "stdout");
   read_output(guard_.err, err_lines_, "stderr");
 }
@@ -351,10 +350,17 @@ void Run::read_output(UniqueFd& fd, LineReader& reader, const char* stream) {
   }
 }
 
-void Run::take_event(std::string_view line) {
+void Run::take_event(std::string_view line, pid_t peer) {
   auto parsed = json::parse(line);
+// True when every rank has closed its connection.
+bool Run::read_events() {
+  return events_socket_.service(
+      [this](std::string_view line, pid_t peer) { take_event(line, peer); },
+      [this](std::string text) { say(std::move(text)); });
+}
+
   const std::int64_t now = clock_->monotonic_ns();
-  if (!parsed || !ranks_.take(*parsed, now)) {
+  if (!parsed || !ranks_.take(*parsed, now, peer)) {
     if (++garbage_lines_ <= 20) say("not a worker event: " + valid_utf8(line.substr(0, 200)));
     return;
   }
@@ -461,10 +467,7 @@ bool Run::guard_has_ended() {
 // All writers are dead or about to be: read what they left in the pipes and sockets.
 void Run::drain() {
   facts_.guard = read_guard_outcome(folder_.path());
-  const bool quiet =
-      recovered_ || (!guard_.out && !guard_.err &&
-                     events_socket_.service([this](std::string_view line) { take_event(line); },
-                                            [this](std::string text) { say(std::move(text)); }));
+  const bool quiet = recovered_ || (!guard_.out && !guard_.err && read_events());
   const std::int64_t waited_ns = clock_->monotonic_ns() - phase_since_ns_;
   if (!quiet && facts_.guard && waited_ns < kDrainNs) return;
   // The agent died between starting the guard and noting its pid: give that guard time to act.

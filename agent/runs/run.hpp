@@ -104,9 +104,10 @@ class Run {
   nlohmann::json spec_for_worker();
   void read_everything();
   void read_output(UniqueFd& fd, LineReader& reader, const char* stream);
-  void take_event(std::string_view line);
+  void take_event(std::string_view line, pid_t peer);
   void take_output(std::string_view line, const char* stream);
   void say(std::string text);  // a line of the agent's own in the run's log
+  bool read_events();
   void watch();
   bool guard_has_ended();
   void drain();

@@ -87,6 +87,42 @@ TEST(RankTracker, LongStepsMoveTheLimit) {
   EXPECT_DOUBLE_EQ(RankTracker(1, 5.0, 0).stall_limit_s(), 5);
 }
 
+TEST(RankTracker, ARankThatIsDoneWaitsForSlowerOnes) {
+  RankTracker ranks(2, std::nullopt, 0);
+  const auto steps = [&](int rank, std::int64_t at_s) {
+    ranks.take(event("steps", rank, {{"ms", {5000.0}}, {"first_step", at_s}}), at_s * kSecond);
+  };
+  for (int rank : {0, 1}) {
+    ranks.take(event("phase", rank, {{"phase", "measuring"}}), 0);
+    steps(rank, 5);
+  }
+  ranks.take(event("phase", 0, {{"phase", "collecting"}}), 500 * kSecond);
+  for (std::int64_t at_s = 50; at_s <= 2000; at_s += 50) {
+    steps(1, at_s);
+    EXPECT_FALSE(ranks.stalled((at_s + 49) * kSecond)) << at_s;
+  }
+  ASSERT_TRUE(ranks.stalled(2101 * kSecond));
+  EXPECT_EQ(ranks.stalled(2101 * kSecond)->rank, 1) << "who holds up the one that waits";
+  // When the slower ones are on another host, it may wait for as long as it has measured.
+  ranks.take(event("phase", 1, {{"phase", "collecting"}}), 2000 * kSecond);
+  EXPECT_FALSE(ranks.stalled(2499 * kSecond));
+  ASSERT_TRUE(ranks.stalled(2501 * kSecond));
+  EXPECT_EQ(ranks.stalled(2501 * kSecond)->rank, 0);
+  EXPECT_DOUBLE_EQ(ranks.stalled(2501 * kSecond)->limit_s, 500);
+  // With its summary the last wait is over: MPI's own end takes no time.
+  ranks.take(event("summary", 0), 2100 * kSecond);
+  ASSERT_TRUE(ranks.stalled(2201 * kSecond));
+  EXPECT_DOUBLE_EQ(ranks.stalled(2201 * kSecond)->limit_s, 100);
+}
+
+TEST(RankTracker, AStatedLimitHoldsForAShortWait) {
+  RankTracker ranks(1, 10.0, 0);
+  ranks.take(event("phase", 0, {{"phase", "measuring"}}), 0);
+  ranks.take(event("phase", 0, {{"phase", "collecting"}}), 5 * kSecond);
+  EXPECT_FALSE(ranks.stalled(14 * kSecond));
+  EXPECT_TRUE(ranks.stalled(16 * kSecond));
+}
+
 TEST(RankTracker, TelemetryIsNoProgress) {
   RankTracker ranks(1, 10.0, 0);
   EXPECT_TRUE(ranks.take(event("telemetry", 0, {{"rss_bytes", 5}}), 9 * kSecond));

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/ptrace.h>
+#include <unistd.h>
 #include <chrono>
 #include <fstream>
 
@@ -42,6 +44,12 @@ class RunnerTest : public testing::Test {
     runner_->start();
   }
   static WantedRun wanted(std::int64_t id, const std::string& behaviour, int ranks = 2) {
+  template <class F>
+  void start_with(F&& change) {
+    runner_.reset();
+    change(host_);
+    start();
+  }
     WantedRun run;
     run.run_id = id;
     run.job_id = 1;
@@ -170,9 +178,7 @@ TEST_F(RunnerTest, OutOfMemoryCarriesModelBatchAndBytes) {
 }
 
 TEST_F(RunnerTest, AHostWithoutMpirunRunsOneRank) {
-  runner_.reset();
-  host_.openmpi_version = "unknown";
-  start();
+  start_with([](RunHost& host) { host.openmpi_version = "unknown"; });
   EXPECT_EQ(run_to_end(wanted(4, "success", 1)).state, RunState::kSucceeded);
   EXPECT_THAT(all_logs(4), HasSubstr("0 stdout rank 0 speaks\n"));
   EXPECT_THAT(run_to_end(wanted(5, "exit3", 1)).detail,
@@ -192,12 +198,16 @@ TEST_F(RunnerTest, AHelperInItsOwnSessionDoesNotOutliveTheRun) {
 
 TEST_F(RunnerTest, SilenceIsAStallThatNamesRankHostAndPhase) {
   WantedRun run = wanted(5, "hang");
+  // There a rank counts processes from 1: the one that is looked at must be the host's.
+  if (::geteuid() == 0)
+    start_with([](RunHost& host) { host.containment = ContainmentKind::kPidNamespace; });
   run.spec["stall_s"] = 1;
   const ObservedRun end = run_to_end(std::move(run));
   EXPECT_EQ(end.state, RunState::kStalled);
   EXPECT_EQ(end.reason, Reason::kNoProgress);
   EXPECT_THAT(end.detail, testing::ContainsRegex("rank [01] on here in phase measuring"));
 }
+  EXPECT_THAT(all_logs(5), testing::ContainsRegex("thread [0-9]+ rackmark-test-w"));
 
 TEST_F(RunnerTest, TimeOutEndsEvenWhoIgnoresSigterm) {
   WantedRun run = wanted(6, "ignore_term");
