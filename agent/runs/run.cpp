@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <stdexcept>
@@ -44,6 +45,22 @@ TaggedLine line_by_rank(LineTags tags, std::string_view line, const char* stream
   if (tags == LineTags::kOneRank) return {0, stream, valid_utf8(line)};
   return tags == LineTags::kSrun ? parse_labelled_line(line, stream)
                                  : parse_tagged_line(line, stream);
+}
+
+// How a run ended that an earlier process of this agent had started.
+RunEnd end_unseen(const std::optional<GuardOutcome>& guard) {
+  RunEnd how{RunState::kFailed, Reason::kAgentRestarted,
+             "the agent ended while this run was on; its guard ended the workers", std::nullopt,
+             nullptr};
+  if (!guard) return how;
+  if (guard->cause == GuardCause::kExited)
+    how.detail = "the agent ended and did not see the end of this run";
+  how.exit_code = guard->exit_code;
+  if (guard->cause == GuardCause::kNotStarted) {
+    how.reason = Reason::kLaunchFailed;
+    how.detail = guard->error;
+  }
+  return how;
 }
 
 }  // namespace
@@ -335,6 +352,13 @@ void Run::read_everything() {
   read_output(guard_.err, err_lines_, "stderr");
 }
 
+// True when every rank has closed its connection.
+bool Run::read_events() {
+  return events_socket_.service(
+      [this](std::string_view line, pid_t peer) { take_event(line, peer); },
+      [this](std::string text) { say(std::move(text)); });
+}
+
 void Run::read_output(UniqueFd& fd, LineReader& reader, const char* stream) {
   std::array<char, 65536> buffer{};
   auto take = [&](std::string_view line, bool) { take_output(line, stream); };
@@ -352,13 +376,6 @@ void Run::read_output(UniqueFd& fd, LineReader& reader, const char* stream) {
 
 void Run::take_event(std::string_view line, pid_t peer) {
   auto parsed = json::parse(line);
-// True when every rank has closed its connection.
-bool Run::read_events() {
-  return events_socket_.service(
-      [this](std::string_view line, pid_t peer) { take_event(line, peer); },
-      [this](std::string text) { say(std::move(text)); });
-}
-
   const std::int64_t now = clock_->monotonic_ns();
   if (!parsed || !ranks_.take(*parsed, now, peer)) {
     if (++garbage_lines_ <= 20) say("not a worker event: " + valid_utf8(line.substr(0, 200)));
@@ -483,39 +500,51 @@ void Run::clear() {
     const Containment containment = containment_of(*order_);
     const auto left = containment.kill_pass();
     for (const pid_t pid : left) ::waitpid(pid, nullptr, WNOHANG);
-    if (!left.empty()) return;
+    if (!left.empty()) {
+      const std::int64_t waited_ns = clock_->monotonic_ns() - phase_since_ns_;
+      if (!is_terminal(observed_.state) && waited_ns > host_->clear_ms * 1'000'000) tell_end(left);
+      return;
+    }
     stack_.stop();
     containment.remove();
     remove_scratch(order_->scratch);
   }
-  if (is_terminal(observed_.state)) {  // recovered, and it had ended before
-    observed_.all_gone = true;
-    phase_ = Phase::kEnded;
-    return;
-  }
-  if (recovered_) {
-    const bool by_itself = facts_.guard && facts_.guard->cause == GuardCause::kExited;
-    RunEnd how{RunState::kFailed, Reason::kAgentRestarted,
-               "the agent ended while this run was on; its guard ended the workers", std::nullopt,
-               nullptr};
-    if (by_itself) how.detail = "the agent ended and did not see the end of this run";
-    if (facts_.guard) how.exit_code = facts_.guard->exit_code;
-    if (facts_.guard && facts_.guard->cause == GuardCause::kNotStarted) {
-      how.reason = Reason::kLaunchFailed;
-      how.detail = facts_.guard->error;
-    }
-    end(std::move(how));
-  } else {
-    if (gang() && !head() && !in_step()) facts_.program = "the daemon of this host";
-    facts_.last_stderr.assign(last_stderr_.begin(), last_stderr_.end());
-    facts_.memory_killer = memory_killer_count() > memory_kills_before_;
-    end(decide_end(facts_, ranks_, wanted_.spec));
-    note_daemon_end();
-  }
+  if (!is_terminal(observed_.state)) tell_end({});
   observed_.all_gone = true;
   phase_ = Phase::kEnded;
 }
 
+// `left`: what could not be killed.
+void Run::tell_end(const std::vector<pid_t>& left) {
+  RunEnd how;
+  if (recovered_) {
+    how = end_unseen(facts_.guard);
+  } else {
+    if (gang() && !head() && !in_step()) facts_.program = "the daemon of this host";
+    facts_.last_stderr.assign(last_stderr_.begin(), last_stderr_.end());
+    facts_.memory_killer = memory_killer_count() > memory_kills_before_;
+    how = decide_end(facts_, ranks_, wanted_.spec);
+  }
+  if (!left.empty()) how.detail += (how.detail.empty() ? "" : "; ") + name_left(left);
+  end(std::move(how));
+  if (!recovered_) note_daemon_end();
+}
+
+// In words; what they do in the kernel goes into the run's log.
+std::string Run::name_left(const std::vector<pid_t>& left) {
+  constexpr std::size_t kNamed = 8;
+  std::string names;
+  for (std::size_t i = 0; i < std::min(left.size(), kNamed); ++i) {
+    names += fmt::format("{}process {} {}", i == 0 ? "" : ", ", left[i], process_state(left[i]));
+    say(fmt::format("process {} cannot be killed; its threads in the kernel:", left[i]));
+    for (auto& line : kernel_view(left[i])) say(std::move(line));
+  }
+  return fmt::format("{} of its processes cannot be killed, and this host takes no other run: {}",
+                     left.size(), names);
+}
+
+// A batch that the spool does not take is kept: only a run that is on is ended for it at once. Then
+// it is tried again now and then, and at the end for the last time.
 void Run::flush_if_due(bool now) {
   const std::int64_t at = clock_->monotonic_ns();
   const bool full = batch_bytes_ >= kBatchBytes && facts_.stop != StopCause::kDiskFull;
@@ -547,8 +576,6 @@ void Run::end(RunEnd how) {
   observed_.state = how.state;
   observed_.reason = how.reason;
   observed_.detail = std::move(how.detail);
-// A batch that the spool does not take is kept: only a run that is on is ended for it at once. Then
-// it is tried again now and then, and at the end for the last time.
   observed_.exit_code = how.exit_code;
   observed_.memory = std::move(how.memory);
   observed_.at = rfc3339(clock_->wall_us());

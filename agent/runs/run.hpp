@@ -5,6 +5,9 @@
 //                  \-> ready --daemon called for--^
 //   (found on disk after a restart: running without pipes, or ended)
 //
+// Clearing lasts until nothing is left. Where a process cannot be killed (in the kernel's hands: a
+// dead disk, a wedged driver), how the run ended is told before that, and this host stays taken.
+//
 // Of a run over several agents, the head runs mpirun; the others are ready for the daemon that the
 // head's mpirun calls for; inside one allocation of Slurm the head runs srun, and the others watch
 // what slurmd starts. Each agent sees and tells of the ranks on its own host.
@@ -46,6 +49,7 @@ struct RunHost {
   std::int64_t physical_cores = 1;
   bool affinity_restricted = false;
   std::int64_t grace_ms = 1000;          // between SIGTERM and SIGKILL
+  std::int64_t clear_ms = 20'000;        // for what was killed to go, before the end is told
   std::string rank_ports, launch_ports;  // "first-last" of runs over several agents; "" = any
   std::string openmpi_version;           // as mpirun says; "unknown": there is none
   std::int64_t slurm_job = 0;            // the allocation around this agent; 0: none
@@ -103,15 +107,17 @@ class Run {
   void note_daemon_end();
   nlohmann::json spec_for_worker();
   void read_everything();
+  bool read_events();
   void read_output(UniqueFd& fd, LineReader& reader, const char* stream);
   void take_event(std::string_view line, pid_t peer);
   void take_output(std::string_view line, const char* stream);
   void say(std::string text);  // a line of the agent's own in the run's log
-  bool read_events();
   void watch();
   bool guard_has_ended();
   void drain();
   void clear();
+  void tell_end(const std::vector<pid_t>& left);
+  std::string name_left(const std::vector<pid_t>& left);
   void flush_if_due(bool now);
   void flush();
   void end(RunEnd end);

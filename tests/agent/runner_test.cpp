@@ -2,11 +2,12 @@
 // event protocol and ends in every way that a worker can end.
 #include "agent/runs/runner.hpp"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
 #include <sys/ptrace.h>
 #include <unistd.h>
+
 #include <chrono>
 #include <fstream>
 
@@ -43,13 +44,13 @@ class RunnerTest : public testing::Test {
     runner_ = std::make_unique<Runner>(host_, clock_, spool_, lease_, [](Runner::News) {});
     runner_->start();
   }
-  static WantedRun wanted(std::int64_t id, const std::string& behaviour, int ranks = 2) {
   template <class F>
   void start_with(F&& change) {
     runner_.reset();
     change(host_);
     start();
   }
+  static WantedRun wanted(std::int64_t id, const std::string& behaviour, int ranks = 2) {
     WantedRun run;
     run.run_id = id;
     run.job_id = 1;
@@ -197,17 +198,17 @@ TEST_F(RunnerTest, AHelperInItsOwnSessionDoesNotOutliveTheRun) {
 }
 
 TEST_F(RunnerTest, SilenceIsAStallThatNamesRankHostAndPhase) {
-  WantedRun run = wanted(5, "hang");
   // There a rank counts processes from 1: the one that is looked at must be the host's.
   if (::geteuid() == 0)
     start_with([](RunHost& host) { host.containment = ContainmentKind::kPidNamespace; });
+  WantedRun run = wanted(5, "hang");
   run.spec["stall_s"] = 1;
   const ObservedRun end = run_to_end(std::move(run));
   EXPECT_EQ(end.state, RunState::kStalled);
   EXPECT_EQ(end.reason, Reason::kNoProgress);
   EXPECT_THAT(end.detail, testing::ContainsRegex("rank [01] on here in phase measuring"));
-}
   EXPECT_THAT(all_logs(5), testing::ContainsRegex("thread [0-9]+ rackmark-test-w"));
+}
 
 TEST_F(RunnerTest, TimeOutEndsEvenWhoIgnoresSigterm) {
   WantedRun run = wanted(6, "ignore_term");
@@ -314,6 +315,52 @@ TEST_F(RunnerTest, AKilledGuardFailsTheRunAndTheAgentEndsItsWorkers) {
   EXPECT_EQ(end.state, RunState::kFailed);
   EXPECT_EQ(end.reason, Reason::kWorkerCrashed);
   EXPECT_THAT(end.detail, HasSubstr("guard"));
+}
+
+// Stopped by its tracer on the way out, it is as deaf to SIGKILL as in the hands of a dead disk.
+TEST_F(RunnerTest, AProcessThatCannotBeKilledHoldsTheHostButNotTheVerdict) {
+  start_with([](RunHost& host) {
+    host.openmpi_version = "unknown";  // the worker is the guard's own child
+    host.clear_ms = 300;
+  });
+  want(wanted(21, "hang", 1));
+  ASSERT_TRUE(reaches(21, RunState::kMeasuring));
+  pid_t worker = 0;
+  for (const pid_t pid : marked_processes({21, host_.mark})) {
+    const std::string name = read_file("/proc/" + std::to_string(pid) + "/comm").value_or("");
+    if (name.starts_with("rackmark-test-w")) worker = pid;
+  }
+  ASSERT_EQ(::ptrace(PTRACE_SEIZE, worker, nullptr, PTRACE_O_TRACEEXIT), 0);
+  const auto record = RunFolder(folder_.path() / "runs", 21).read_record();
+  ::kill(static_cast<pid_t>(record->guard_pid), SIGKILL);
+  EXPECT_TRUE(within(20s, [&] { return observed(21)->state == RunState::kFailed; }));
+  EXPECT_FALSE(observed(21)->all_gone);
+  EXPECT_TRUE(runner_->busy());
+  EXPECT_THAT(observed(21)->detail,
+              testing::AllOf(HasSubstr("the guard of the run was killed"),
+                             HasSubstr("of its processes cannot be killed"),
+                             HasSubstr(fmt::format("process {} t (tracing stop)", worker))));
+  EXPECT_THAT(all_logs(21), HasSubstr(fmt::format("process {} cannot be killed", worker)));
+  EXPECT_TRUE(within(5s, [&] { return ::ptrace(PTRACE_DETACH, worker, nullptr, nullptr) == 0; }));
+  EXPECT_EQ(end_of(21).reason, Reason::kWorkerCrashed);
+}
+
+TEST_F(RunnerTest, ABatchThatTheDiskDoesNotTakeIsKept) {
+  start_with([](RunHost& host) {
+    host.openmpi_version = "unknown";
+    host.grace_ms = 1500;
+  });
+  const auto in_the_way = folder_.path() / "spool" / "22";  // a file where its folder must be
+  std::ofstream(in_the_way) << "x";
+  want(wanted(22, "ignore_term", 1));
+  ASSERT_TRUE(reaches(22, RunState::kMeasuring));
+  std::this_thread::sleep_for(600ms);  // more than a flush is put off
+  std::filesystem::remove(in_the_way);
+  const ObservedRun end = end_of(22);
+  EXPECT_EQ(end.reason, Reason::kDiskFull) << end.detail;
+  EXPECT_THAT(end.detail, HasSubstr("the spool cannot be written"));
+  EXPECT_EQ(count_events(22, "hello"), 1);
+  EXPECT_EQ(count_events(22, "steps"), 2);
 }
 
 TEST_F(RunnerTest, ShutDownEndsWhatRunsAndStartsNothingMore) {
