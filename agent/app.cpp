@@ -1,6 +1,7 @@
 #include "agent/app.hpp"
 
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <boost/asio/error.hpp>
@@ -180,6 +181,8 @@ class App {
 }  // namespace
 
 int run_agent(const AgentConfig& config) {
+  // A guard's pipe, or our own standard error, may have lost its reader.
+  ::signal(SIGPIPE, SIG_IGN);
   const auto lock = lock_state_folder(config.state);
   if (!lock) return fail(lock.error().message);
   auto identity = read_identity(config.state / "identity.json");
