@@ -167,7 +167,7 @@ class App {
   const AgentConfig& config_;
   const bool enrolled_;
   asio::io_context io_{1};
-  SystemClock clock_;
+  BootClock clock_;
   Lease lease_;
   Spool spool_;
   net::HttpClient client_;

@@ -1,5 +1,6 @@
-// How long this agent may go on without an answer. Counted on its own monotonic clock from the
-// moment at which the last answered sync was sent. Any thread may call.
+// How long this agent may go on without an answer. Counted on its own monotonic clock, which goes
+// on while the host is suspended (BootClock), from the moment at which the last answered sync was
+// sent. Any thread may call.
 #pragma once
 
 #include <algorithm>

@@ -8,16 +8,23 @@
 
 namespace rackmark {
 
+namespace {
+
+std::int64_t read_ns(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+}  // namespace
+
 std::int64_t SystemClock::wall_us() const {
   using namespace std::chrono;
   return duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
 }
 
-std::int64_t SystemClock::monotonic_ns() const {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
+std::int64_t SystemClock::monotonic_ns() const { return read_ns(CLOCK_MONOTONIC); }
+std::int64_t BootClock::monotonic_ns() const { return read_ns(CLOCK_BOOTTIME); }
 
 std::string rfc3339(std::int64_t wall_us) {
   const std::int64_t ms = (wall_us >= 0 ? wall_us : wall_us - 999) / 1000;

@@ -1,7 +1,7 @@
 // Time, as an argument, so that tests can hold it still.
 //
 // Wall time is integer microseconds UTC (what SQLite stores); monotonic time is nanoseconds of
-// CLOCK_MONOTONIC (leases, deadlines, step times). JSON carries RFC 3339 with milliseconds and Z.
+// CLOCK_MONOTONIC (deadlines, step times). JSON carries RFC 3339 with milliseconds and Z.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,13 @@ class Clock {
 class SystemClock : public Clock {
  public:
   std::int64_t wall_us() const override;
+  std::int64_t monotonic_ns() const override;
+};
+
+// Its monotonic time goes on while the host is suspended (CLOCK_BOOTTIME): for what is counted
+// against another host's clock, such as a lease.
+class BootClock : public SystemClock {
+ public:
   std::int64_t monotonic_ns() const override;
 };
 

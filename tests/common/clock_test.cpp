@@ -1,6 +1,11 @@
 #include "common/clock.hpp"
 
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
 
 namespace rackmark {
 namespace {
@@ -16,6 +21,29 @@ TEST(Clock, ReadsWhatItWrites) {
        {0L, 1'750'000'000'123'000L, 4'102'444'800'999'000L, -86'400'000'000L}) {
     EXPECT_EQ(parse_rfc3339(rfc3339(us)), us) << us;
   }
+}
+
+// A time namespace whose boot lies an hour further back, as after an hour of sleep.
+TEST(Clock, OnlyTheBootClockCountsSleep) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const std::int64_t awake_ns = SystemClock().monotonic_ns(), all_ns = BootClock().monotonic_ns();
+    if (::unshare(CLONE_NEWTIME) != 0) ::_exit(2);  // not allowed here
+    std::ofstream("/proc/self/timens_offsets") << "boottime 3600 0\n" << std::flush;
+    const pid_t inside = ::fork();
+    if (inside == 0) {
+      const bool awake = SystemClock().monotonic_ns() - awake_ns < 1'800'000'000'000;
+      const bool slept = BootClock().monotonic_ns() - all_ns > 3'600'000'000'000;
+      ::_exit(awake && slept ? 0 : 1);
+    }
+    int status = 0;
+    ::waitpid(inside, &status, 0);
+    ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 3);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 2))
+      << status;
 }
 
 TEST(Clock, ReadsOffsetsAndFractions) {
