@@ -37,14 +37,38 @@ void write_identity(const fs::path& file, const Identity& identity) {
   write_file_atomically(file, json::encode(identity).dump(1) + "\n", 0600);
 }
 
-Result<UniqueFd> lock_state_folder(const fs::path& state) {
+namespace {
+
+// Who may write in it could plant an identity, or files that later are written over as us.
+Result<void> make_own_folder(fs::path state) {
+  if (!state.has_filename()) state = state.parent_path();  // "x/" is "x"
+  const auto unusable = [&state](const std::string& why) {
+    return Error{ErrorCode::kUnavailable, "the state folder " + state.string() + " " + why, {}};
+  };
   std::error_code error;
-  fs::create_directories(state, error);
-  if (error)
-    return Error{ErrorCode::kUnavailable,
-                 "cannot make the state folder " + state.string() + ": " + error.message(),
-                 {}};
+  fs::create_directories(state.parent_path(), error);
+  if (error) return unusable("cannot be made: " + error.message());
+  if (::mkdir(state.c_str(), 0700) != 0 && errno != EEXIST)
+    return unusable(std::string("cannot be made: ") + std::strerror(errno));
+  struct stat info {};
+  if (::stat(state.c_str(), &info) != 0 || !S_ISDIR(info.st_mode))
+    return unusable("is not a folder");
+  if (info.st_uid != ::geteuid())
+    return unusable(
+        fmt::format("belongs to user {}, and this agent is user {}", info.st_uid, ::geteuid()));
+  if ((info.st_mode & 022) != 0)
+    return unusable(
+        fmt::format("may be written by others (mode {:04o}); it must be this user's "
+                    "alone: chmod 700, if you know what is in it",
+                    info.st_mode & 07777));
   ::chmod(state.c_str(), 0700);
+  return {};
+}
+
+}  // namespace
+
+Result<UniqueFd> lock_state_folder(const fs::path& state) {
+  if (auto made = make_own_folder(state); !made) return made.error();
   const fs::path file = state / "lock";
   UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!fd)

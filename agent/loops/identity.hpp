@@ -22,7 +22,8 @@ BOOST_DESCRIBE_STRUCT(Identity, (), (agent_id, agent_token, controller_uuid, nam
 Result<std::optional<Identity>> read_identity(const std::filesystem::path& file);
 void write_identity(const std::filesystem::path& file, const Identity& identity);
 
-// Makes the folder (0700) and holds it for this process. kConflict naming the holder.
+// Makes the folder (0700) and holds it for this process. kUnavailable when another user made it or
+// could write in it, kConflict naming the holder.
 Result<UniqueFd> lock_state_folder(const std::filesystem::path& state);
 
 // Sortable: milliseconds since 1970 and the pid, of fixed width.

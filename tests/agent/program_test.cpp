@@ -310,3 +310,10 @@ TEST(Misuse, EachIsOneLineAndAStatus) {
 
 }  // namespace
 }  // namespace rackmark::agent
+  const std::string open = (folder.path() / "open").string(), foreign = folder.path() / "foreign";
+  ASSERT_EQ(::mkdir(open.c_str(), 0700), 0);
+  ASSERT_EQ(::chmod(open.c_str(), 01777), 0);
+  ASSERT_EQ(::mkdir(foreign.c_str(), 0700), 0);
+  const bool root = ::chown(foreign.c_str(), 12345, 12345) == 0;
+      {{"--state", open, "--worker", worker}, 1, "may be written by others (mode 1777)"},
+      {{"--state", root ? foreign : "/", "--worker", worker}, 1, "belongs to user"},
