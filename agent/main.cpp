@@ -128,7 +128,7 @@ Result<std::vector<std::string>> check_data_roots(const std::vector<std::string>
 std::string read_token(const std::string& file, std::string& problem) {
   const char* given = std::getenv("RACKMARK_ENROL_TOKEN");
   std::string token = given == nullptr ? "" : trimmed(given);
-  // Not for the worker's eyes, nor for anybody who reads our environment later.
+  // Not for what we start. In /proc/PID/environ, which only this user may read, it stays as it was.
   ::unsetenv("RACKMARK_ENROL_TOKEN");
   if (file.empty()) return token;
   if (const auto text = read_file(file, 4096)) return trimmed(*text);
