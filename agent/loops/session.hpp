@@ -11,6 +11,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 
 #include "agent/lease.hpp"
@@ -33,6 +34,16 @@ class Backoff {
   static constexpr std::chrono::milliseconds kFirst{250};
   std::chrono::milliseconds most_, next_ = kFirst;
   std::minstd_rand random_{std::random_device{}()};
+};
+
+// Warns once for each text, until all is well again: what goes on failing fails every few seconds.
+class Complaints {
+ public:
+  void about(const std::string& text);
+  bool settle();  // true when there had been any
+
+ private:
+  std::set<std::string> said_;
 };
 
 // A flag that a coroutine can wait for.
@@ -66,6 +77,7 @@ struct Session {
   Signal states_changed, more_events, ended;
 
   std::int64_t syncs_sent = 0, newest_answered = 0;
+  Complaints sync_complaints;
 
   explicit Session(boost::asio::io_context& context, net::HttpClient& http, const Clock& time,
                    Lease& held, Spool& events)

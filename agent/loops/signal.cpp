@@ -1,7 +1,9 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <utility>
 
 #include "agent/loops/session.hpp"
+#include "common/net/log.hpp"
 
 namespace rackmark::agent {
 
@@ -13,6 +15,12 @@ std::chrono::milliseconds Backoff::next() {
   std::uniform_int_distribution<std::int64_t> jitter(0, base.count() / 2);
   return base + std::chrono::milliseconds(jitter(random_));
 }
+
+void Complaints::about(const std::string& text) {
+  if (said_.insert(text).second) log::warning("{}", text);
+}
+
+bool Complaints::settle() { return !std::exchange(said_, {}).empty(); }
 
 void Signal::set() {
   set_ = true;

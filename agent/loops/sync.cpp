@@ -25,7 +25,7 @@ std::chrono::milliseconds retry_after(const Session& session) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
 }
 
-void take_refusal(Session& session, const Error& error) {
+void take_failure(Session& session, const Error& error) {
   switch (error.code) {
     case ErrorCode::kUnauthorized:
     case ErrorCode::kForbidden:
@@ -37,7 +37,13 @@ void take_refusal(Session& session, const Error& error) {
           error.message);
       session.ended.set();
       break;
+    case ErrorCode::kUnavailable:
+      if (!session.stopping)
+        session.sync_complaints.about("no answer from the controller: " + error.message);
+      break;
     default:
+      session.sync_complaints.about("the controller does not take this agent's sync: " +
+                                    error.message);
       break;
   }
 }
@@ -63,13 +69,13 @@ asio::awaitable<bool> sync_once(Session& session, bool wait, bool leaving,
   const Result<protocol::SyncDown> down =
       co_await session.client.call(protocol::kSync, session.identity.agent_id, {}, up, timeout);
   if (!down) {
-    take_refusal(session, down.error());
-    if (session.fatal.empty()) log::debug("sync: {}", down.error().message);
+    take_failure(session, down.error());
     co_return false;
   }
   // An older exchange that is answered late describes a wish that is no longer the newest.
   if (number < session.newest_answered) co_return true;
   session.newest_answered = number;
+  if (session.sync_complaints.settle()) log::info("the controller answers again");
   session.lease.answered(sent_ns, down->lease_s);
   if (up.inventory) session.inventory.reset();
   if (!leaving) session.runner->apply(*down);
@@ -81,21 +87,16 @@ asio::awaitable<bool> sync_once(Session& session, bool wait, bool leaving,
 
 asio::awaitable<void> sync_loop(Session& session) {
   Backoff backoff;
-  bool wait = false, away = false;
+  bool wait = false;
   while (!session.stopping && session.fatal.empty()) {
     const bool answered = co_await sync_once(session, wait, false, poll_timeout(session));
     if (!session.fatal.empty()) co_return;
+    wait = answered;
     if (answered) {
-      if (away) log::info("the controller answers again");
-      away = false;
-      wait = true;
       backoff.reset();
-      continue;
+    } else {
+      co_await net::sleep_for(backoff.next());
     }
-    if (!away) log::warning("no answer from the controller at {}", session.client.base().text());
-    away = true;
-    wait = false;
-    co_await net::sleep_for(backoff.next());
   }
 }
 

@@ -60,16 +60,19 @@ protocol::Problem to_problem(const Error& error, std::string_view instance) {
 
 Error from_problem(int status, std::string_view body) {
   Error error;
+  error.code = ErrorCode::kUnavailable;
+  error.message = "status " + std::to_string(status) + " " + std::string(title_of(status)) +
+                  " from something that is not a Rackmark controller";
+  const auto parsed = json::parse(body);
+  if (!parsed || !parsed->is_object() || !parsed->contains("title") || !parsed->contains("status"))
+    return error;
+  auto problem = json::decode<protocol::Problem>(*parsed, json::Unknown::kIgnore);
+  if (!problem || problem->status != status) return error;
   error.code = status >= 500 ? ErrorCode::kInternal : ErrorCode::kMalformed;
   for (const auto& row : kRows) {
     if (row.status == status) error.code = row.code;
   }
-  error.message = "status " + std::to_string(status) + " " + std::string(title_of(status));
-  const auto parsed = json::parse(body);
-  if (!parsed) return error;
-  auto problem = json::decode<protocol::Problem>(*parsed, json::Unknown::kIgnore);
-  if (!problem) return error;
-  if (!problem->detail.empty()) error.message = std::move(problem->detail);
+  error.message = problem->detail.empty() ? title_of(status) : problem->detail;
   for (auto& field : problem->errors) {
     error.fields.push_back({std::move(field.field), std::move(field.value),
                             std::move(field.allowed), std::move(field.detail)});

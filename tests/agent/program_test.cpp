@@ -14,6 +14,7 @@
 #include "agent/process/containment.hpp"
 #include "agent/process/files.hpp"
 #include "agent/process/spawn.hpp"
+#include "agent/spool.hpp"
 #include "tests/agent/support/fake_controller.hpp"
 #include "tests/agent/support/temp_folder.hpp"
 
@@ -41,9 +42,8 @@ class ProgramTest : public testing::Test {
   FakeReply answer(const FakeRequest& request) {
     const std::lock_guard lock(mutex_);
     requests_.push_back(request);
-    if (refuse_status_ != 0)
-      return {refuse_status_,
-              {{"title", "no"}, {"status", refuse_status_}, {"detail", "the token is not known"}}};
+    if (refuse_status_ != 0) return refusal(refuse_status_, "the token is not known");
+    if (request.target.ends_with("/sync") && sync_refusal_) return *sync_refusal_;
     if (request.target == "/api/v1/agents")
       return {201,
               {{"protocol", 1},
@@ -55,7 +55,13 @@ class ProgramTest : public testing::Test {
     if (request.target == "/api/v1/agents/3/sync") return take_sync(request.body);
     return {404, {{"title", "Not Found"}, {"status", 404}}};
   }
+  static FakeReply refusal(int status, const std::string& detail) {
+    return {status, {{"title", "no"}, {"status", status}, {"detail", detail}}};
+  }
   FakeReply take_events(const Json& body) {
+    for (const auto& batch : body["batches"]) {
+      if (batch["run_id"] == refused_run_) return refusal(413, "larger than is taken");
+    }
     Json accepted = Json::array();
     for (const auto& batch : body["batches"]) {
       for (const auto& event : batch["events"]) events_.push_back(event);
@@ -108,6 +114,12 @@ class ProgramTest : public testing::Test {
   }
   std::filesystem::path state() const { return folder_.path() / "state"; }
   std::string log() const { return read_file(folder_.path() / "log").value_or(""); }
+  int times_in_log(const std::string& text) const {
+    int times = 0;
+    const std::string all = log();
+    for (auto at = all.find(text); at != std::string::npos; at = all.find(text, at + 1)) ++times;
+    return times;
+  }
   Json wanted(const std::string& behaviour) const {
     return {{{"run_id", 5},
              {"job_id", 1},
@@ -162,7 +174,8 @@ class ProgramTest : public testing::Test {
   Json last_sync_, last_run_, wanted_ = Json::array(), cancel_ = Json::array(),
                               forget_ = Json::array();
   double lease_s_ = 20;
-  int refuse_status_ = 0;
+  int refuse_status_ = 0, refused_run_ = 0;
+  std::optional<FakeReply> sync_refusal_;
   pid_t pid_ = 0;
   FakeController controller_;
 };
@@ -227,6 +240,42 @@ TEST_F(ProgramTest, KilledAndStartedAgainItReportsTheRunAndNeedsNoToken) {
   EXPECT_GT(last_sync_["incarnation"].get<std::string>(), before);
 }
 
+TEST_F(ProgramTest, ARefusalIsSaidOnceWithItsReasonAndHoldsUpNoOther) {
+  std::filesystem::create_directories(state() / "spool");
+  std::filesystem::permissions(state(), std::filesystem::perms::owner_all);
+  {
+    Spool spool(state() / "spool");
+    for (const int run : {5, 6}) {
+      protocol::EventBatch batch;
+      batch.run_id = run;
+      batch.events = {{{"type", "steps"}, {"of", run}}};
+      spool.append(std::move(batch));
+    }
+  }
+  refused_run_ = 5;
+  sync_refusal_ = {404, "no such page"};  // a proxy's word, not the controller's
+  start();
+  EXPECT_TRUE(within(20s, [&] { return !events_.empty(); })) << log();
+  EXPECT_EQ(events_.front()["of"], 6);
+  const auto says = [&](const std::string& text) {
+    return within(20s, [&] { return times_in_log(text) > 0; });
+  };
+  EXPECT_TRUE(says("events of run 5 are not handed in: larger than is taken")) << log();
+  EXPECT_TRUE(says("status 404 Not Found from something that is not a Rackmark controller"));
+  const auto refuse_sync = [&](std::optional<FakeReply> reply) {
+    const std::lock_guard lock(mutex_);
+    sync_refusal_ = std::move(reply);
+  };
+  refuse_sync(refusal(409, "agent_conflict: the disk is a copy"));
+  EXPECT_TRUE(says("does not take this agent's sync: agent_conflict: the disk is a copy")) << log();
+  refuse_sync(std::nullopt);
+  EXPECT_TRUE(says("the controller answers again")) << log();
+  EXPECT_EQ(stop(), 0) << log();
+  EXPECT_EQ(times_in_log("larger than is taken"), 1) << log();
+  EXPECT_EQ(times_in_log("status 404"), 1) << log();
+  EXPECT_EQ(times_in_log("agent_conflict"), 1) << log();
+}
+
 TEST_F(ProgramTest, WithoutAnAnswerItFencesItselfAndKeepsTheEvents) {
   {
     const std::lock_guard lock(mutex_);
@@ -278,6 +327,11 @@ TEST_F(ProgramTest, TwoAgentsCannotShareAStateFolder) {
 TEST(Misuse, EachIsOneLineAndAStatus) {
   TempFolder folder;
   const std::string worker = kBin + "/rackmark-test-worker", state = (folder.path() / "s").string();
+  const std::string open = (folder.path() / "open").string(), foreign = folder.path() / "foreign";
+  ASSERT_EQ(::mkdir(open.c_str(), 0700), 0);
+  ASSERT_EQ(::chmod(open.c_str(), 01777), 0);
+  ASSERT_EQ(::mkdir(foreign.c_str(), 0700), 0);
+  const bool root = ::chown(foreign.c_str(), 12345, 12345) == 0;
   const struct {
     std::vector<std::string> args;
     int status;
@@ -296,6 +350,8 @@ TEST(Misuse, EachIsOneLineAndAStatus) {
        1,
        "/no/token cannot be read"},
       {{"--state", "/proc/x/y", "--worker", worker}, 1, "/proc/x/y"},
+      {{"--state", open, "--worker", worker}, 1, "may be written by others (mode 1777)"},
+      {{"--state", root ? foreign : "/", "--worker", worker}, 1, "belongs to user"},
   };
   for (const auto& row : rows) {
     std::vector<std::string> argv{"sh", "-c", "exec \"$0\" \"$@\" 2>&1", kBin + "/rackmark-agent"};
@@ -310,10 +366,3 @@ TEST(Misuse, EachIsOneLineAndAStatus) {
 
 }  // namespace
 }  // namespace rackmark::agent
-  const std::string open = (folder.path() / "open").string(), foreign = folder.path() / "foreign";
-  ASSERT_EQ(::mkdir(open.c_str(), 0700), 0);
-  ASSERT_EQ(::chmod(open.c_str(), 01777), 0);
-  ASSERT_EQ(::mkdir(foreign.c_str(), 0700), 0);
-  const bool root = ::chown(foreign.c_str(), 12345, 12345) == 0;
-      {{"--state", open, "--worker", worker}, 1, "may be written by others (mode 1777)"},
-      {{"--state", root ? foreign : "/", "--worker", worker}, 1, "belongs to user"},

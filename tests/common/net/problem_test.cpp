@@ -20,7 +20,8 @@ TEST(Problem, EveryCodeHasAStatusOfItsOwnAndComesBack) {
   for (const ErrorCode code : kAll) {
     const int status = status_of(code);
     EXPECT_TRUE(seen.insert(status).second) << status;
-    EXPECT_EQ(from_problem(status, "").code, code);
+    const auto body = json::encode(to_problem({code, "why", {}}, "/x")).dump();
+    EXPECT_EQ(from_problem(status, body).code, code);
     EXPECT_NE(title_of(status), "Error");
   }
 }
@@ -42,12 +43,15 @@ TEST(Problem, InternalErrorsCarryNoDetail) {
   EXPECT_THAT(problem.detail, testing::Not(testing::HasSubstr("sda1")));
 }
 
-TEST(Problem, AnyBodyIsUnderstood) {
-  for (const char* body : {"", "<html>", "[]", "{\"status\":\"x\"}", "null"}) {
-    const Error error = from_problem(502, body);
-    EXPECT_EQ(error.code, ErrorCode::kInternal);
-    EXPECT_THAT(error.message, testing::HasSubstr("502"));
+TEST(Problem, WhatSomethingElseAnswersSaysNothingAboutWhatWasAsked) {
+  for (const char* body :
+       {"", "<html>", "[]", "{\"status\":\"x\"}", "null", "{\"detail\":\"Not Found\"}",
+        "{\"title\":\"Not Found\"}", "{\"title\":\"Gone\",\"status\":410}"}) {
+    const Error error = from_problem(404, body);
+    EXPECT_EQ(error.code, ErrorCode::kUnavailable) << body;
+    EXPECT_THAT(error.message, testing::HasSubstr("404 Not Found from something")) << body;
   }
+  EXPECT_EQ(from_problem(404, R"({"title":"","status":404})").message, "Not Found");
 }
 
 TEST(BlockingClient, NamesTheAddressThatCannotBeReached) {
