@@ -32,9 +32,7 @@ protocol::JobView accept(Change& change, store::JobRow row,
 }  // namespace
 
 Result<void> within_limit(Change& change, std::size_t more) {
-  const auto counts = store::count_jobs(change.db());
-  std::int64_t active = 0;
-  for (const auto& [state, count] : counts) active += is_terminal(state) ? 0 : count;
+  const std::int64_t active = store::count_active_jobs(change.db());
   const std::int64_t limit = change.core.settings.maximum_active_jobs;
   if (active + static_cast<std::int64_t>(more) <= limit) return {};
   return Error{ErrorCode::kTooMany,

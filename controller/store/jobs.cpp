@@ -52,10 +52,11 @@ std::optional<JobRow> find_job(Database& db, std::int64_t id) {
   return read_job(q);
 }
 
+// The plus: a job has few runs and an agent many, so not by the index of agents.
 constexpr const char* kOfAgent = R"sql(
   EXISTS (SELECT 1 FROM runs JOIN run_agents ON run_agents.run_id = runs.id
-                   JOIN agents ON agents.id = run_agents.agent_id
-          WHERE runs.job_id = jobs.id AND agents.name = ?))sql";
+          WHERE runs.job_id = jobs.id
+            AND +run_agents.agent_id = (SELECT id FROM agents WHERE name = ?)))sql";
 
 constexpr const char* kOfLabel = R"sql(
   jobs.id IN (SELECT job_id FROM job_labels WHERE key = ? AND value = ?))sql";
@@ -150,6 +151,16 @@ std::map<JobState, std::int64_t> count_jobs(Database& db) {
     counts[state] = count;
   }
   return counts;
+}
+
+constexpr const char* kCountActive =
+    "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')";
+
+std::int64_t count_active_jobs(Database& db) {
+  Query q(db, kCountActive);
+  std::int64_t count = 0;
+  if (q.step()) q.read(count);
+  return count;
 }
 
 constexpr const char* kOldestQueued = "SELECT min(created_us) FROM jobs WHERE state = 'queued'";

@@ -65,6 +65,7 @@ void want_cancelled(Transaction& tx, std::int64_t job_id);  // the wanted column
 // Jobs with a run to place, first come first.
 std::vector<JobRow> list_waiting_jobs(Database& db);
 std::map<JobState, std::int64_t> count_jobs(Database& db);
+std::int64_t count_active_jobs(Database& db);  // queued or running
 std::optional<std::int64_t> oldest_queued_us(Database& db);
 
 }  // namespace rackmark::store

@@ -93,7 +93,7 @@ std::vector<RunRow> list_live_runs(Database& db) { return read_runs(Query(db, kL
 const std::string kLiveRunsOfAgent =
     "SELECT " + kRunColumns +
     " FROM runs WHERE ended_us IS NULL AND id IN "
-    "(SELECT run_id FROM run_agents WHERE agent_id = ?) ORDER BY id";
+    "(SELECT run_id FROM run_agents WHERE agent_id = ? AND run_over = 0) ORDER BY id";
 
 std::vector<RunRow> list_live_runs_of_agent(Database& db, std::int64_t agent_id) {
   return read_runs(Query(db, kLiveRunsOfAgent, agent_id));
@@ -107,7 +107,10 @@ constexpr const char* kUpdateRun = R"sql(
     images_per_step = ?
   WHERE id = ?)sql";
 
+constexpr const char* kRunIsOver = "UPDATE run_agents SET run_over = 1 WHERE run_id = ?";
+
 void update_run(Transaction& tx, const RunRow& r) {
+  if (r.ended_us) Query(tx.db(), kRunIsOver, r.id).run();
   Query(tx.db(), kUpdateRun, r.state, r.reason, r.detail, r.exit_code, r.memory, r.reported_state,
         r.reported_reason, r.reported_detail, r.reported_us, r.reported_agent_us, r.phase,
         r.steps_done, r.steps_planned, r.images_per_second, r.loss, r.log_lines, r.started_us,
@@ -145,8 +148,10 @@ std::optional<HostRow> find_host(Database& db, std::int64_t run_id, std::int64_t
   return rows.front();
 }
 
-const std::string kTakenHosts =
-    "SELECT " + kHostColumns + " FROM run_agents WHERE released_us IS NULL ORDER BY run_id";
+// By the index: the order alone would have SQLite walk all hosts there ever were.
+const std::string kTakenHosts = "SELECT " + kHostColumns +
+                                " FROM run_agents INDEXED BY run_agents_exclusive "
+                                "WHERE released_us IS NULL ORDER BY run_id";
 
 std::vector<HostRow> list_taken_hosts(Database& db) { return read_hosts(Query(db, kTakenHosts)); }
 
