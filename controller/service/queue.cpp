@@ -39,6 +39,23 @@ std::function<std::string(const Host&)> fits(std::string spec_text) {
   };
 }
 
+std::vector<std::int64_t> hosts_of(store::Database& db, const store::RunRow& run) {
+  std::vector<std::int64_t> ids;
+  for (const store::HostRow& host : store::list_hosts(db, run.id)) ids.push_back(host.agent_id);
+  return ids;
+}
+
+void choose_by_past(store::Database& db, const store::JobRow& row, QueuedJob& job) {
+  const auto runs = store::list_runs_of_job(db, row.id);
+  const auto good = std::find_if(runs.rbegin(), runs.rend(), [](const store::RunRow& run) {
+    return run.state == RunState::kSucceeded;
+  });
+  if (good != runs.rend()) job.preferred_hosts = hosts_of(db, *good);
+  if (row.next_attempt.value_or(1) > 1 && !runs.empty()) {
+    job.avoided_hosts = hosts_of(db, runs.back());
+  }
+}
+
 void mark_busy(store::Database& db, std::vector<Host>& hosts, std::int64_t now_us, bool estimates) {
   for (const store::HostRow& taken : store::list_taken_hosts(db)) {
     const auto host = std::find_if(hosts.begin(), hosts.end(),
@@ -72,14 +89,9 @@ QueuedJob queued_job(store::Database& db, const store::JobRow& row, bool estimat
   job.agents_wanted = row.agents_wanted;
   job.needs_gpu = row.device == "gpu";
   job.selector = row.selector;
-  if (row.next_repetition.value_or(1) > 1) {
-    job.required_class = row.device_class;
-    const auto runs = store::list_runs_of_job(db, row.id);
-    if (!runs.empty()) {
-      for (const store::HostRow& host : store::list_hosts(db, runs.back().id)) {
-        job.preferred_hosts.push_back(host.agent_id);
-      }
-    }
+  if (row.next_repetition.value_or(1) > 1) job.required_class = row.device_class;
+  if (row.next_repetition.value_or(1) > 1 || row.next_attempt.value_or(1) > 1) {
+    choose_by_past(db, row, job);
   }
   if (estimates) job.estimate_s = store::past_duration_s(db, row.spec_key);
   job.why_not = fits(row.spec_resolved);

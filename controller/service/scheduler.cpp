@@ -74,9 +74,13 @@ std::vector<Slot*> candidates(const QueuedJob& job, std::vector<Slot>& slots, st
   return {};
 }
 
-bool is_preferred(const QueuedJob& job, const Host& host) {
-  return std::find(job.preferred_hosts.begin(), job.preferred_hosts.end(), host.id) !=
-         job.preferred_hosts.end();
+// The less, the sooner it is taken of hosts that are free.
+int liking(const QueuedJob& job, const Host& host) {
+  const auto is_in = [&host](const std::vector<std::int64_t>& ids) {
+    return std::find(ids.begin(), ids.end(), host.id) != ids.end();
+  };
+  if (is_in(job.avoided_hosts)) return 1;
+  return is_in(job.preferred_hosts) ? -1 : 0;
 }
 
 void soonest_first(const QueuedJob& job, std::vector<Slot*>& fit) {
@@ -84,9 +88,8 @@ void soonest_first(const QueuedJob& job, std::vector<Slot*>& fit) {
   std::stable_sort(fit.begin(), fit.end(), [&](const Slot* a, const Slot* b) {
     const bool a_free = !a->last_job, b_free = !b->last_job;
     if (a_free != b_free) return a_free;
-    const bool a_preferred = is_preferred(job, *a->host);
-    const bool b_preferred = is_preferred(job, *b->host);
-    if (a_free && a_preferred != b_preferred) return a_preferred;
+    const int a_liking = liking(job, *a->host), b_liking = liking(job, *b->host);
+    if (a_free && a_liking != b_liking) return a_liking < b_liking;
     const double a_s = a->free_in_s.value_or(kUnknown), b_s = b->free_in_s.value_or(kUnknown);
     if (a_s != b_s) return a_s < b_s;
     return a->waiting < b->waiting;

@@ -32,8 +32,9 @@ struct QueuedJob {
   bool needs_gpu = false;
   std::map<std::string, std::string> selector;  // "name" matches the host's name
   std::string required_class;  // later repetitions stay on the device class of the first; "" = any
-  std::vector<std::int64_t> preferred_hosts;
-  std::optional<double> estimate_s;  // of its run, from past ones
+  std::vector<std::int64_t> preferred_hosts;  // where its last run succeeded
+  std::vector<std::int64_t> avoided_hosts;    // where the attempt before this one did not
+  std::optional<double> estimate_s;           // of its run, from past ones
   // Why this host cannot run it ("" = it can); called only for hosts that match otherwise.
   std::function<std::string(const Host&)> why_not;
 };

@@ -24,10 +24,11 @@ class CostTest : SqliteWork, public Fleet {
     };
     const std::string jobs = "rowid + (SELECT max(id) FROM jobs)",
                       runs = "rowid + (SELECT max(id) FROM runs)";
-    restart_on(copy("jobs", "id = " + id, "id = " + jobs) +
-               copy("runs", "job_id = " + id, "id = " + runs + ", job_id = " + jobs + " - " + count) +
-               copy("run_agents", "run_id IN (SELECT id FROM runs WHERE job_id = " + id + ")",
-                    "run_id = " + runs + " - " + count));
+    restart_on(
+        copy("jobs", "id = " + id, "id = " + jobs) +
+        copy("runs", "job_id = " + id, "id = " + runs + ", job_id = " + jobs + " - " + count) +
+        copy("run_agents", "run_id IN (SELECT id FROM runs WHERE job_id = " + id + ")",
+             "run_id = " + runs + " - " + count));
   }
 };
 
@@ -43,7 +44,8 @@ TEST_F(CostTest, ThePastIsNotWalked) {
     complete_run(a);
     synced[round] = of([&] { sync(a); });
     listed[round] = of([&] { ASSERT_EQ(reader->jobs({.agent = "b"})->items.size(), 0U); });
-    const auto counted = of([&] { ASSERT_GE(reader->counters().runs_by_state.at("succeeded"), 100); });
+    const auto counted =
+        of([&] { ASSERT_GE(reader->counters().runs_by_state.at("succeeded"), 100); });
     EXPECT_EQ(counted.sorts, 0);
   }
   EXPECT_LT(submitted[1].instructions, submitted[0].instructions * 3 / 2);

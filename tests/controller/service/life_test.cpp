@@ -323,6 +323,26 @@ TEST_F(LifeTest, CrashIsRetriedAsOftenAsTheSpecSays) {
   EXPECT_EQ(job(id).runs.size(), 3U);
 }
 
+TEST_F(LifeTest, ARetryGoesToAnotherHostAndARepetitionToTheOneThatSucceeded) {
+  auto flaky = enrol("a"), good = enrol("b");
+  sync(good);
+  auto twice = spec();
+  twice["repetitions"] = 2;
+  twice["retries"] = 2;
+  sync(flaky);
+  const auto id = submit(twice).id;
+  const auto fail_on = [this](AgentState& agent) {
+    report_end(agent, start_run(agent), RunState::kFailed, Reason::kWorkerCrashed, 0);
+  };
+  fail_on(flaky);  // the lower id is taken first
+  complete_run(good);
+  fail_on(good);  // the repetition stays there, until it fails there as well
+  complete_run(flaky);
+  std::vector<std::string> hosts;
+  for (const auto& run : job(id).runs) hosts.push_back(run.agent);
+  EXPECT_THAT(hosts, ElementsAre("a", "b", "b", "a"));
+}
+
 TEST_F(LifeTest, RepetitionsRunOneAfterAnotherAndTheMedianCounts) {
   auto agent = enrol("a");
   auto thrice = spec();
