@@ -57,7 +57,7 @@ struct JobView {
   std::vector<std::string> agents;  // of the last run
   std::string device_class;         // of the last run, "" before
   nlohmann::json spec_submitted, spec_resolved;
-  std::optional<Waiting> waiting;  // only while queued
+  std::optional<Waiting> waiting;  // only while queued; null in the answer to a submission
   std::vector<RunView> runs;       // oldest first; empty in lists
 };
 BOOST_DESCRIBE_STRUCT(JobView, (),
