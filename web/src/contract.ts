@@ -402,7 +402,7 @@ export interface TelemetryEvent {
   ecc_corrected: number | null;
   ecc_uncorrected: number | null;
 }
-export interface LogLine {
+export interface LogLineView {
   number: number;
   rank: number;
   stream: string;
@@ -411,14 +411,14 @@ export interface LogLine {
 }
 export interface LogPage {
   run_id: number;
-  lines: LogLine[];
+  lines: LogLineView[];
   last_number: number;
   complete: boolean;
 }
 export interface LogsEvent {
   run_id: number;
   job_id: number;
-  lines: LogLine[];
+  lines: LogLineView[];
 }
 
 export interface CpuInventory {
@@ -443,7 +443,9 @@ export interface Inventory {
   memory_bytes: number;
   governor: string | null;
   gpus: { name: string; uuid: string; driver: string; memory_bytes: number }[];
+  gpus_cut_at: string; // a UUID that names a part of a card: this and later ones are left out
   addresses: string[];
+  network: string;
   versions: Record<string, string>;
   data_roots: string[];
   containment: string;

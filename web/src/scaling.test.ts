@@ -37,7 +37,12 @@ test("the sentence names the largest measured point and what lies beyond", () =>
   const far = point(16, { job_id: null, predicted_efficiency: 0.81 });
   const text = scalingSentence(view([one, two, far])).replaceAll("\u00a0", " ");
   assert.equal(text, "2 agents reach 90 % of 2 × one: 180.0 img/s; 6.9 % of a step is exposed communication. The model predicts 81 % on 16 agents.");
-  assert.match(scalingSentence(view([one, point(2, { why: "queued" })])), /^No number yet/);
+  // 9 of 10 agents' speed, never "of 1 x one".
+  for (const agents of [10, 20, 100]) assert.match(scalingSentence(view([one, point(agents, { images_per_second: 900, efficiency: 0.9 })])).replaceAll("\u00a0", " "), new RegExp(`90 % of ${agents} × one`));
+  const said = (points: ScalingPoint[]) => scalingSentence(view(points)).replaceAll("\u00a0", " ");
+  assert.equal(said([one, point(2, { state: "queued", why: "queued" })]), "No efficiency yet. 2 agents: queued.");
+  const other = point(2, { images_per_second: 393.1, why: "not comparable: on device class b, the base point of 1 agent on a" });
+  assert.equal(said([one, other]), "No efficiency. 2 agents: not comparable: on device class b, the base point of 1 agent on a.");
 });
 
 test("a prediction states its network and its error, or why there is none", () => {

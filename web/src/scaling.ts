@@ -1,6 +1,6 @@
 // What a scaling group says, in words and as tables. Pure.
 import type { TableData } from "./components/copy";
-import type { RankTime, ScalingPoint, ScalingView } from "./contract";
+import { isOver, type RankTime, type ScalingPoint, type ScalingView } from "./contract";
 import { number, percent, plural, rate } from "./format";
 
 export const ranPoints = (view: ScalingView): ScalingPoint[] => view.points.filter((p) => p.job_id !== null);
@@ -8,16 +8,22 @@ export const ranPoints = (view: ScalingView): ScalingPoint[] => view.points.filt
 // "+4.2 %": a prediction that was too high.
 export const signedPercent = (fraction: number): string => (fraction < 0 ? "−" : "+") + percent(Math.abs(fraction));
 
+function whyNoEfficiency(view: ScalingView): string {
+  const why = ranPoints(view).filter((p) => p.why).map((p) => `${plural(p.agents, "agent")}: ${p.why}`);
+  const yet = ranPoints(view).some((p) => p.state !== null && !isOver(p.state)) ? " yet" : "";
+  return why.length ? `No efficiency${yet}. ${why.join("; ")}.` : `No efficiency${yet}: the curve begins with its second point.`;
+}
+
 // The answer in one sentence: the largest number of agents that was measured, then what lies beyond.
 export function scalingSentence(view: ScalingView): string {
   const measured = ranPoints(view).filter((p) => p.efficiency !== null && p.agents > view.base_agents);
   const most = measured[measured.length - 1];
-  if (!most) return "No number yet: the curve begins with its second point.";
+  if (!most) return whyNoEfficiency(view);
   const base = view.base_agents === 1 ? "one" : plural(view.base_agents, "agent");
   const exposed = most.exposed_communication_share === null ? "" : `; ${percent(most.exposed_communication_share)} of a step is exposed communication`;
   const far = view.points[view.points.length - 1]!;
   const predicted = far.job_id === null && far.predicted_efficiency !== null ? ` The model predicts ${percent(far.predicted_efficiency, 0)} on ${plural(far.agents, "agent")}.` : "";
-  return `${plural(most.agents, "agent")} reach ${percent(most.efficiency!, 0)} of ${number(most.agents / view.base_agents, 2).replace(/\.?0+$/, "")} × ${base}: ${rate(most.images_per_second!)} img/s${exposed}.${predicted}`;
+  return `${plural(most.agents, "agent")} reach ${percent(most.efficiency!, 0)} of ${Number((most.agents / view.base_agents).toPrecision(3))} × ${base}: ${rate(most.images_per_second!)} img/s${exposed}.${predicted}`;
 }
 
 // Where the prediction comes from and how far it is off, or why there is none.

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { dearest } from "./components/profile_table";
 import { addLines, findLines, logText, logWindow } from "./components/run_logs";
 import { csv, jsonRows } from "./components/copy";
-import type { AgentList, AgentView, JobView, LogLine, ProfileRow, RunView, StepsEvent, StepsView } from "./contract";
+import type { AgentList, AgentView, JobView, LogLineView, ProfileRow, RunView, StepsEvent, StepsView } from "./contract";
 import { clockNow, learnClock } from "./clock";
 import { appendPage, applyJob, emptyList, filtersFrom, matches, queryOf, showUnseen } from "./job_list";
 import { applyAgent, gpuLines } from "./pages/agents";
@@ -144,7 +144,7 @@ test("every rank is on the host that has it", () => {
   assert.deepEqual([0, 1, 2, 3, 4].map((rank) => hostOfRank(run, rank)), ["a", "a", "b", "b", "a"]);
 });
 
-const line = (number: number, text = "x"): LogLine => ({ number, text, rank: 0, stream: "stdout", at: "" });
+const line = (number: number, text = "x"): LogLineView => ({ number, text, rank: 0, stream: "stdout", at: "" });
 test("log lines come once and in order; a gap is fetched", () => {
   const s = addLines({ lines: [line(1), line(2)], hole: false }, [line(2), line(3)]);
   assert.deepEqual(s.lines.map((l) => l.number), [1, 2, 3]);

@@ -1,7 +1,7 @@
 // Lines of a run as they come, with search, drawn a window at a time. Earlier lines are fetched when asked for.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, type ApiError } from "../api";
-import type { LogLine } from "../contract";
+import type { LogLineView } from "../contract";
 import { localTime, plural, utcTime } from "../format";
 import { asApiError, useLoad } from "../hooks";
 import { onEvent } from "../live";
@@ -13,12 +13,12 @@ const drawn = 2000;
 const fetched = 10_000; // lines of an answer
 
 export interface LogState {
-  lines: LogLine[];
+  lines: LogLineView[];
   hole: boolean; // lines between these and the newest event are missing: fetch again
 }
 
 // Lines are numbered without holes; an event may repeat what a fetch has brought. Pure.
-export function addLines(state: LogState, lines: LogLine[]): LogState {
+export function addLines(state: LogState, lines: LogLineView[]): LogState {
   const last = state.lines[state.lines.length - 1]?.number;
   const fresh = last === undefined ? lines : lines.filter((l) => l.number > last);
   if (!fresh.length) return state;
@@ -26,23 +26,23 @@ export function addLines(state: LogState, lines: LogLine[]): LogState {
   return { ...state, lines: [...state.lines, ...fresh] };
 }
 
-export function findLines(lines: LogLine[], text: string): LogLine[] {
+export function findLines(lines: LogLineView[], text: string): LogLineView[] {
   const wanted = text.trim().toLowerCase();
   return wanted ? lines.filter((l) => l.text.toLowerCase().includes(wanted)) : lines;
 }
 
 // The lines to draw: the last `most` up to line `end`; of all where there is none so early.
-export function logWindow(lines: LogLine[], end: number | null, most = drawn): LogLine[] {
+export function logWindow(lines: LogLineView[], end: number | null, most = drawn): LogLineView[] {
   const upTo = end === null ? lines : lines.filter((l) => l.number <= end);
   return (upTo.length ? upTo : lines).slice(-most);
 }
 
-const who = (l: LogLine): string => (l.rank < 0 ? l.stream : l.stream === "stderr" ? `rank ${l.rank} err` : `rank ${l.rank}`);
-export const logText = (lines: LogLine[]): string => lines.map((l) => `${l.at} ${who(l)}: ${l.text}\n`).join("");
+const who = (l: LogLineView): string => (l.rank < 0 ? l.stream : l.stream === "stderr" ? `rank ${l.rank} err` : `rank ${l.rank}`);
+export const logText = (lines: LogLineView[]): string => lines.map((l) => `${l.at} ${who(l)}: ${l.text}\n`).join("");
 
 // Everything that is kept, page by page.
-async function wholeLog(run: number): Promise<LogLine[]> {
-  const lines: LogLine[] = [];
+async function wholeLog(run: number): Promise<LogLineView[]> {
+  const lines: LogLineView[] = [];
   for (;;) {
     const after = lines[lines.length - 1]?.number ?? 0;
     const page = await api.logs(run, { after, limit: fetched });

@@ -1,22 +1,33 @@
 // A scaling group: how far more agents make a job faster, where the time goes, what the model predicts.
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { api, type ApiError } from "../api";
 import { Chart } from "../components/chart";
 import { Mark } from "../components/marks";
 import { Loading, Problem } from "../components/notices";
 import { efficiencyOption, splitOption } from "../components/options";
 import { SpecChips } from "../components/spec_chips";
-import { Term } from "../components/tip";
+import { Term, Tip } from "../components/tip";
 import { Missing, Time } from "../components/values";
 import { type GroupView, isOver, type ScalingPoint, type ScalingView } from "../contract";
 import { milliseconds, number, percent, plural, rate, spread } from "../format";
-import { asApiError, useLoad } from "../hooks";
-import { onEvent } from "../live";
+import { asApiError, useLoad, useReloadOn } from "../hooks";
 import { predictionText, ranPoints, scalingSentence, scalingTable, signedPercent, splitRows } from "../scaling";
 import { useTheme } from "../theme";
 import type { PageProps } from "./index";
 
 const barsShown = 64;
+
+// The sentence above says it whole; here its beginning, and all of it on hover.
+function Reason({ why }: { why: string }) {
+  const [short, ...rest] = why.split(": ");
+  return rest.length ? (
+    <Tip text={why}>
+      <Missing why={short!} />
+    </Tip>
+  ) : (
+    <Missing why={why} />
+  );
+}
 
 function Throughput({ point }: { point: ScalingPoint }) {
   if (point.images_per_second === null) return <Missing why={point.job_id === null ? "not run" : point.why} />;
@@ -38,7 +49,7 @@ function Exposed({ point }: { point: ScalingPoint }) {
 
 function PointRow({ point }: { point: ScalingPoint }) {
   const beyond = point.job_id === null;
-  const relative = (value: number | null, text: (v: number) => string) => (value === null ? <Missing why={beyond ? "not run" : point.why || "no result"} /> : text(value));
+  const relative = (value: number | null, text: (v: number) => string) => (value === null ? <Reason why={beyond ? "not run" : point.why || "no result"} /> : text(value));
   return (
     <tr data-agents={point.agents} class={beyond ? "beyond" : ""}>
       <th scope="row" data-label="Agents">
@@ -66,7 +77,7 @@ function PointRow({ point }: { point: ScalingPoint }) {
         <Exposed point={point} />
       </td>
       <td data-label="Of the ceiling" class="num">
-        {point.share_of_ceiling === null ? <Missing why={beyond ? "not run" : point.ceiling_why || "no result"} /> : percent(point.share_of_ceiling)}
+        {point.share_of_ceiling === null ? <Reason why={beyond ? "not run" : point.ceiling_why || "no result"} /> : percent(point.share_of_ceiling)}
         {point.ceiling_job_id !== null && (
           <>
             {" "}
@@ -86,7 +97,7 @@ function PointRow({ point }: { point: ScalingPoint }) {
         )}
       </td>
       <td data-label="Error" class="num">
-        {point.prediction_error === null ? <Missing why={beyond ? "not run" : point.predicted_images_per_second === null ? "no prediction" : "no result"} /> : signedPercent(point.prediction_error)}
+        {point.prediction_error === null ? <Reason why={beyond ? "not run" : point.predicted_images_per_second === null ? "no prediction" : point.why || "no result"} /> : signedPercent(point.prediction_error)}
       </td>
     </tr>
   );
@@ -208,19 +219,8 @@ export function ScalingPage({ params }: PageProps) {
     return { group, scaling };
   });
   const [problem, setProblem] = useState<ApiError | null>(null);
-  const refetch = useRef(0);
-  useEffect(() => {
-    const stop = onEvent("job", (event) => {
-      if (event.group_id !== id) return;
-      window.clearTimeout(refetch.current);
-      refetch.current = window.setTimeout(loaded.reload, 150);
-    });
-    return () => {
-      stop();
-      window.clearTimeout(refetch.current);
-    };
-  }, [id]);
-  if (!loaded.data) return loaded.error ? <Problem error={loaded.error}><p><a href="/jobs">All jobs</a></p></Problem> : <Loading what={`group ${id}`} />;
+  useReloadOn("job", (event) => event.group_id === id, loaded.reload, 150);
+  if (!loaded.data) return loaded.error ? <Problem error={loaded.error}><p><a href="/groups">All scaling groups</a></p></Problem> : <Loading what={`group ${id}`} />;
   const { group, scaling } = loaded.data;
   const first = group.members[0];
   return (
