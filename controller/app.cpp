@@ -101,7 +101,7 @@ struct ControllerApp::Impl {
   asio::io_context network{1};
   asio::executor_work_guard<asio::io_context::executor_type> alive = asio::make_work_guard(network);
   std::unique_ptr<service::Writer> writer;
-  std::unique_ptr<service::Reader> reader;
+  std::unique_ptr<service::Reader> reader, agent_reader;
   std::unique_ptr<api::HeldSyncs> syncs;
   std::unique_ptr<http::EventHub> events;
   api::Metrics metrics;
@@ -113,7 +113,7 @@ struct ControllerApp::Impl {
   std::string tick_failure;  // last one that was logged
   bool stopping = false;
   // Last, so joined first: what runs there uses all of the above.
-  asio::thread_pool writer_pool{1}, reader_pool{1};
+  asio::thread_pool writer_pool{1}, reader_pool{1}, agent_pool{1};
 
   service::Notices notices();
   asio::awaitable<std::vector<http::Frame>> replay(std::int64_t after,
@@ -191,6 +191,7 @@ void ControllerApp::Impl::open_store() {
   events = std::make_unique<http::EventHub>(network.get_executor(), std::move(read_log));
   writer = std::make_unique<service::Writer>(database, clock, settings, notices());
   reader = std::make_unique<service::Reader>(database, clock, settings);
+  agent_reader = std::make_unique<service::Reader>(database, clock, settings);
 }
 
 void ControllerApp::Impl::serve() {
@@ -198,8 +199,10 @@ void ControllerApp::Impl::serve() {
       .network = network.get_executor(),
       .writer_thread = writer_pool.get_executor(),
       .reader_thread = reader_pool.get_executor(),
+      .agent_thread = agent_pool.get_executor(),
       .writer = *writer,
       .reader = *reader,
+      .agent_reader = *agent_reader,
       .syncs = *syncs,
       .events = *events,
       .metrics = metrics,
@@ -256,6 +259,7 @@ ControllerApp::ControllerApp(ControllerConfig config)
 ControllerApp::~ControllerApp() {
   impl_->writer_pool.join();
   impl_->reader_pool.join();
+  impl_->agent_pool.join();
 }
 
 void ControllerApp::start() {

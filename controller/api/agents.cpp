@@ -36,9 +36,9 @@ awaitable<Result<void>> authenticate(Context& context, std::int64_t agent_id, st
       return Result<void>(
           Error{ErrorCode::kUnauthorized, "an agent's token is needed: Authorization: Bearer", {}});
     }
-    return context.reader.authenticate(agent_id, bearer);
+    return context.agent_reader.authenticate(agent_id, bearer);
   };
-  Result<void> known = co_await net::offload(context.reader_thread, std::move(check));
+  Result<void> known = co_await net::offload(context.agent_thread, std::move(check));
   co_return known;
 }
 

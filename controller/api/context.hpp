@@ -25,10 +25,12 @@ class Metrics;
 
 struct Context {
   // One thread each: `writer` may be used on writer_thread alone, `reader` on reader_thread alone,
-  // `syncs`, `events` and the request counters of `metrics` on the network thread alone.
-  boost::asio::any_io_executor network, writer_thread, reader_thread;
+  // `agent_reader` on agent_thread alone, `syncs`, `events` and the request counters of `metrics`
+  // on the network thread alone. What people ask for may take long, and no agent may wait for that:
+  // its token is looked up by agent_reader.
+  boost::asio::any_io_executor network, writer_thread, reader_thread, agent_thread;
   service::Writer& writer;
-  service::Reader& reader;
+  service::Reader &reader, &agent_reader;
   HeldSyncs& syncs;
   http::EventHub& events;
   Metrics& metrics;
