@@ -28,6 +28,9 @@ enum class RunState {
 BOOST_DESCRIBE_ENUM(RunState, kReserved, kStarting, kWarmup, kMeasuring, kCollecting, kSucceeded,
                     kFailed, kCancelled, kTimeout, kStalled, kOutOfMemory, kLost)
 
+// A newer agent's name for a state: nothing is known of it.
+constexpr RunState unknown_name(RunState) { return RunState::kReserved; }
+
 // Why something ended without a number. Closed: stored, exported and compared by name.
 enum class Reason {
   kNone,
@@ -54,6 +57,8 @@ BOOST_DESCRIBE_ENUM(Reason, kNone, kNoValidSteps, kNanLoss, kMissingRank, kWorke
                     kLaunchFailed, kInputUnavailable, kInputBroken, kVerifyFailed, kDiskFull,
                     kOutOfMemory, kTimedOut, kNoProgress, kCancelledByUser, kAgentLost,
                     kAgentConflict, kAgentRestarted, kSpecUnsupported, kInternal)
+
+constexpr Reason unknown_name(Reason) { return Reason::kInternal; }  // a newer agent's name
 
 // Who made a transition happen; stored with each.
 enum class Actor { kUser, kScheduler, kAgent, kController };

@@ -165,8 +165,10 @@ std::optional<std::int64_t> enumerator_in(const Type& self, const json& from,
                                           const std::string& path, Decoding& decoding) {
   const auto value =
       from.is_string() ? enum_from(self, from.get_ref<const std::string&>()) : std::nullopt;
-  if (!value) refuse(decoding, path, from, "one of " + joined(enum_names(self)));
-  return value;
+  if (value) return value;
+  if (from.is_string() && self.unknown && decoding.unknown == Unknown::kIgnore) return self.unknown;
+  refuse(decoding, path, from, "one of " + joined(enum_names(self)));
+  return std::nullopt;
 }
 
 bool is_array(const json& from, const std::string& path, Decoding& decoding) {

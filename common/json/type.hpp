@@ -69,6 +69,7 @@ struct Type {
   const Type* of = nullptr;                      // what an optional, an array or a map holds
   std::span<const Member> members = {};          // of a struct, in declaration order
   std::span<const Enumerator> enumerators = {};  // of an enumeration
+  std::optional<std::int64_t> unknown = {};      // of an enumeration: see unknown_name below
 };
 
 // "kOutOfMemory" -> "out_of_memory".
@@ -254,6 +255,17 @@ template <class E>
 inline constexpr auto enumerators_of = make_enumerators(
     boost::mp11::mp_rename<boost::describe::describe_enumerators<E>, boost::mp11::mp_list>());
 
+// An enumeration with a function `constexpr E unknown_name(E)` beside it says as what a name is
+// read that it does not have, in what a neighbouring version sends (Unknown::kIgnore).
+template <class E>
+constexpr std::optional<std::int64_t> unknown_of() {
+  if constexpr (requires { unknown_name(E{}); }) {
+    return static_cast<std::int64_t>(unknown_name(E{}));
+  } else {
+    return std::nullopt;
+  }
+}
+
 template <class T>
 constexpr Type make_type() {
   const std::type_info* cpp = &typeid(T);
@@ -267,7 +279,8 @@ constexpr Type make_type() {
     constexpr Kind kind = std::is_integral_v<T> ? Kind::kInteger : Kind::kNumber;
     return {kind, cpp, encode_arithmetic<T>, decode_arithmetic<T>};
   } else if constexpr (std::is_enum_v<T>) {
-    return {Kind::kEnum, cpp, encode_enum<T>, decode_enum<T>, nullptr, {}, enumerators_of<T>};
+    return {Kind::kEnum, cpp, encode_enum<T>,    decode_enum<T>,
+            nullptr,     {},  enumerators_of<T>, unknown_of<T>()};
   } else if constexpr (is_optional<T>::value) {
     using Of = typename T::value_type;
     return {Kind::kOptional, cpp, encode_optional<Of>, decode_optional<Of>, &type_of<Of>};

@@ -83,6 +83,13 @@ Result<void> take_description(Change& change, store::AgentRow& agent, const Sync
   return {};
 }
 
+// A newer agent may have a name for an end that this version does not know, but it is one.
+void know_end(ObservedRun& seen) {
+  if (!seen.all_gone || is_terminal(seen.state)) return;
+  seen.state = RunState::kFailed;
+  if (seen.reason == Reason::kNone) seen.reason = Reason::kInternal;
+}
+
 Cause cause_of(const ObservedRun& seen) {
   return {Actor::kAgent, seen.reason, seen.detail, parse_rfc3339(seen.at)};
 }
@@ -274,7 +281,8 @@ SyncReply late_reply(Change& change, const store::AgentRow& agent) {
 
 }  // namespace
 
-Result<SyncReply> sync(Core& core, std::int64_t agent_id, const SyncUp& up) {
+Result<SyncReply> sync(Core& core, std::int64_t agent_id, SyncUp up) {
+  for (ObservedRun& seen : up.runs) know_end(seen);
   Change change(core);
   auto agent = store::find_agent(change.db(), agent_id);
   if (!agent) {

@@ -8,7 +8,7 @@
 
 namespace rackmark::service {
 
-Result<SyncReply> sync(Core& core, std::int64_t agent_id, const protocol::SyncUp& up);
+Result<SyncReply> sync(Core& core, std::int64_t agent_id, protocol::SyncUp up);
 Result<protocol::SyncDown> sync_down(Core& core, std::int64_t agent_id);
 
 // Agents silent for 5/4 of the lease are lost, and with them their runs.
