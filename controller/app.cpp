@@ -1,9 +1,9 @@
 #include "controller/app.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
@@ -11,7 +11,6 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <cstring>
 #include <fstream>
 
 #include "common/clock.hpp"
@@ -35,29 +34,21 @@ namespace {
 constexpr milliseconds kTick{500};
 constexpr std::int64_t kReplayRows = 500;
 
-// Holds the state folder for this process until it ends.
-class StateLock {
- public:
-  explicit StateLock(const fs::path& folder) {
-    std::error_code ec;
-    if (fs::create_directories(folder, ec)) fs::permissions(folder, fs::perms::owner_all, ec);
-    const fs::path file = folder / "lock";
-    fd_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd_ < 0) {
-      throw StartError("cannot use state folder " + folder.string() + ": " + std::strerror(errno));
-    }
-    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-      ::close(fd_);
-      throw StartError("another controller uses state folder " + folder.string());
-    }
-  }
-  ~StateLock() { ::close(fd_); }
-  StateLock(const StateLock&) = delete;
-  StateLock& operator=(const StateLock&) = delete;
+// Private: hashes of tokens are in it. Who holds it is settled by the lock of the database.
+void make_state_folder(const fs::path& folder) {
+  std::error_code ec;
+  if (fs::create_directories(folder, ec)) fs::permissions(folder, fs::perms::owner_all, ec);
+  if (ec) throw StartError("cannot use state folder " + folder.string() + ": " + ec.message());
+}
 
- private:
-  int fd_ = -1;
-};
+// As many as the limit of open files leaves room for: each agent holds one.
+std::size_t connection_limit() {
+  constexpr rlim_t kOtherFiles = 256;  // databases, files of the web view, those that are told 503
+  constexpr rlim_t kFewest = 16, kMost = 100'000;
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return http::ServerOptions{}.max_connections;
+  return std::clamp(files.rlim_cur, kFewest + kOtherFiles, kMost + kOtherFiles) - kOtherFiles;
+}
 
 void write_port_file(const fs::path& file, std::uint16_t port) {
   const fs::path fresh = file.string() + ".new";
@@ -80,6 +71,7 @@ http::ServerOptions server_options(const ControllerConfig& config) {
   http::ServerOptions options;
   options.address = config.address;
   options.port = config.port;
+  options.max_connections = connection_limit();
   options.hosts.names = config.host_names;
   options.hosts.any_address = !asio::ip::make_address(config.address).is_loopback();
   return options;
@@ -97,7 +89,6 @@ struct ControllerApp::Impl {
 
   ControllerConfig config;
   SystemClock clock;
-  std::unique_ptr<StateLock> lock;
   asio::io_context network{1};
   asio::executor_work_guard<asio::io_context::executor_type> alive = asio::make_work_guard(network);
   std::unique_ptr<service::Writer> writer;
@@ -264,7 +255,7 @@ ControllerApp::~ControllerApp() {
 
 void ControllerApp::start() {
   refuse_open_bind(impl_->config);
-  impl_->lock = std::make_unique<StateLock>(impl_->config.state_dir);
+  make_state_folder(impl_->config.state_dir);
   impl_->open_store();
   impl_->serve();
   if (!impl_->config.port_file.empty()) write_port_file(impl_->config.port_file, port());

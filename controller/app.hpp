@@ -23,8 +23,8 @@ class ControllerApp {
   ControllerApp(const ControllerApp&) = delete;
   ControllerApp& operator=(const ControllerApp&) = delete;
 
-  // Locks the state folder, opens and migrates the database, listens, writes the port file. Throws
-  // StartError or store::StoreError, and leaves nothing behind then.
+  // Makes the state folder, opens, locks and migrates the database, listens, writes the port file.
+  // Throws StartError or store::StoreError, and leaves nothing behind then.
   void start();
   std::uint16_t port() const;  // after start()
 

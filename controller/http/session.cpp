@@ -124,8 +124,12 @@ asio::awaitable<error_code> write(Open& open, Response response, unsigned versio
   auto message = to_message(response, version, keep_alive);
   if (head_only) message.body().clear();
   if (message.result() != wire::status::not_modified) message.content_length(length);
-  open.stream.expires_after(open.context.options.write_timeout);
-  co_await wire::async_write(open.stream, message, asio::redirect_error(asio::use_awaitable, ec));
+  wire::response_serializer<wire::string_body> serializer{message};
+  while (!ec && !serializer.is_done()) {  // whoever takes some has its time anew
+    open.stream.expires_after(open.context.options.write_timeout);
+    co_await wire::async_write_some(open.stream, serializer,
+                                    asio::redirect_error(asio::use_awaitable, ec));
+  }
   co_return ec;
 }
 

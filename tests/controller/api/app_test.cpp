@@ -52,7 +52,7 @@ TEST_F(AppTest, TheStateFolderIsPrivateAndHeldByOne) {
   struct stat info {};
   ASSERT_EQ(::stat(second.state_dir.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0700u);
-  EXPECT_THAT(why_not(second), HasSubstr("another controller uses state folder"));
+  EXPECT_THAT(why_not(second), HasSubstr("is in use by another rackmark-controller"));
 }
 
 TEST_F(AppTest, APortInUseIsNamed) {
