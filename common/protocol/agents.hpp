@@ -213,7 +213,7 @@ struct AgentView {
   std::int64_t id = 0;
   std::string name, device_class;
   std::map<std::string, std::string> labels;
-  std::string state;  // idle, busy, lost, conflict
+  std::string state;  // idle, busy, lost, conflict, retired
   std::string state_detail;
   std::optional<std::int64_t> run_id, job_id;  // what it works on
   std::string enrolled_at;
@@ -241,8 +241,12 @@ inline constexpr Endpoint<EventUpload, EventReceipt> kUploadEvents{
     Verb::kPost, "/api/v1/agents/{id}/events", "Hand in numbered batches of worker events",
     Role::kAgent};
 inline constexpr Endpoint<Nothing, AgentList> kListAgents{
-    Verb::kGet, "/api/v1/agents", "All agents with their inventory and state"};
+    Verb::kGet, "/api/v1/agents", "All agents with their inventory and state, but the retired"};
 inline constexpr Endpoint<Nothing, AgentView> kShowAgent{Verb::kGet, "/api/v1/agents/{id}",
                                                          "One agent"};
+inline constexpr Endpoint<Nothing, AgentView> kRetireAgent{
+    Verb::kPost, "/api/v1/agents/{id}:retire",
+    "Take an agent out: its token is revoked and its name is free, what it measured stays",
+    Role::kAdmin};
 
 }  // namespace rackmark::protocol

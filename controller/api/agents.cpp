@@ -148,6 +148,10 @@ void add_agent_routes(http::Router& router, Context& context) {
             });
   http::add(router, protocol::kShowAgent, context.reader_thread,
             [&reader](const Call<Nothing, Nothing>& call) { return reader.agent(call.id); });
+  http::add(router, protocol::kRetireAgent, context.writer_thread,
+            [&writer](const Call<Nothing, Nothing>& call) {
+              return writer.retire_agent(call.id, who(call.request));
+            });
 }
 
 }  // namespace rackmark::api

@@ -4,7 +4,9 @@
 
 #include "common/domain/spec.hpp"
 #include "controller/service/device_class.hpp"
+#include "controller/service/life.hpp"
 #include "controller/service/secrets.hpp"
+#include "controller/service/views.hpp"
 #include "controller/store/agents.hpp"
 #include "controller/store/journal.hpp"
 
@@ -42,7 +44,7 @@ Error name_is_held(const store::AgentRow& holder) {
   return {ErrorCode::kConflict,
           "the name '" + holder.name + "' is held by agent " + std::to_string(holder.id) +
               " (host " + holder.inventory.hostname + ", enrolled " + rfc3339(holder.enrolled_us) +
-              "); choose another with --name, or keep that agent's state folder",
+              "); choose another with --name, keep that agent's state folder, or retire it",
           {}};
 }
 
@@ -52,10 +54,11 @@ Error wrong_token(const std::string& why) {
 }
 
 // Whether this is a repeat of the call that used the token, whose answer was lost: the same host
-// under the same name, and nobody has used the agent's own token yet.
-bool is_repeat(const store::AgentRow& agent, const protocol::Enrolment& e) {
-  return agent.presence == store::Presence::kNeverSeen && agent.name == e.name &&
-         agent.inventory.hostname == e.inventory.hostname;
+// under the same name, not enrolled anew since, and nobody has used the agent's own token yet.
+bool is_repeat(const store::EnrolmentTokenRow& token, const store::AgentRow& agent,
+               const protocol::Enrolment& e) {
+  return agent.presence == store::Presence::kNeverSeen && token.used_us == agent.enrolled_us &&
+         agent.name == e.name && agent.inventory.hostname == e.inventory.hostname;
 }
 
 store::AgentRow describe(store::AgentRow row, const protocol::Enrolment& e) {
@@ -113,28 +116,67 @@ Result<protocol::Enrolled> enrol(Core& core, const protocol::Enrolment& e) {
   std::optional<store::AgentRow> earlier;
   if (token->used_us) {
     earlier = store::find_agent(change.db(), token->agent_id.value_or(0));
-    if (!earlier || !is_repeat(*earlier, e)) {
+    if (!earlier || !is_repeat(*token, *earlier, e)) {
       return wrong_token("the enrolment token was used before");
     }
   }
   if (token->expires_us <= change.now_us()) return wrong_token("the enrolment token has expired");
   const auto holder = store::find_agent_by_name(change.db(), e.name);
-  if (holder && !(earlier && earlier->id == holder->id)) return name_is_held(*holder);
+  if (holder && !holder->retired_us && !earlier) return name_is_held(*holder);
 
   const std::string agent_token = random_hex(32);
   store::AgentRow row = describe(earlier.value_or(store::AgentRow{}), e);
   row.token_hash = sha256_hex(agent_token);
-  if (earlier) {
+  if (!earlier) row.enrolled_us = change.now_us();
+  if (holder) {  // the same call again, or a retired agent: its history goes on
+    row.id = holder->id;
     store::update_agent(change.tx, row);
   } else {
     row.id = store::insert_agent(change.tx, row);
-    store::use_enrolment_token(change.tx, token->id, row.id);
   }
+  if (!earlier) store::use_enrolment_token(change.tx, token->id, row.id);
   store::audit(change.tx, "enrolment", "enrol", "agent " + std::to_string(row.id), row.name);
   change.touch_agent(row.id);
   change.finish();
   return protocol::Enrolled{protocol::kProtocol, row.id, agent_token, core.controller_uuid,
                             core.settings.lease_s};
+}
+
+Error agent_retired(std::int64_t agent_id) {
+  return {ErrorCode::kUnauthorized, "agent " + std::to_string(agent_id) + " was retired", {}};
+}
+
+Result<protocol::AgentView> retire(Core& core, std::int64_t agent_id, const std::string& who) {
+  Change change(core);
+  auto agent = store::find_agent(change.db(), agent_id);
+  const std::string subject = "agent " + std::to_string(agent_id);
+  if (!agent) return Error{ErrorCode::kNotFound, "there is no " + subject, {}};
+  if (agent->retired_us) {
+    return Error{
+        ErrorCode::kConflict, subject + " was retired at " + rfc3339(*agent->retired_us), {}};
+  }
+  auto taken = store::list_taken_hosts(change.db(), agent_id);
+  const bool present = agent->presence == store::Presence::kPresent;
+  if (!store::list_live_runs_of_agent(change.db(), agent_id).empty() ||
+      (present && !taken.empty())) {
+    return Error{ErrorCode::kConflict,
+                 subject + " (" + agent->name + ") still has a run; cancel its job or wait",
+                 {}};
+  }
+  // Of a host that is gone nobody else will say that it is empty.
+  for (store::HostRow& host : taken) release_host(change, host);
+  agent->retired_us = change.now_us();
+  agent->token_hash.clear();
+  agent->presence = store::Presence::kLeft;
+  agent->presence_detail = "retired by " + who;
+  store::update_agent(change.tx, *agent);
+  store::audit(change.tx, who, "retire", subject, agent->name);
+  change.forget_agent(agent_id);
+  change.touch_agent(agent_id);
+  change.wake(agent_id);
+  const auto view = agent_view(change.db(), *agent, change.now_us(), core.settings.lease_s);
+  change.finish();
+  return view;
 }
 
 }  // namespace rackmark::service

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "common/domain/spec.hpp"
+#include "controller/service/enrolment.hpp"
 #include "controller/service/filters.hpp"
 #include "controller/service/groups.hpp"
 #include "controller/service/queue.hpp"
@@ -267,6 +268,7 @@ Result<void> Reader::authenticate(std::int64_t agent_id, std::string_view bearer
   // Compared for unknown agents too, so that time does not tell which ids exist.
   const bool same = equal_secrets(sha256_hex(bearer), hash.value_or(sha256_hex("")));
   if (hash && same) return {};
+  if (hash && hash->empty()) return agent_retired(agent_id);
   return Error{
       ErrorCode::kUnauthorized, "the token is not that of agent " + std::to_string(agent_id), {}};
 }

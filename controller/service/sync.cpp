@@ -288,6 +288,7 @@ Result<SyncReply> sync(Core& core, std::int64_t agent_id, SyncUp up) {
   if (!agent) {
     return Error{ErrorCode::kNotFound, "there is no agent " + std::to_string(agent_id), {}};
   }
+  if (agent->retired_us) return agent_retired(agent_id);  // since its token was looked at
   if (auto error = adopt_speaker(core, *agent, up)) {
     store::touch_agent(change.tx, *agent);
     if (agent->conflict_us == change.now_us()) change.touch_agent(agent_id);

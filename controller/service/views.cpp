@@ -149,7 +149,9 @@ protocol::AgentView agent_view(store::Database& db, const store::AgentRow& row, 
     if (const auto run = store::find_run(db, *view.run_id)) view.job_id = run->job_id;
   }
   view.state_detail = row.presence_detail;
-  if (row.presence != store::Presence::kPresent) {
+  if (row.retired_us) {
+    view.state = "retired";
+  } else if (row.presence != store::Presence::kPresent) {
     view.state = "lost";
   } else if (row.conflict_us &&
              now_us - *row.conflict_us < static_cast<std::int64_t>(lease_s * 1e6)) {

@@ -154,6 +154,10 @@ Result<protocol::Enrolled> Writer::enrol(const protocol::Enrolment& enrolment) {
   return service::enrol(impl_->core, enrolment);
 }
 
+Result<protocol::AgentView> Writer::retire_agent(std::int64_t agent_id, const std::string& who) {
+  return service::retire(impl_->core, agent_id, who);
+}
+
 Result<SyncReply> Writer::sync(std::int64_t agent_id, const protocol::SyncUp& up) {
   return service::sync(impl_->core, agent_id, up);
 }

@@ -81,6 +81,9 @@ class Writer {
   // answered again until that agent's first sync). kConflict: the name is held; names the holder.
   // kInvalid: name, labels, protocol.
   Result<protocol::Enrolled> enrol(const protocol::Enrolment& enrolment);
+  // Revokes its token and frees its name; whoever enrols under that goes on with its id. kNotFound;
+  // kConflict: it has a run, or was retired before.
+  Result<protocol::AgentView> retire_agent(std::int64_t agent_id, const std::string& who = "local");
   // Takes in what the agent sees and tells what it should do, at once; holding is the caller's.
   // The caller has checked the bearer token (Reader::authenticate). kNotFound; kConflict
   // (agent_conflict): the same id from another boot whose holder is not silent yet, or an older

@@ -7,13 +7,13 @@ namespace {
 const std::string kAgentColumns =
     "id, name, token_hash, labels, device_class, device_class_given, inventory, presence, "
     "presence_detail, boot_id, incarnation, sync_number, last_seen_us, conflict_us, "
-    "conflict_detail, enrolled_us";
+    "conflict_detail, enrolled_us, retired_us";
 
 AgentRow read_agent(Query& q) {
   AgentRow r;
   q.read(r.id, r.name, r.token_hash, r.labels, r.device_class, r.device_class_given, r.inventory,
          r.presence, r.presence_detail, r.boot_id, r.incarnation, r.sync_number, r.last_seen_us,
-         r.conflict_us, r.conflict_detail, r.enrolled_us);
+         r.conflict_us, r.conflict_detail, r.enrolled_us, r.retired_us);
   return r;
 }
 
@@ -47,7 +47,8 @@ std::optional<AgentRow> find_agent_by_name(Database& db, const std::string& name
   return read_agent(q);
 }
 
-const std::string kListAgents = "SELECT " + kAgentColumns + " FROM agents ORDER BY id";
+const std::string kListAgents =
+    "SELECT " + kAgentColumns + " FROM agents WHERE retired_us IS NULL ORDER BY id";
 
 std::vector<AgentRow> list_agents(Database& db) {
   std::vector<AgentRow> rows;
@@ -90,12 +91,12 @@ std::optional<std::string> find_token_hash(Database& db, std::int64_t id) {
 
 constexpr const char* kUpdateAgent = R"sql(
   UPDATE agents SET token_hash = ?, labels = ?, device_class = ?, device_class_given = ?,
-    inventory = ?
+    inventory = ?, enrolled_us = ?, retired_us = ?
   WHERE id = ?)sql";
 
 void update_agent(Transaction& tx, const AgentRow& r) {
   Query(tx.db(), kUpdateAgent, r.token_hash, r.labels, r.device_class, r.device_class_given,
-        r.inventory, r.id)
+        r.inventory, r.enrolled_us, r.retired_us, r.id)
       .run();
   touch_agent(tx, r);
 }

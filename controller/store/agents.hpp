@@ -29,16 +29,17 @@ struct AgentRow {
   std::optional<std::int64_t> last_seen_us, conflict_us;
   std::string conflict_detail;
   std::int64_t enrolled_us = 0;
+  std::optional<std::int64_t> retired_us;
 };
 
 std::int64_t insert_agent(Transaction& tx, const AgentRow& row);
 std::optional<AgentRow> find_agent(Database& db, std::int64_t id);
 std::optional<AgentRow> find_agent_by_name(Database& db, const std::string& name);
-std::vector<AgentRow> list_agents(Database& db);
+std::vector<AgentRow> list_agents(Database& db);  // without the retired
 std::optional<std::string> find_agent_name(Database& db, std::int64_t id);
 std::vector<std::string> list_agents_of_last_run(Database& db, std::int64_t job_id);  // head first
 std::optional<std::string> find_token_hash(Database& db, std::int64_t id);
-void update_agent(Transaction& tx, const AgentRow& row);  // everything but name and enrolled_us
+void update_agent(Transaction& tx, const AgentRow& row);  // everything but the name
 // The columns that every sync writes; update_agent rewrites the inventory too.
 void touch_agent(Transaction& tx, const AgentRow& row);
 

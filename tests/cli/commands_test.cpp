@@ -275,6 +275,32 @@ TEST(CliCommands, AgentsAreATable) {
   EXPECT_THAT(ran.out, HasSubstr("2 s ago    fleet=cpu,site=a"));
 }
 
+TEST(CliCommands, AnAgentIsShownAndRetired) {
+  FakeController controller([](const FakeRequest& request) {
+    protocol::AgentView agent;
+    agent.id = 3;
+    agent.name = "host-1";
+    agent.state = "lost";
+    agent.state_detail = "no sync\x1b";
+    agent.inventory.cpu.physical_cores = 64;
+    agent.inventory.gpus = {{"NVIDIA H200", "u1", "580.65", 150'000'000'000}};
+    agent.inventory.versions = {{"openmpi", "4.1.4"}};
+    if (!request.target.starts_with("/api/v1/agents/3")) return problem(404, "there is no agent 4");
+    return FakeReply{200, json::encode(agent)};
+  });
+  const Ran shown = run_cli(controller.url(), {"agents", "show", "3"});
+  EXPECT_EQ(shown.status, 0) << shown.err;
+  EXPECT_THAT(shown.out, AllOf(HasSubstr("agent 3 host-1: lost, never seen\n  why: no sync?\n"),
+                               HasSubstr("64 cores"), HasSubstr("GPU: NVIDIA H200, 140 GiB"),
+                               HasSubstr("openmpi: 4.1.4")));
+  const Ran retired = run_cli(controller.url(), {"agents", "retire", "3"});
+  EXPECT_THAT(retired.out, HasSubstr("the name host-1 is free"));
+  EXPECT_EQ(controller.requests().back().method, "POST");
+  EXPECT_EQ(controller.requests().back().target, "/api/v1/agents/3:retire");
+  EXPECT_EQ(run_cli(controller.url(), {"agents", "retire", "4"}).status, 2);
+  EXPECT_EQ(run_cli(controller.url(), {"agents", "retire"}).status, 2);
+}
+
 FakeReply result_page(const FakeRequest& request) {
   protocol::ResultPage page;
   page.items.resize(1);

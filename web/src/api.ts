@@ -102,6 +102,7 @@ export const api = {
   results: (query: ResultQuery, signal?: AbortSignal) => get<Page<ResultView>>("/api/v1/results" + queryString(query), signal),
   agents: (signal?: AbortSignal) => get<AgentList>("/api/v1/agents", signal),
   agent: (id: number) => get<AgentView>(`/api/v1/agents/${id}`),
+  retireAgent: (id: number) => call<AgentView>("POST", `/api/v1/agents/${id}:retire`, {}),
   enrolmentToken: () => call<EnrolmentToken>("POST", "/api/v1/enrolment-tokens", { valid_s: 3600 }),
 };
 

@@ -160,6 +160,7 @@ test("an agent event keeps the inventory; an unknown agent is fetched", () => {
   assert.equal(known.list.items[0]!.inventory.hostname, "h");
   assert.equal(known.unknown, false);
   assert.equal(applyAgent(list, { id: 2 } as unknown as AgentView).unknown, true);
+  assert.deepEqual(applyAgent(list, { id: 1, state: "retired" } as unknown as AgentView), { list: { ...list, items: [] }, unknown: false });
 });
 
 test("exports quote what needs it and leave missing numbers empty", () => {

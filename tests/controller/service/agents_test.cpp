@@ -59,6 +59,46 @@ TEST_F(AgentsTest, HeldNameIsRefusedNamingTheHolder) {
   EXPECT_TRUE(writer->enrol(e));
 }
 
+TEST_F(AgentsTest, RetiredAgentIsRefusedAndItsNameIsFreeUntilItEnrolsAnew) {
+  auto a = enrol("a");
+  const auto id = submit(spec()).id;
+  const auto run_id = start_run(a);
+  EXPECT_THAT(writer->retire_agent(a.id).error().message, HasSubstr("still has a run"));
+  pass(76);  // lost, as is its run: nobody will say that its host is empty
+  EXPECT_EQ(run(run_id).state, RunState::kLost);
+  ASSERT_TRUE(writer->retire_agent(a.id));
+  EXPECT_EQ(reader->agent(a.id)->state, "retired");
+  EXPECT_THAT(reader->agents().items, IsEmpty());
+  EXPECT_EQ(writer->retire_agent(a.id).error().code, ErrorCode::kConflict);
+  EXPECT_EQ(writer->retire_agent(99).error().code, ErrorCode::kNotFound);
+  EXPECT_THAT(reader->authenticate(a.id, a.token).error().message, HasSubstr("was retired"));
+  EXPECT_EQ(writer->sync(a.id, state_of(a)).error().code, ErrorCode::kUnauthorized);
+  pass(1);
+  EXPECT_EQ(job(id).runs.size(), 1U) << "its retry waits for another host";
+
+  const auto again = enrolment("a");
+  auto reborn = enrol("a");
+  EXPECT_EQ(reborn.id, a.id);  // its history goes on
+  EXPECT_FALSE(reader->authenticate(a.id, a.token));
+  EXPECT_TRUE(reader->authenticate(a.id, reborn.token));
+  EXPECT_EQ(writer->enrol(again).error().code, ErrorCode::kConflict);
+  reborn.boot = "another";
+  EXPECT_EQ(sync(reborn).down.wanted.size(), 1U);
+  EXPECT_EQ(run(run_id).agent, "a");
+}
+
+TEST_F(AgentsTest, TokenOfARetiredAgentsFirstEnrolmentIsNoRepeatOfItsSecond) {
+  const auto first = enrolment("a");
+  const auto a = writer->enrol(first)->agent_id;
+  ASSERT_TRUE(writer->retire_agent(a));
+  EXPECT_EQ(writer->enrol(first).error().code, ErrorCode::kUnauthorized);
+  clock.advance_s(1);
+  const auto second = enrolment("a");
+  ASSERT_TRUE(writer->enrol(second));
+  EXPECT_EQ(writer->enrol(first).error().code, ErrorCode::kUnauthorized);
+  EXPECT_EQ(writer->enrol(second)->agent_id, a);
+}
+
 TEST_F(AgentsTest, BadEnrolmentNamesEveryField) {
   auto e = enrolment("bad name");
   e.labels = {{"name", "x"}, {"ok", std::string(500, 'x')}};

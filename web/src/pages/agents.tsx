@@ -68,6 +68,28 @@ export function gpuLines(gpus: AgentView["inventory"]["gpus"]): string[] {
   return [...kinds].map(([kind, count]) => `${count} × ${kind}`);
 }
 
+// Its row goes with the event that tells of it.
+function Retire({ agent }: { agent: AgentView }) {
+  const [error, setError] = useState<ApiError | null>(null);
+  const retire = () => {
+    if (!confirm(`Retire ${agent.name}? Its token is revoked and its name is free; its results stay.`)) return;
+    api.retireAgent(agent.id).then(
+      () => setError(null),
+      (e: unknown) => setError(asApiError(e)),
+    );
+  };
+  return (
+    <>
+      <p>
+        <button type="button" onClick={retire}>
+          Retire
+        </button>
+      </p>
+      {error && <Problem error={error} />}
+    </>
+  );
+}
+
 function Details({ agent }: { agent: AgentView }) {
   const i = agent.inventory;
   const rows: [string, preact.ComponentChildren][] = [
@@ -140,6 +162,7 @@ function AgentRow({ agent, open, toggle }: { agent: AgentView; open: boolean; to
         <tr class="detail-row">
           <td colSpan={6}>
             <Details agent={agent} />
+            <Retire agent={agent} />
           </td>
         </tr>
       )}
@@ -147,8 +170,9 @@ function AgentRow({ agent, open, toggle }: { agent: AgentView; open: boolean; to
   );
 }
 
-// An event carries no inventory: what is known stays.
+// An event carries no inventory: what is known stays. The retired are not listed.
 export function applyAgent(list: AgentList, event: AgentView): { list: AgentList; unknown: boolean } {
+  if (event.state === "retired") return { list: { ...list, items: list.items.filter((a) => a.id !== event.id) }, unknown: false };
   const known = list.items.some((a) => a.id === event.id);
   const items = list.items.map((a) => (a.id === event.id ? { ...a, ...event, inventory: a.inventory } : a));
   return { list: { ...list, items }, unknown: !known };
