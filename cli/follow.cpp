@@ -169,31 +169,39 @@ void print_result(Context& context, const protocol::JobView& job) {
 
 }  // namespace
 
+Patience::Patience(Context& context, std::function<void(const std::string&)> say)
+    : context_(context), say_(std::move(say)) {}
+
+void Patience::answered() {
+  if (silent_since_) say_("the controller is back");
+  silent_since_.reset();
+}
+
+bool Patience::asks_again(const Error& error) {
+  if (error.code != ErrorCode::kUnavailable) return false;
+  const auto now = Steady::now();
+  if (!silent_since_) say_(printable(error.message) + "; trying again");
+  if (now - silent_since_.value_or(now) >= context_.patience) return false;
+  if (!silent_since_) silent_since_ = now;
+  std::this_thread::sleep_for(context_.poll * 2);
+  return true;
+}
+
 std::optional<protocol::JobView> follow_job(Context& context, std::int64_t id) {
   Progress progress(context);
-  bool silent = false;
-  Steady::time_point silent_since;
+  Patience patience(context, [&progress](const std::string& line) { progress.say(line); });
   for (;;) {
     auto job = context.client().call(protocol::kShowJob, id);
-    if (job) {
-      if (silent) progress.say("the controller is back");
-      silent = false;
-      if (is_terminal(job->state)) return std::move(*job);
-      progress.show(*job);
-      std::this_thread::sleep_for(context.poll);
-      continue;
-    }
-    const bool unreachable = job.error().code == ErrorCode::kUnavailable;
-    const auto now = Steady::now();
-    if (!silent) silent_since = now;
-    if (!unreachable || now - silent_since >= context.patience) {
+    if (!job) {
+      if (patience.asks_again(job.error())) continue;
       progress.clear();
       context.fail(job.error());
       return std::nullopt;
     }
-    if (!silent) progress.say(printable(job.error().message) + "; trying again");
-    silent = true;
-    std::this_thread::sleep_for(context.poll * 2);
+    patience.answered();
+    if (is_terminal(job->state)) return std::move(*job);
+    progress.show(*job);
+    std::this_thread::sleep_for(context.poll);
   }
 }
 

@@ -2,6 +2,7 @@
 #include <thread>
 
 #include "cli/commands/commands.hpp"
+#include "cli/follow.hpp"
 #include "cli/format.hpp"
 
 namespace rackmark::cli {
@@ -27,41 +28,72 @@ void print_lines(Context& context, const protocol::LogPage& page) {
   context.out.flush();
 }
 
-// The job's newest run; waits for one when following.
-std::optional<std::int64_t> newest_run(Context& context, const LogsOptions& options) {
-  for (;;) {
-    const auto job = context.take(context.client().call(protocol::kShowJob, options.id));
-    if (!job) return std::nullopt;
-    if (!job->runs.empty()) return job->runs.back().id;
-    if (!options.follow || is_terminal(job->state)) {
-      context.err << "job " << options.id << " has no run yet: " << printable(job_number_text(*job))
-                  << '\n';
+// Follows when asked to: a controller that goes away is then tried again.
+class LogReader {
+ public:
+  LogReader(Context& context, const LogsOptions& options)
+      : context_(context),
+        options_(options),
+        patience_(context, [&context](const std::string& line) { context.err << line << '\n'; }) {}
+
+  void print() {
+    const auto run = options_.run ? std::optional(options_.id) : newest_run();
+    if (!run) return;
+    protocol::LogQuery query{.tail = options_.tail};
+    while (context_.out) {  // until whoever reads us has gone: main() looks at the stream, too
+      const auto page =
+          ask([&] { return context_.client().call(protocol::kRunLogs, *run, query); });
+      if (!page) return;
+      print_lines(context_, *page);
+      const bool more = static_cast<std::int64_t>(page->lines.size()) >= query.limit;
+      query.after = std::max(query.after, page->last_number);
+      if (query.tail) {
+        if (!options_.follow) return;
+        query.tail.reset();
+      } else if (!more && !options_.follow) {
+        return;
+      }
+      if (page->complete && !more) return;
+      if (page->lines.empty()) std::this_thread::sleep_for(context_.poll);
+    }
+  }
+
+ private:
+  template <class Call>
+  auto ask(Call call) -> std::optional<typename decltype(call())::value_type> {
+    for (;;) {
+      auto answer = call();
+      if (answer) {
+        patience_.answered();
+        return std::move(*answer);
+      }
+      if (options_.follow && patience_.asks_again(answer.error())) continue;
+      context_.fail(answer.error());
       return std::nullopt;
     }
-    std::this_thread::sleep_for(context.poll);
   }
-}
 
-void print_logs(Context& context, const LogsOptions& options) {
-  const auto run = options.run ? std::optional(options.id) : newest_run(context, options);
-  if (!run) return;
-  protocol::LogQuery query{.tail = options.tail};
-  for (;;) {
-    const auto page = context.take(context.client().call(protocol::kRunLogs, *run, query));
-    if (!page) return;
-    print_lines(context, *page);
-    const bool more = static_cast<std::int64_t>(page->lines.size()) >= query.limit;
-    query.after = std::max(query.after, page->last_number);
-    if (query.tail) {
-      if (!options.follow) return;
-      query.tail.reset();
-    } else if (!more && !options.follow) {
-      return;
+  // Of the job; waits for one when following.
+  std::optional<std::int64_t> newest_run() {
+    for (;;) {
+      const auto job = ask([&] { return context_.client().call(protocol::kShowJob, options_.id); });
+      if (!job) return std::nullopt;
+      if (!job->runs.empty()) return job->runs.back().id;
+      if (!options_.follow || is_terminal(job->state)) {
+        const std::string text = "job " + std::to_string(options_.id) +
+                                 " has no run and so no log: " + job_number_text(*job);
+        context_.fail({ErrorCode::kNotFound, text, {}});
+        context_.status = 1;
+        return std::nullopt;
+      }
+      std::this_thread::sleep_for(context_.poll);
     }
-    if (page->complete && !more) return;
-    if (page->lines.empty()) std::this_thread::sleep_for(context.poll);
   }
-}
+
+  Context& context_;
+  const LogsOptions& options_;
+  Patience patience_;
+};
 
 }  // namespace
 
@@ -72,7 +104,7 @@ void add_logs(CLI::App& app, Context& context) {
   command->add_flag("--run", options->run, "The number is a run's");
   command->add_flag("--follow", options->follow, "Go on until the run is over");
   command->add_option("--tail", options->tail, "Only the last lines")->type_name("LINES");
-  command->callback([&context, options] { print_logs(context, *options); });
+  command->callback([&context, options] { LogReader(context, *options).print(); });
 }
 
 }  // namespace rackmark::cli

@@ -152,6 +152,16 @@ TEST(CliCommands, ShowingAFailedJobIsNoFailure) {
   EXPECT_THAT(run.out, HasSubstr("02:03:05Z  failed by agent: nan loss, rank 0\n"));
 }
 
+// Takes so many bytes, then fails like a pipe whose reader has gone.
+class ShortPipe : public std::streambuf {
+ public:
+  explicit ShortPipe(int room) : room_(room) {}
+
+ private:
+  int_type overflow(int_type c) override { return room_-- > 0 ? c : traits_type::eof(); }
+  int room_;
+};
+
 TEST(CliCommands, LogsFollowToTheEnd) {
   int page_number = 0;
   FakeController controller([&](const FakeRequest& request) {
@@ -175,6 +185,32 @@ TEST(CliCommands, LogsFollowToTheEnd) {
   EXPECT_EQ(ran.status, 0) << ran.err;
   EXPECT_EQ(ran.out, "[agent] line?\n[0] line?\n");
   EXPECT_THAT(controller.requests().back().target, HasSubstr("/api/v1/runs/8/logs?after=1"));
+}
+
+TEST(CliCommands, LogsFollowForAsLongAsTheyAreReadAndTheControllerAnswers) {
+  FakeController controller([](const FakeRequest& request) {
+    if (request.target == "/api/v1/jobs/3")
+      return FakeReply{200, json::encode(protocol::JobView{})};
+    if (request.target == "/api/v1/runs/9/logs") return problem(503, "stopping");
+    if (request.target.starts_with("/api/v1/runs/9/")) return problem(404, request.target);
+    return FakeReply{200,
+                     json::encode(protocol::LogPage{8, {{1, 0, "stdout", "", "x"}}, 1, false})};
+  });
+  const Ran none = run_cli(controller.url(), {"logs", "3"});
+  EXPECT_EQ(none.status, 1);
+  EXPECT_THAT(none.err, HasSubstr("job 3 has no run and so no log"));
+  ShortPipe pipe(20);
+  std::ostream out(&pipe);
+  std::ostringstream err;
+  std::istringstream in;
+  Context context(out, err, in);
+  run({"--controller", controller.url(), "logs", "8", "--run", "--follow"}, context);
+  EXPECT_FALSE(out) << "and it came back";
+  const Ran gone = run_cli(controller.url(), {"logs", "9", "--run", "--follow"});
+  EXPECT_EQ(gone.status, 7);
+  EXPECT_EQ(gone.err, "stopping; trying again\nrackmark: stopping\n");
+  EXPECT_GT(controller.requests().size(), 8u) << "asked again for as long as it has patience";
+  EXPECT_EQ(run_cli(controller.url(), {"logs", "9", "--run"}).err, "rackmark: stopping\n");
 }
 
 TEST(CliCommands, LogsWithoutFollowReadsAllPages) {
