@@ -3,6 +3,7 @@
 #include <ostream>
 
 #include "cli/format.hpp"
+#include "common/net/problem.hpp"
 
 namespace rackmark::cli {
 
@@ -17,12 +18,22 @@ net::BlockingClient& Context::client() {
   return *client_;
 }
 
-void Context::print(const nlohmann::json& value) {
-  out << value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+namespace {
+std::string pretty(const nlohmann::json& value) {
+  return value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }
+}  // namespace
+
+void Context::print(const nlohmann::json& value) { out << pretty(value) << '\n'; }
 
 void Context::fail(const Error& error) {
   status = status_of(error);
+  if (json) {
+    protocol::Problem problem = net::to_problem(error, "");
+    problem.detail = error.message;  // what it says of its own faults is for its clients alone
+    err << pretty(json::encode(problem)) << '\n';
+    return;
+  }
   if (error.fields.empty()) {
     err << "rackmark: " << printable(error.message) << '\n';
     return;

@@ -39,7 +39,8 @@ struct Context {
     print(json::encode(value));
   }
   // Prints the error, one line a field, and sets the exit status: 7 when the controller cannot be
-  // reached, 2 when the request was refused, 1 when something is broken.
+  // reached, 2 when the request was refused, 1 when something is broken. Under --json it is printed
+  // as an object with the members of the API's problem details.
   void fail(const Error& error);
   // The value, or nothing after fail().
   template <class T>

@@ -3,6 +3,8 @@
 #include <boost/core/demangle.hpp>
 #include <string>
 
+#include "common/protocol/query_help.hpp"
+
 namespace rackmark::http {
 namespace {
 
@@ -72,8 +74,11 @@ Json query_parameters(const Type& query, const void* defaults, Json& schemas) {
     const bool optional = member.type->kind == Kind::kOptional;
     Json schema = schema_of(optional ? *member.type->of : *member.type, schemas);
     if (!optional) schema["default"] = values.at(member.name);
-    out.push_back(
-        {{"name", member.name}, {"in", "query"}, {"required", false}, {"schema", schema}});
+    out.push_back({{"name", member.name},
+                   {"in", "query"},
+                   {"description", protocol::query_help(member.name).help},
+                   {"required", false},
+                   {"schema", schema}});
   }
   return out;
 }

@@ -116,6 +116,31 @@ TEST(CliCommands, ProfilePrintsTheDearestRowsFirst) {
   EXPECT_EQ(run_cli(controller.url(), {"profile", "9", "--run"}).status, 2);
 }
 
+TEST(CliCommands, BadUsageIsNamedAndUnderJsonAnObject) {
+  EXPECT_EQ(run_cli("", {"frob"}).err,
+            "rackmark: there is no command 'frob' (see rackmark --help)\n");
+  EXPECT_THAT(run_cli("", {"jobs", "--frob", "1"}).err, HasSubstr("--frob"));
+  EXPECT_THAT(run_cli("", {"agents", "frob"}).err, HasSubstr("frob"));
+  EXPECT_THAT(run_cli("", {}).err, HasSubstr("subcommand"));
+  for (const std::vector<std::string>& bad : {std::vector<std::string>{"--json", "frob"},
+                                              {"show", "x", "--json"},
+                                              {"cancel", "--json"},
+                                              {"jobs", "--limit", "x", "--json"}}) {
+    const Ran ran = run_cli("", bad);
+    EXPECT_EQ(ran.status, 2) << ran.err;
+    EXPECT_EQ(ran.out, "");
+    EXPECT_EQ(Json::parse(ran.err)["status"], 422) << ran.err;
+  }
+  FakeController controller([](const FakeRequest&) { return problem(404, "there is no job 99"); });
+  const Json refused = Json::parse(run_cli(controller.url(), {"show", "99", "--json"}).err);
+  EXPECT_EQ(refused["status"], 404);
+  EXPECT_EQ(refused["detail"], "there is no job 99");
+  const Ran help = run_cli("", {"results", "--help"});
+  EXPECT_EQ(help.status, 0);
+  EXPECT_THAT(help.out,
+              AllOf(HasSubstr("--since TIME"), HasSubstr("RFC 3339"), HasSubstr("--limit NUMBER")));
+}
+
 TEST(CliCommands, IdsAreNumbers) {
   for (const char* command : {"show", "watch", "logs", "cancel", "rerun"}) {
     EXPECT_EQ(run_cli("http://127.0.0.1:1", {command, "x"}).status, 2) << command;
