@@ -1,6 +1,5 @@
 #include "agent/app.hpp"
 
-#include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -24,9 +23,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
-int fail(const std::string& text) {
+int fail(const std::string& text, int status = 1) {
   std::fprintf(stderr, "rackmark-agent: %s\n", text.c_str());
-  return 1;
+  return status;
 }
 
 // Everything of a running agent; lives in run_agent().
@@ -187,13 +186,15 @@ int run_agent(const AgentConfig& config) {
   if (!lock) return fail(lock.error().message);
   auto identity = read_identity(config.state / "identity.json");
   if (!identity) return fail(identity.error().message);
-  if (!*identity && config.enrol_token.empty() && !config.token_problem.empty())
-    return fail(fmt::format("{} is not enrolled yet and {}", config.name, config.token_problem));
-  if (!*identity && config.enrol_token.empty())
-    return fail(fmt::format(
-        "{} is not enrolled yet: give a token with --enrol-token-file or RACKMARK_ENROL_TOKEN "
-        "(make one with: rackmark agents token)",
-        config.name));
+  if (!*identity && config.enrol_token.empty()) {
+    constexpr int kBadUsage = 2;  // a service need not try again before somebody brings a token
+    const std::string what =
+        config.token_problem.empty()
+            ? ": give a token with --enrol-token-file or RACKMARK_ENROL_TOKEN (make one with: "
+              "rackmark agents token)"
+            : " and " + config.token_problem;
+    return fail(config.name + " is not enrolled yet" + what, kBadUsage);
+  }
   try {
     return App(config, std::move(*identity)).run();
   } catch (const std::exception& error) {

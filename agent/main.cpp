@@ -18,6 +18,7 @@
 #include "agent/process/guard.hpp"
 #include "agent/process/remote_shell.hpp"
 #include "agent/process/seat.hpp"
+#include "common/config_file.hpp"
 #include "common/json/described.hpp"
 #include "common/net/log.hpp"
 
@@ -61,7 +62,7 @@ struct Options {
 
 void declare(CLI::App& app, Options& o) {
   app.set_version_flag("--version", std::string("rackmark-agent ") + RACKMARK_VERSION);
-  app.set_config("--config", "", "Read options from a TOML file");
+  add_config_file(app);
   app.add_option("--controller", o.controller, "Address of the controller")->capture_default_str();
   app.add_option("--state", o.state, "Folder for identity, runs and spool (made if absent)")
       ->default_str("$XDG_STATE_HOME/rackmark-agent");
@@ -246,7 +247,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& wanted) {
     return app.exit(wanted);
   } catch (const CLI::ParseError& error) {
-    return refuse(std::string(error.what()) + " (see --help)");
+    return refuse(usage_problem(error));
   }
   const auto level = log::level_from(options.log_level);
   if (!level)

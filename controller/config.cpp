@@ -4,6 +4,7 @@
 #include <boost/asio/ip/address.hpp>
 #include <cstdlib>
 
+#include "common/config_file.hpp"
 #include "common/net/target.hpp"
 
 namespace rackmark {
@@ -53,7 +54,7 @@ Result<ControllerConfig> read_config(int argc, char** argv, int& exit_status) {
   CLI::App app("Rackmark's controller: REST API, scheduler, store and web view.",
                "rackmark-controller");
   app.set_version_flag("--version", RACKMARK_VERSION);
-  app.set_config("--config", "", "Read these options from a file (TOML, same names)");
+  add_config_file(app);
   app.add_option("--listen", listen, "Address and port; port 0 takes a free one")
       ->capture_default_str();
   app.add_option("--port-file", config.port_file, "Write the port here once it listens");
@@ -72,9 +73,12 @@ Result<ControllerConfig> read_config(int argc, char** argv, int& exit_status) {
       ->capture_default_str();
   try {
     app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    exit_status = app.exit(error) == 0 ? 0 : 2;
+  } catch (const CLI::Success& wanted) {
+    exit_status = app.exit(wanted);
     return Error{ErrorCode::kInvalid, "", {}};
+  } catch (const CLI::ParseError& error) {
+    exit_status = 2;
+    return Error{ErrorCode::kInvalid, usage_problem(error), {}};
   }
   config.log_level = *log::level_from(level);
   if (auto parsed = parse_listen(listen, config); !parsed) {

@@ -332,12 +332,15 @@ TEST(Misuse, EachIsOneLineAndAStatus) {
   ASSERT_EQ(::chmod(open.c_str(), 01777), 0);
   ASSERT_EQ(::mkdir(foreign.c_str(), 0700), 0);
   const bool root = ::chown(foreign.c_str(), 12345, 12345) == 0;
+  const std::string config = (folder.path() / "agent.toml").string();
+  std::ofstream(config) << "controller = \"http://127.0.0.1:1\"\nlables = [\"a=b\"]\n";
   const struct {
     std::vector<std::string> args;
     int status;
     const char* says;
   } rows[] = {
       {{"--no-such-option"}, 2, "--no-such-option"},
+      {{"--config", config}, 2, "--config: there is no option lables"},
       {{"--controller", "ftp://x", "--worker", worker}, 2, "ftp://x"},
       {{"--label", "novalue", "--worker", worker}, 2, "--label novalue is not key=value"},
       {{"--data-root", "/no/such", "--worker", worker}, 2, "--data-root /no/such"},
@@ -345,9 +348,9 @@ TEST(Misuse, EachIsOneLineAndAStatus) {
       {{"--log-level", "loud", "--worker", worker}, 2, "--log-level loud"},
       {{"--containment", "jail", "--worker", worker}, 2, "--containment jail"},
       {{"--name", "", "--worker", worker}, 2, "--name"},
-      {{"--state", state, "--worker", worker}, 1, "not enrolled yet"},
+      {{"--state", state, "--worker", worker}, 2, "not enrolled yet"},
       {{"--state", state, "--worker", worker, "--enrol-token-file", "/no/token"},
-       1,
+       2,
        "/no/token cannot be read"},
       {{"--state", "/proc/x/y", "--worker", worker}, 1, "/proc/x/y"},
       {{"--state", open, "--worker", worker}, 1, "may be written by others (mode 1777)"},
