@@ -1,9 +1,11 @@
 // Bundles the view: index.html and hashed assets. `npm run build -- --outdir=DIR` (default: dist);
 // --watch rebuilds on change, for developing.
 import * as esbuild from "esbuild";
-import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { gzip } from "node:zlib";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const args = process.argv.slice(2);
@@ -13,6 +15,13 @@ const unknown = args.find((a) => !a.startsWith("--outdir=") && a !== "--watch");
 if (unknown) {
   console.error(`build: unknown argument ${unknown}; known are --outdir=DIR and --watch`);
   process.exit(2);
+}
+
+// The packed form beside each asset: the controller sends it to who takes it.
+async function pack(folder) {
+  const names = (await readdir(folder)).filter((name) => /\.(js|css)$/.test(name));
+  const packed = names.map(async (name) => writeFile(path.join(folder, name + ".gz"), await promisify(gzip)(await readFile(path.join(folder, name)), { level: 9 })));
+  await Promise.all(packed);
 }
 
 const page = {
@@ -29,6 +38,7 @@ const page = {
         template.replace("%STYLE%", name(main.cssBundle)).replace("%SCRIPT%", name(script)),
       );
       await copyFile(path.join(here, "icon.svg"), path.join(outdir, "assets/icon.svg"));
+      await pack(path.join(outdir, "assets"));
       const bytes = outputs.filter(([f]) => !f.endsWith(".map")).reduce((sum, [, o]) => sum + o.bytes, 0);
       console.log(`web view: ${outdir} (${outputs.length} assets, ${Math.round(bytes / 1024)} KiB)`);
     });

@@ -42,7 +42,7 @@ BOOST_DESCRIBE_STRUCT(SpecSchema, (), (json_schema, fields, definitions))
 //   event "telemetry": {"run_id", "job_id", "rank", members of TelemetryEvent}
 //   event "logs":  {"run_id", "job_id", "lines": [LogLineView...]}
 //   event "gap":   {}: rows after the given Last-Event-ID are gone; fetch what you show anew
-// A comment line every 15 s keeps proxies from closing the stream.
+//   event "ping":  {}: after 15 s without another; proxies keep the stream, readers know it lives
 struct EventQuery {
   std::optional<std::int64_t> job;  // only what concerns this job
 };

@@ -72,7 +72,7 @@ class EventHub::Subscriber : public Stream {
       boost::system::error_code ec;
       changed_.expires_after(state_->limits.heartbeat);
       co_await changed_.async_wait(asio::redirect_error(asio::use_awaitable, ec));
-      if (!ec && queue_.empty() && !ended_) co_return ": still here\n\n";
+      if (!ec && queue_.empty() && !ended_) co_return "event: ping\ndata: {}\n\n";
     }
   }
 

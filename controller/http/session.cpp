@@ -1,7 +1,9 @@
 #include "controller/http/session.hpp"
 
+#include <array>
 #include <boost/url/parse.hpp>
 #include <boost/url/url_view.hpp>
+#include <ctime>
 
 #include "common/net/log.hpp"
 
@@ -66,10 +68,20 @@ Request to_request(const wire::request<wire::string_body>& message, const std::s
   return request;
 }
 
+// "Sun, 22 Nov 2026 14:53:43 GMT": browsers tell ages by it, whatever their own clock says.
+std::string date_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  std::array<char, 40> text{};
+  return {text.data(), std::strftime(text.data(), text.size(), "%a, %d %b %Y %H:%M:%S GMT", &utc)};
+}
+
 wire::response<wire::string_body> to_message(Response& response, unsigned version,
                                              bool keep_alive) {
   wire::response<wire::string_body> message{static_cast<wire::status>(response.status), version};
   message.set("X-Content-Type-Options", "nosniff");
+  message.set(wire::field::date, date_now());
   bool says_cache = false;
   for (const auto& [name, value] : response.headers) {
     message.insert(name, value);

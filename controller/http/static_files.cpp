@@ -69,9 +69,31 @@ std::string etag_of(const fs::path& file) {
   return "\"" + std::to_string(time) + "-" + std::to_string(fs::file_size(file, ec)) + "\"";
 }
 
-Headers page_headers(std::string etag) {
+// "main-3KQ5TZ2A.js": a name that holds the hash of the content never means another content.
+bool is_hashed(const fs::path& file) {
+  const std::string stem = file.stem().string();
+  const auto dash = stem.rfind('-');
+  if (dash == std::string::npos || stem.size() - dash != 9) return false;
+  return std::all_of(stem.begin() + static_cast<std::ptrdiff_t>(dash) + 1, stem.end(),
+                     [](char c) { return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); });
+}
+
+// Whether "gzip" is in the list without a weight; the plain file is always a right answer.
+bool accepts_gzip(std::string_view list) {
+  while (!list.empty()) {
+    const auto end = std::min(list.find(','), list.size());
+    std::string_view item = list.substr(0, end);
+    list.remove_prefix(std::min(end + 1, list.size()));
+    while (item.starts_with(' ')) item.remove_prefix(1);
+    while (item.ends_with(' ')) item.remove_suffix(1);
+    if (item == "gzip") return true;
+  }
+  return false;
+}
+
+Headers page_headers(std::string etag, bool for_ever) {
   return {{"ETag", std::move(etag)},
-          {"Cache-Control", "no-cache"},
+          {"Cache-Control", for_ever ? "max-age=31536000, immutable" : "no-cache"},
           {"Content-Security-Policy",
            "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
            "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"},
@@ -92,17 +114,26 @@ Response StaticFiles::serve(const Request& request) const {
   }
   if (!file) return problem(missing, request.path);
 
+  // The build lays the packed form beside what is worth packing.
+  const auto packed = inside(root_, wanted->string() + ".gz");
+  const bool send_packed = packed && accepts_gzip(request.header("Accept-Encoding"));
+  const fs::path& sent = send_packed ? *packed : *file;
+
   Response response;
-  std::string etag = etag_of(*file);
+  std::string etag = etag_of(sent);
   if (request.header("If-None-Match") == etag) {
     response.status = 304;
   } else {
-    std::ifstream stream(*file, std::ios::binary);
+    std::ifstream stream(sent, std::ios::binary);
     if (!stream) return problem(missing, request.path);
     response.content_type = content_type(*file);
     response.body.assign(std::istreambuf_iterator<char>(stream), {});
   }
-  response.headers = page_headers(std::move(etag));
+  response.headers = page_headers(std::move(etag), is_hashed(*file));
+  if (packed) response.headers.emplace_back("Vary", "Accept-Encoding");
+  if (send_packed && response.status == 200) {
+    response.headers.emplace_back("Content-Encoding", "gzip");
+  }
   return response;
 }
 

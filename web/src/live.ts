@@ -33,6 +33,10 @@ let state: Connection = "connecting";
 let since = new Date();
 let wasLive = false;
 let retryMs = 500;
+let heardAt = 0;
+// The controller sends at least a ping every 15 s: a stream that says nothing for longer than this is dead,
+// even if its connection has not noticed.
+const silentMs = 40_000;
 
 function become(next: Connection) {
   if (next === state) return;
@@ -42,6 +46,7 @@ function become(next: Connection) {
 }
 
 function deliver<K extends keyof LiveEvents>(kind: K, message: MessageEvent<string>) {
+  heardAt = Date.now();
   const event = JSON.parse(message.data) as LiveEvents[K];
   for (const listener of listeners[kind]) listener(event);
 }
@@ -50,7 +55,9 @@ function open() {
   source?.close();
   // A stream opened anew cannot send Last-Event-ID as a header; every page fetches again instead.
   source = new EventSource(eventsPath);
+  heardAt = Date.now();
   source.onopen = () => {
+    heardAt = Date.now();
     retryMs = 500;
     become("live");
     if (wasLive) for (const refresh of [...refreshers]) refresh();
@@ -68,6 +75,7 @@ function open() {
   source.addEventListener("gap", () => {
     for (const refresh of [...refreshers]) refresh();
   });
+  source.addEventListener("ping", () => (heardAt = Date.now()));
   for (const kind of kinds) source.addEventListener(kind, (m) => deliver(kind, m as MessageEvent<string>));
 }
 
@@ -76,6 +84,11 @@ const hiddenForMs = 60_000;
 export function startLive() {
   let sleeping = 0;
   open();
+  window.setInterval(() => {
+    if (!source || source.readyState === EventSource.CLOSED || Date.now() - heardAt < silentMs) return;
+    become("lost");
+    open();
+  }, 5000);
   // Browsers allow six connections to one address: a tab that nobody looks at gives its own back. A
   // laptop that wakes up has a dead stream that has not noticed yet.
   document.addEventListener("visibilitychange", () => {

@@ -59,7 +59,7 @@ TEST_F(EventHubTest, AQuietStreamBeats) {
   EventHub hub = make();
   auto stream = *hub.subscribe({});
   next(*stream);
-  EXPECT_EQ(*next(*stream), ": still here\n\n");
+  EXPECT_EQ(*next(*stream), "event: ping\ndata: {}\n\n");
 }
 
 TEST_F(EventHubTest, ResumesFromTheLogWithoutGapsOrTwins) {

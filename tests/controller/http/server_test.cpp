@@ -13,6 +13,7 @@ using rackmark::test::talk;
 using std::chrono::milliseconds;
 using test::request;
 using test::TestServer;
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::StartsWith;
 
@@ -42,6 +43,7 @@ TEST(Server, HeadHasTheLengthAndNoBody) {
   const auto reply = talk(server.port(), request("HEAD", "/api/v1/notes/5", "", ""));
   EXPECT_EQ(status_of(reply), 200);
   EXPECT_THAT(reply, HasSubstr("Content-Length: 25\r\n"));
+  EXPECT_THAT(reply, ContainsRegex("Date: [A-Z][a-z]+, [0-9]+ [A-Z][a-z]+ 20[0-9]+ [0-9:]+ GMT"));
   EXPECT_TRUE(reply.ends_with("\r\n\r\n")) << reply;
 }
 

@@ -86,6 +86,26 @@ TEST_F(StaticFilesTest, UnchangedFilesAreNotSentAgain) {
   EXPECT_EQ(get("/assets/app.js", {{"if-none-match", etag}}).status, 200);
 }
 
+TEST_F(StaticFilesTest, PackedFormsForWhoTakesThem) {
+  write("web/assets/main-3KQ5TZ2A.js", "export { long }");
+  write("web/assets/main-3KQ5TZ2A.js.gz", "packed");
+  const auto asked = [&](std::string list) {
+    return get("/assets/main-3KQ5TZ2A.js", {{"Accept-Encoding", std::move(list)}});
+  };
+  const Response packed = asked("br, gzip"), plain = asked("br, gzip;q=0");
+  EXPECT_EQ(packed.body, "packed");
+  EXPECT_EQ(header(packed, "Content-Encoding"), "gzip");
+  EXPECT_EQ(packed.content_type, "text/javascript; charset=utf-8");
+  EXPECT_EQ(plain.body, "export { long }");
+  EXPECT_EQ(header(plain, "Content-Encoding"), "");
+  EXPECT_NE(header(packed, "ETag"), header(plain, "ETag"));
+  for (const Response* response : {&packed, &plain}) {
+    EXPECT_EQ(header(*response, "Vary"), "Accept-Encoding");
+    EXPECT_EQ(header(*response, "Cache-Control"), "max-age=31536000, immutable");
+  }
+  EXPECT_EQ(get("/assets/app.js", {{"Accept-Encoding", "gzip"}}).body, "export {}");
+}
+
 TEST_F(StaticFilesTest, AMissingFolderIs404) {
   fs::remove_all(dir_ / "web");
   EXPECT_EQ(get("/").status, 404);
