@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <signal.h>
 #include <sqlite3.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -102,32 +103,12 @@ TEST_F(AppTest, ListenTextsAreCheckedStrictly) {
   }
 }
 
-TEST_F(AppTest, AConfigFileIsReadAndAnUnknownNameInItRefused) {
-  int status = -1;
-  const auto read = [&](const std::string& text) {
-    std::ofstream(dir_ / "controller.toml") << text;
-    std::vector<std::string> words{"rackmark-controller", "--config", dir_ / "controller.toml"};
-    std::vector<char*> argv;
-    for (auto& word : words) argv.push_back(word.data());
-    return read_config(static_cast<int>(argv.size()), argv.data(), status);
-  };
-  const auto good = read(
-      "# a comment\nlisten = \"[::1]:81\"\nhost-name = [\"a\", \"b\"]\n"
-      "allow-remote = true\n");
-  ASSERT_TRUE(good) << good.error().message;
-  EXPECT_EQ(good->address, "::1");
-  EXPECT_THAT(good->host_names, testing::ElementsAre("a", "b"));
-  EXPECT_TRUE(good->allow_remote);
-  for (const char* bad : {"lisen = \"127.0.0.1:81\"\n", "[lisen]\nport = 81\n"}) {
-    EXPECT_THAT(read(bad).error().message, HasSubstr("there is no option lisen")) << bad;
-    EXPECT_EQ(status, 2);
-  }
-}
-
 // The real program.
 class Program {
  public:
-  explicit Program(const fs::path& dir, const std::string& listen = "127.0.0.1:0") : dir_(dir) {
+  // `files`: the limit of open files; 0: as it is here.
+  explicit Program(const fs::path& dir, const std::string& listen = "127.0.0.1:0", rlim_t files = 0)
+      : dir_(dir) {
     std::vector<std::string> args{RACKMARK_BIN_DIR "/rackmark-controller",
                                   "--listen",
                                   listen,
@@ -137,6 +118,8 @@ class Program {
                                   (dir / "port").string()};
     pid_ = ::fork();
     if (pid_ != 0) return;
+    const rlimit limit{files, files};
+    if (files != 0 && ::setrlimit(RLIMIT_NOFILE, &limit) != 0) ::_exit(97);
     const std::string log = (dir / "log").string();
     if (std::freopen(log.c_str(), "w", stderr) == nullptr) ::_exit(99);
     std::vector<char*> argv;
@@ -193,6 +176,18 @@ TEST_F(AppTest, SigtermEndsHeldAndStreamingRequestsAndExits0) {
   EXPECT_FALSE(fs::exists(dir_ / "state/rackmark.db-wal") &&
                fs::file_size(dir_ / "state/rackmark.db-wal") > 0)
       << "the log is in the database after an orderly end";
+}
+
+TEST_F(AppTest, ConnectionsThatTheFileLimitHasNoRoomForAreTold) {
+  Program program(dir_, "127.0.0.1:0", 300);
+  const int port = program.port();
+  ASSERT_NE(port, 0) << program.log();
+  std::vector<std::unique_ptr<RawConnection>> held;
+  for (int i = 0; i < 300 - 256; ++i) held.push_back(std::make_unique<RawConnection>(port));
+  const std::string get = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  held.back()->send(get);
+  EXPECT_EQ(status_of(held.back()->read_until("\r\n\r\n")), 200);
+  EXPECT_EQ(status_of(RawConnection(port).read_until("\r\n\r\n")), 503);
 }
 
 TEST_F(AppTest, ASecondSignalExitsAtOnce) {
