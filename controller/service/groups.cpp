@@ -90,8 +90,10 @@ void check_group(const protocol::NewGroup& group, GroupProblems& problems) {
                  "is not allowed: only training runs over several agents");
   }
   const auto resources = group.spec.find("resources");
-  if (resources != group.spec.end() && resources->contains("agents")) {
-    problems.add("spec.resources.agents", (*resources)["agents"], "leave it out",
+  if (resources == group.spec.end()) return;
+  for (const char* counted : {"agents", "workers"}) {
+    if (!resources->contains(counted)) continue;
+    problems.add(std::string("spec.resources.") + counted, (*resources)[counted], "leave it out",
                  "contradicts agents of the group");
   }
 }

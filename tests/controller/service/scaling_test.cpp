@@ -84,6 +84,8 @@ TEST_F(GroupsTest, AWrongMemberStoresNothing) {
   EXPECT_EQ(problem(asked({1, 2}, {{"model", "resnet51"}})), "spec.model");
   EXPECT_EQ(problem(asked({1, 2}, {{"mode", "inference"}})), "spec.mode");
   EXPECT_EQ(problem(asked({1, 2}, {{"resources", {{"agents", 2}}}})), "spec.resources.agents");
+  EXPECT_EQ(problem(asked({1, 2}, {{"resources", {{"workers", 4}}}})), "spec.resources.workers")
+      << "the same number of workers for every number of agents";
   EXPECT_EQ(problem(asked({1, 2}, {{"batch_size", "max"}})), "spec.batch_size")
       << "one agent could, two cannot";
   auto sweep = asked({1, 2});
