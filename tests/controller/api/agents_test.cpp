@@ -158,7 +158,7 @@ TEST_F(AgentsTest, OnlyTheAgentsOwnTokenOpensItsRoutes) {
   EXPECT_EQ(crossed.error().code, ErrorCode::kUnauthorized);
 }
 
-TEST_F(AgentsTest, ANameIsHeldByOneAgent) {
+TEST_F(AgentsTest, ANameIsHeldByOneAgentUntilItIsRetired) {
   ProtocolAgent a(controller_.base(), "a");
   protocol::Enrolment enrolment;
   enrolment.token = client_.call(protocol::kCreateEnrolmentToken)->token;
@@ -167,6 +167,12 @@ TEST_F(AgentsTest, ANameIsHeldByOneAgent) {
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, ErrorCode::kConflict);
   EXPECT_EQ(client_.call(protocol::kListAgents)->items.size(), 1u);
+  const auto retired = client_.call(protocol::kRetireAgent, a.id());
+  ASSERT_TRUE(retired) << retired.error().message;
+  EXPECT_EQ(retired->state, "retired");
+  EXPECT_TRUE(client_.call(protocol::kListAgents)->items.empty());
+  EXPECT_EQ(a.sync({}, false).error().code, ErrorCode::kUnauthorized);
+  EXPECT_EQ(client_.call(protocol::kEnrol, {}, {}, enrolment)->agent_id, a.id());
 }
 
 TEST_F(AgentsTest, AnIdleSyncIsHeldUntilThereIsWork) {

@@ -103,6 +103,28 @@ TEST_F(AppTest, ListenTextsAreCheckedStrictly) {
   }
 }
 
+TEST_F(AppTest, AConfigFileIsReadAndAnUnknownNameInItRefused) {
+  int status = -1;
+  const auto read = [&](const std::string& text) {
+    std::ofstream(dir_ / "controller.toml") << text;
+    std::vector<std::string> words{"rackmark-controller", "--config", dir_ / "controller.toml"};
+    std::vector<char*> argv;
+    for (auto& word : words) argv.push_back(word.data());
+    return read_config(static_cast<int>(argv.size()), argv.data(), status);
+  };
+  const auto good = read(
+      "# a comment\nlisten = \"[::1]:81\"\nhost-name = [\"a\", \"b\"]\n"
+      "allow-remote = true\n");
+  ASSERT_TRUE(good) << good.error().message;
+  EXPECT_EQ(good->address, "::1");
+  EXPECT_THAT(good->host_names, testing::ElementsAre("a", "b"));
+  EXPECT_TRUE(good->allow_remote);
+  for (const char* bad : {"lisen = \"127.0.0.1:81\"\n", "[lisen]\nport = 81\n"}) {
+    EXPECT_THAT(read(bad).error().message, HasSubstr("there is no option lisen")) << bad;
+    EXPECT_EQ(status, 2);
+  }
+}
+
 // The real program.
 class Program {
  public:
