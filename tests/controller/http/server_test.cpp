@@ -1,6 +1,10 @@
 // Limits, malformed requests and slow clients, over real sockets.
 #include <gmock/gmock.h>
 
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+
 #include "tests/controller/http/test_server.hpp"
 #include "tests/support/raw_connection.hpp"
 
@@ -157,6 +161,34 @@ TEST(Server, SlowHeadersAndBodiesAreCutOff) {
                  "application/json\r\nContent-Length: 10\r\n\r\n{",
                  3),
             "");
+}
+
+TEST(Server, ASlowReaderThatGoesOnReadingIsNotCutOff) {
+  constexpr std::size_t kPieces = 24, kPiece = 1u << 20;
+  ServerOptions options;
+  options.write_timeout = milliseconds(4'000);
+  TestServer server(options);
+  Route large;
+  large.path = "/api/v1/large";
+  large.handler = [](Request) -> boost::asio::awaitable<Response> {
+    Response response;
+    response.body.assign(kPieces * kPiece, 'x');
+    co_return response;
+  };
+  server.router.add(std::move(large));
+  boost::asio::io_context context;
+  boost::asio::ip::tcp::socket socket(context, boost::asio::ip::tcp::v4());
+  socket.set_option(boost::asio::socket_base::receive_buffer_size(65536));
+  const auto port = static_cast<std::uint16_t>(server.port());
+  socket.connect({boost::asio::ip::address_v4::loopback(), port});
+  boost::asio::write(socket, boost::asio::buffer(request("GET", "/api/v1/large", "")));
+  std::string piece(kPiece, ' ');
+  for (std::size_t i = 0; i < kPieces; ++i) {  // 6 s
+    boost::system::error_code ec;
+    boost::asio::read(socket, boost::asio::buffer(piece), ec);
+    ASSERT_FALSE(ec) << "after " << i << " MiB: " << ec.message();
+    std::this_thread::sleep_for(milliseconds(250));
+  }
 }
 
 TEST(Server, IdleConnectionsAreClosed) {
