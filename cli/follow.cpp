@@ -135,6 +135,12 @@ void print_gpus(std::ostream& out, const protocol::ResultView& result) {
       << '\n';
 }
 
+void print_validity(std::ostream& out, const measure::Validity& validity) {
+  out << "  validity: " << json::enum_name(validity.verdict);
+  for (const auto& cause : validity.causes) out << "; " << printable(cause);
+  out << '\n';
+}
+
 void print_result(Context& context, const protocol::JobView& job) {
   const protocol::ResultView* result = nullptr;
   for (const auto& run : job.runs) {
@@ -159,9 +165,7 @@ void print_result(Context& context, const protocol::JobView& job) {
         << '\n';
   }
   print_gpus(out, *result);
-  out << "  validity: " << json::enum_name(result->validity.verdict);
-  for (const auto& cause : result->validity.causes) out << "; " << printable(cause);
-  out << '\n';
+  if (job.validity) print_validity(out, *job.validity);
   if (result->pictures_broken > 0) {
     out << "  broken pictures left out: " << result->pictures_broken << '\n';
   }

@@ -260,6 +260,21 @@ Validity judge(const StepStatistics& steps, const Conditions& conditions) {
   return out;
 }
 
+Validity job_validity(std::span<const JudgedRun> runs) {
+  const auto counts = [](const JudgedRun& run) {
+    return run.validity.verdict != Verdict::kInvalid;
+  };
+  const bool any_counts = std::any_of(runs.begin(), runs.end(), counts);
+  Validity out;
+  for (const JudgedRun& run : runs) {
+    if (counts(run) != any_counts) continue;
+    out.verdict = std::max(out.verdict, run.validity.verdict);
+    const std::string whose = runs.size() > 1 ? "run " + std::to_string(run.id) + ": " : "";
+    for (const std::string& cause : run.validity.causes) out.causes.push_back(whose + cause);
+  }
+  return out;
+}
+
 TfSpeed tf_speed(std::span<const double> step_seconds, double images_per_step) {
   if (step_seconds.empty()) return {};
   std::vector<double> rates;
@@ -389,13 +404,15 @@ const std::map<std::string, std::string>& definitions() {
       {"images_per_second_per_watt", "Images per second divided by the mean power."},
       {"validity",
        "clean, suspect or invalid. Suspect: fewer than 5 steps, drift beyond 5 % either way, "
-       "variation above 20 %, more than 2 % of the CPU time stolen by the hypervisor, more than "
+       "variation above 20 %, more than 2 % of the CPU time of a rank's host stolen by the "
+       "hypervisor, more than "
        "5 % used by other processes than the run's ranks, more than 10 % of a rank's step time "
        "spent waiting for pictures, a changed frequency governor, more than 5 % of the steps "
        "skipped as gradients overflowed in fp16, a GPU that was slowed down by "
        "heat or the power brake in any reading, or whose clock (median of the second half) fell by "
        "more than 5 % below that of the window's first second. Invalid: no valid steps, or "
-       "uncorrected memory errors of a GPU."},
+       "uncorrected memory errors of a GPU. Of a job: the worst of its runs that count; invalid "
+       "ones count only where all are."},
       {"fingerprint",
        "Results with an equal fingerprint form a series: same measurement, engine, libraries and "
        "device class."}};

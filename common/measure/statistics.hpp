@@ -104,6 +104,14 @@ struct Conditions {  // of a run's hosts and ranks inside the window; absent = n
 };
 Validity judge(const StepStatistics& steps, const Conditions& conditions);
 
+// Of a job, over its runs: the worst verdict of those that its headline counts, with their causes
+// ("run 12: ..." where it has several). Invalid only where no run counts: then all tell why.
+struct JudgedRun {
+  std::int64_t id = 0;
+  Validity validity;
+};
+Validity job_validity(std::span<const JudgedRun> runs);
+
 // tf_cnn_benchmarks' own statistics over step seconds so far (metrics.md 4.1), for --output tf.
 struct TfSpeed {
   double images_per_second = 0, uncertainty = 0, jitter = 0;

@@ -51,7 +51,7 @@ struct JobView {
   std::optional<std::string> started_at, ended_at;
   bool cancel_requested = false;              // wanted state, beside the observed one
   measure::Headline headline;                 // null number while there is none
-  std::optional<measure::Validity> validity;  // of the last successful run
+  std::optional<measure::Validity> validity;  // of the runs behind the headline
   std::string model, mode, precision, device, variable_update;  // variable_update "" in inference
   std::int64_t batch_size = 0;
   std::vector<std::string> agents;  // of the last run

@@ -27,8 +27,10 @@ void record(Change& change, const store::JobRow& job, const Cause& cause) {
 
 void take_headline(store::JobRow& job, const std::vector<protocol::ResultView>& results) {
   std::vector<double> rates;
+  std::vector<measure::JudgedRun> judged;
   measure::StepStatistics only;
   for (const auto& result : results) {
+    judged.push_back({result.run_id, result.validity});
     if (result.validity.verdict == measure::Verdict::kInvalid) continue;
     rates.push_back(result.images_per_second);
     only = result.step;
@@ -38,9 +40,9 @@ void take_headline(store::JobRow& job, const std::vector<protocol::ResultView>& 
   job.spread = headline.spread.value;
   job.spread_kind = headline.spread.kind;
   job.headline_runs = headline.runs;
-  if (results.empty()) return;
-  job.verdict = json::enum_name(results.back().validity.verdict);
-  job.causes = results.back().validity.causes;
+  measure::Validity validity = measure::job_validity(judged);
+  job.verdict = json::enum_name(validity.verdict);
+  job.causes = std::move(validity.causes);
 }
 
 // The next run of this job after `run` ended, if any.
@@ -289,6 +291,8 @@ void end_job(Change& change, store::JobRow& job, JobState end, std::optional<Run
     job.spread.reset();
     job.spread_kind.clear();
     job.headline_runs = 0;
+    job.verdict.reset();
+    job.causes.clear();
   }
   store::update_job(change.tx, job);
   record(change, job, cause);

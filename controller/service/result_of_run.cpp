@@ -46,22 +46,24 @@ double mean(const std::vector<float>& values) {
   return count ? sum / static_cast<double>(count) : 0;
 }
 
-// Mean of telemetry inside the measured window; each rank's window is on its own host's clock.
-std::optional<double> mean_steal(const std::vector<store::FactRow>& telemetry,
-                                 const std::map<std::int64_t, SummaryEvent>& summaries) {
-  double sum = 0;
-  int count = 0;
+// Means of telemetry inside each rank's measured window, which is on its own host's clock; that of
+// the rank where it was most.
+std::optional<double> steal_fraction(const std::vector<store::FactRow>& telemetry,
+                                     const std::map<std::int64_t, SummaryEvent>& summaries) {
+  std::map<std::int64_t, std::vector<float>> by_rank;
   for (const store::FactRow& row : telemetry) {
     const auto window = summaries.find(std::max<std::int64_t>(0, row.rank));  // -1: of the host
     if (window == summaries.end()) continue;
     if (row.t_ns < window->second.start_ns || row.t_ns > window->second.end_ns) continue;
     const auto member = row.data.find("steal_fraction");
     if (member == row.data.end() || !member->is_number()) continue;
-    sum += member->get<double>();
-    ++count;
+    by_rank[row.rank].push_back(member->get<float>());
   }
-  if (count == 0) return std::nullopt;
-  return sum / count;
+  std::optional<double> most;
+  for (const auto& [rank, fractions] : by_rank) {
+    most = std::max(most.value_or(0), mean(fractions));
+  }
+  return most;
 }
 
 std::optional<double> mean_over_ranks(const std::map<std::int64_t, SummaryEvent>& summaries,
@@ -266,7 +268,7 @@ measure::Conditions conditions(const std::vector<protocol::RankTime>& ranks, con
                                const std::vector<HostSeen>& hosts,
                                const std::map<std::int64_t, SummaryEvent>& summaries) {
   measure::Conditions out;
-  out.steal_fraction = mean_steal(e.telemetry, summaries);
+  out.steal_fraction = steal_fraction(e.telemetry, summaries);
   out.foreign_cpu_fraction = foreign_cpu_fraction(hosts);
   out.governor_changed = governor_changed(hosts);
   for (const protocol::RankTime& rank : ranks) {

@@ -207,6 +207,7 @@ protocol::JobView measuring(int step) {
 protocol::JobView succeeded() {
   protocol::JobView job = finished(JobState::kSucceeded, RunState::kSucceeded);
   job.headline = {7.614, {0.004, "steps"}, 1};
+  job.validity = {measure::Verdict::kSuspect, {"run 8: few steps: 3"}};
   job.runs.resize(1);
   job.runs[0].state = RunState::kSucceeded;
   auto& result = job.runs[0].result.emplace();
@@ -251,7 +252,8 @@ TEST(CliSubmit, ProgressIsLinesInALogAndABarOnATerminal) {
               "  resnet50 training fp32, batch 16, 1 worker x 2 threads on host-1 (cpu-a), "
               "synthetic input\n"
               "  step time: median 2,101 ms, p95 2,110 ms, longest 2,150 ms, 20 steps\n"
-              "  validity: clean\n");
+              "  validity: suspect; run 8: few steps: 3\n")
+        << "the job's, not the last run's";
   }
 }
 

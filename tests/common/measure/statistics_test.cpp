@@ -227,6 +227,20 @@ TEST(Statistics, NoValidStepsAreInvalid) {
   EXPECT_EQ(judge(step_statistics(steps_of(9, 0)), {}).causes.size(), 1u);
 }
 
+TEST(Statistics, AJobIsAsValidAsTheWorstRunThatCounts) {
+  const JudgedRun clean{1, {}}, suspect{2, {Verdict::kSuspect, {"few steps: 4", "heat"}}},
+      invalid{3, {Verdict::kInvalid, {"memory errors"}}};
+  const auto of = [](std::vector<JudgedRun> runs) { return job_validity(runs); };
+  EXPECT_EQ(of({suspect, clean}).verdict, Verdict::kSuspect);
+  EXPECT_THAT(of({suspect, clean}).causes,
+              testing::ElementsAre("run 2: few steps: 4", "run 2: heat"));
+  EXPECT_EQ(of({clean, invalid}).verdict, Verdict::kClean) << "which the headline leaves out";
+  EXPECT_TRUE(of({clean, invalid}).causes.empty());
+  EXPECT_EQ(of({invalid, invalid}).verdict, Verdict::kInvalid);
+  EXPECT_EQ(of({invalid, invalid}).causes.size(), 2U);
+  EXPECT_THAT(of({invalid}).causes, testing::ElementsAre("memory errors"));
+}
+
 // Rates 320, 320, 160 at 32 images: speed 32 / mean(.1 .1 .2), population deviation of the rates
 // over sqrt(3), median distance 0.
 TEST(Statistics, TfSpeedIsThatProgramsOwn) {

@@ -263,11 +263,17 @@ TEST_F(LifeTest, TwoRanksCountAllImagesOverTheLongestWindow) {
   const auto run_id = start_run(agent);
   auto sent = batches(run_id, {.ranks = 2, .ms = 100});
   sent[1].events.back()["end_ns"] = 5'000'000'000 + 500'000'000;
+  for (const std::int64_t rank : {0, 1, 1, 1, 1}) {  // 1.4 % of all readings, 7 % on one host
+    sent[0].events.push_back(event(
+        "telemetry", rank, {{"t_ns", 5'100'000'000}, {"steal_fraction", rank == 0 ? 0.07 : 0.0}}));
+  }
   ASSERT_TRUE(writer->accept_events(agent.id, {sent}));
   report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 2);
   EXPECT_NEAR(*job(id).headline.images_per_second, 128 / 0.5, 1e-9);
   EXPECT_EQ(run(run_id).result->ranks, 2);
   EXPECT_EQ(run(run_id).result->rank_times.size(), 2U);
+  EXPECT_THAT(run(run_id).result->validity.causes,
+              Contains("the hypervisor took 7.0 % of the CPU time"));
 }
 
 TEST_F(LifeTest, TheLastRankIsTheOneThatTheOthersWaitFor) {
@@ -348,13 +354,19 @@ TEST_F(LifeTest, RepetitionsRunOneAfterAnotherAndTheMedianCounts) {
   auto thrice = spec();
   thrice["repetitions"] = 3;
   const auto id = submit(thrice).id;
-  for (const double ms : {100.0, 200.0, 125.0}) complete_run(agent, {.ms = ms});
+  const auto first = complete_run(agent, {.steps = 4, .ms = 100});
+  for (const double ms : {200.0, 125.0}) complete_run(agent, {.steps = 5, .ms = ms});
   const auto done = job(id);
   EXPECT_EQ(done.state, JobState::kSucceeded);
   EXPECT_EQ(done.headline.runs, 3);
   EXPECT_NEAR(*done.headline.images_per_second, 128, 1e-9);
   EXPECT_EQ(done.headline.spread.kind, "runs");
   EXPECT_EQ(done.runs[2].repetition, 3);
+  EXPECT_EQ(done.runs[2].result->validity.verdict, measure::Verdict::kClean);
+  ASSERT_TRUE(done.validity);
+  EXPECT_EQ(done.validity->verdict, measure::Verdict::kSuspect) << "the first counts as well";
+  EXPECT_THAT(done.validity->causes,
+              ElementsAre("run " + std::to_string(first) + ": few steps: 4"));
 }
 
 TEST_F(LifeTest, CancelOfAQueuedJobIsAtOnce) {
