@@ -19,6 +19,12 @@ Json plain(const T& value) {
   return json::encode(value);
 }
 
+Json in_one_cell(const std::vector<std::string>& texts) {
+  std::string all;
+  for (const std::string& text : texts) all += (all.empty() ? "" : "; ") + text;
+  return all;
+}
+
 #define MEMBER(name, member)                                   \
   ExportColumn {                                               \
 #name, [](const ResultView& r) { return plain(r.member); } \
@@ -77,14 +83,9 @@ const auto kColumns = std::to_array<ExportColumn>({
     MEMBER(step_drift_fraction, step.drift),
     MEMBER(verdict, validity.verdict),
     ExportColumn{"verdict_causes",
-                 [](const ResultView& r) {
-                   std::string causes;
-                   for (const auto& cause : r.validity.causes) {
-                     if (!causes.empty()) causes += "; ";
-                     causes += cause;
-                   }
-                   return Json(causes);
-                 }},
+                 [](const ResultView& r) { return in_one_cell(r.validity.causes); }},
+    ExportColumn{"verdict_not_checked",
+                 [](const ResultView& r) { return in_one_cell(r.validity.not_checked); }},
     INFERENCE(latency_mean_ms, latency.mean_ms),
     INFERENCE(latency_p50_ms, latency.p50_ms),
     INFERENCE(latency_p90_ms, latency.p90_ms),

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <ostream>
 #include <thread>
+#include <utility>
 
 #include "cli/format.hpp"
 #include "cli/table.hpp"
@@ -138,7 +139,9 @@ void print_gpus(std::ostream& out, const protocol::ResultView& result) {
 void print_validity(std::ostream& out, const measure::Validity& validity) {
   out << "  validity: " << json::enum_name(validity.verdict);
   for (const auto& cause : validity.causes) out << "; " << printable(cause);
-  out << '\n';
+  const char* before = " (not checked: ";
+  for (const auto& name : validity.not_checked) out << std::exchange(before, ", ") << name;
+  out << (validity.not_checked.empty() ? "\n" : ")\n");
 }
 
 void print_result(Context& context, const protocol::JobView& job) {

@@ -79,7 +79,7 @@ void judge_gpu(const GpuConditions& gpu, Validity& out) {
     out.verdict = std::max(out.verdict, verdict);
     out.causes.push_back(who + " " + what);
   };
-  for (const auto& [reason, share] : gpu.throttled) {
+  for (const auto& [reason, share] : gpu.throttled.value_or(std::map<std::string, double>{})) {
     const auto known = slow_downs().find(reason);
     if (known == slow_downs().end() || !(share > 0)) continue;
     add(Verdict::kSuspect, std::string("was slowed down ") + known->second +
@@ -94,6 +94,25 @@ void judge_gpu(const GpuConditions& gpu, Validity& out) {
     add(Verdict::kInvalid,
         "had " + std::to_string(*gpu.ecc_uncorrected) + " uncorrected memory errors (ECC)");
   }
+}
+
+std::vector<std::string> not_checked(const Conditions& conditions) {
+  std::vector<std::string> names;
+  const auto add_unless = [&names](bool checked, const char* name) {
+    if (!checked) names.emplace_back(name);
+  };
+  const auto all_gpus = [&conditions](const auto& member) {
+    return std::all_of(conditions.gpus.begin(), conditions.gpus.end(),
+                       [&](const GpuConditions& gpu) { return (gpu.*member).has_value(); });
+  };
+  add_unless(conditions.steal_fraction.has_value(), "steal time");
+  add_unless(conditions.foreign_cpu_fraction.has_value(), "other processes");
+  add_unless(conditions.input_wait_fraction.has_value(), "waiting for pictures");
+  add_unless(conditions.governor_changed.has_value(), "frequency governor");
+  add_unless(all_gpus(&GpuConditions::throttled), "slow-downs of GPUs");
+  add_unless(all_gpus(&GpuConditions::sm_clock_change), "clocks of GPUs");
+  add_unless(all_gpus(&GpuConditions::ecc_uncorrected), "memory errors of GPUs");
+  return names;
 }
 
 }  // namespace
@@ -235,6 +254,7 @@ Validity judge(const StepStatistics& steps, const Conditions& conditions) {
     out.verdict = Verdict::kSuspect;
     out.causes.emplace_back(cause);
   };
+  out.not_checked = not_checked(conditions);
   if (steps.count < kFewSteps) suspect("few steps: " + std::to_string(steps.count));
   // From fewer steps neither half says anything.
   if (steps.count >= kFewSteps && steps.drift && std::abs(*steps.drift) > kMaxDrift) {
@@ -255,7 +275,8 @@ Validity judge(const StepStatistics& steps, const Conditions& conditions) {
     suspect(with_percent("waiting for pictures took %.1f %% of the step time",
                          *conditions.input_wait_fraction));
   }
-  if (conditions.governor_changed) suspect("the frequency governor changed during the run");
+  if (conditions.governor_changed.value_or(false))
+    suspect("the frequency governor changed during the run");
   for (const GpuConditions& gpu : conditions.gpus) judge_gpu(gpu, out);
   return out;
 }
@@ -271,6 +292,10 @@ Validity job_validity(std::span<const JudgedRun> runs) {
     out.verdict = std::max(out.verdict, run.validity.verdict);
     const std::string whose = runs.size() > 1 ? "run " + std::to_string(run.id) + ": " : "";
     for (const std::string& cause : run.validity.causes) out.causes.push_back(whose + cause);
+    for (const std::string& name : run.validity.not_checked) {
+      const auto known = std::find(out.not_checked.begin(), out.not_checked.end(), name);
+      if (known == out.not_checked.end()) out.not_checked.push_back(name);
+    }
   }
   return out;
 }
@@ -412,7 +437,8 @@ const std::map<std::string, std::string>& definitions() {
        "heat or the power brake in any reading, or whose clock (median of the second half) fell by "
        "more than 5 % below that of the window's first second. Invalid: no valid steps, or "
        "uncorrected memory errors of a GPU. Of a job: the worst of its runs that count; invalid "
-       "ones count only where all are."},
+       "ones count only where all are. Not checked: a condition that a host or GPU of the run does "
+       "not show (or not within so short a window) is named, and the verdict says nothing of it."},
       {"fingerprint",
        "Results with an equal fingerprint form a series: same measurement, engine, libraries and "
        "device class."}};

@@ -88,24 +88,28 @@ BOOST_DESCRIBE_ENUM(Verdict, kClean, kSuspect, kInvalid)
 struct Validity {
   Verdict verdict = Verdict::kClean;
   std::vector<std::string> causes;
+  // What nothing was measured of, in words: "steal time", "frequency governor", ...
+  std::vector<std::string> not_checked;
 };
-BOOST_DESCRIBE_STRUCT(Validity, (), (verdict, causes))
+BOOST_DESCRIBE_STRUCT(Validity, (), (verdict, causes, not_checked))
 struct GpuConditions {  // of one rank's GPU inside the window; absent = not available
   std::int64_t rank = 0;
-  std::map<std::string, double> throttled;  // reason, as NVML names it -> share of the readings
-  std::optional<double> sm_clock_change;    // against the window's start, a fraction
+  // Reason, as NVML names it -> share of the readings.
+  std::optional<std::map<std::string, double>> throttled;
+  std::optional<double> sm_clock_change;  // against the window's start, a fraction
   std::optional<std::int64_t> ecc_uncorrected;
 };
 struct Conditions {  // of a run's hosts and ranks inside the window; absent = not available
   std::optional<double> steal_fraction, foreign_cpu_fraction;
   std::optional<double> input_wait_fraction;  // of the step time, of the rank that waited longest
-  bool governor_changed = false;
-  std::vector<GpuConditions> gpus;
+  std::optional<bool> governor_changed;
+  std::vector<GpuConditions> gpus;  // of every rank where resources.device is gpu
 };
 Validity judge(const StepStatistics& steps, const Conditions& conditions);
 
 // Of a job, over its runs: the worst verdict of those that its headline counts, with their causes
-// ("run 12: ..." where it has several). Invalid only where no run counts: then all tell why.
+// ("run 12: ..." where it has several) and what was not checked in one of them. Invalid only where
+// no run counts: then all tell why.
 struct JudgedRun {
   std::int64_t id = 0;
   Validity validity;

@@ -7,6 +7,7 @@
 #include "common/protocol/runs.hpp"
 #include "common/protocol/worker_event.hpp"
 #include "controller/service/life.hpp"
+#include "controller/service/views.hpp"
 #include "controller/store/facts.hpp"
 #include "controller/store/logs.hpp"
 #include "controller/store/steps.hpp"
@@ -156,10 +157,18 @@ void take_profile(Change& change, const store::RunRow& run, const Json& event) {
   store::add_profile(change.tx, run.id, data);
 }
 
+// Of a server its use of the host is wanted; steps and telemetry are the workers' affair.
+bool is_summary_of_server(const store::RunRow& run, const std::string& type, std::int64_t rank) {
+  return type == "summary" && rank >= run.ranks && rank < run.ranks + dedicated_servers_of(run);
+}
+
 void take_event(Change& change, store::RunRow& run, const Json& event) {
   if (!event.is_object()) return;
   const std::string type = text(event, "type");
   const std::int64_t rank = integer(event, "rank", -1), t_ns = integer(event, "t_ns", 0);
+  if (is_summary_of_server(run, type, rank)) {
+    store::add_fact(change.tx, run.id, {rank, type, t_ns, event});
+  }
   if (rank < -1 || rank >= run.ranks) return;
   if (type == "steps") {
     const auto chunk = rank >= 0 ? step_chunk(event, rank) : std::nullopt;

@@ -7,16 +7,19 @@
 
 namespace rackmark::service {
 
-std::vector<HostSeen> hosts_seen(const std::map<std::int64_t, protocol::SummaryEvent>& summaries) {
+std::vector<HostSeen> hosts_seen(const Summaries& workers, const Summaries& servers) {
   std::map<std::string, HostSeen> hosts;
-  for (const auto& [rank, summary] : summaries) {
-    if (!summary.host) return {};
-    HostSeen& host = hosts[summary.host->boot_id];
-    host.own_cpu_s += summary.host->own_cpu_s;
-    const double window_s = static_cast<double>(summary.end_ns - summary.start_ns) * 1e-9;
-    if (window_s < host.window_s) continue;
-    host.use = *summary.host;
-    host.window_s = window_s;
+  for (const Summaries* group : {&workers, &servers}) {
+    for (const auto& [rank, summary] : *group) {
+      if (!summary.host) return {};
+      HostSeen& host = hosts[summary.host->boot_id];
+      host.own_cpu_s += summary.host->own_cpu_s;
+      const double window_s = static_cast<double>(summary.end_ns - summary.start_ns) * 1e-9;
+      const bool workers_say = group == &servers && host.window_s > 0;
+      if (workers_say || window_s < host.window_s) continue;
+      host.use = *summary.host;
+      host.window_s = window_s;
+    }
   }
   std::vector<HostSeen> out;
   for (auto& [boot_id, host] : hosts) out.push_back(std::move(host));
@@ -44,11 +47,13 @@ std::optional<double> package_power_w(const std::vector<HostSeen>& hosts) {
   return sum;
 }
 
-bool governor_changed(const std::vector<HostSeen>& hosts) {
-  return std::any_of(hosts.begin(), hosts.end(), [](const HostSeen& host) {
+std::optional<bool> governor_changed(const std::vector<HostSeen>& hosts) {
+  std::optional<bool> changed;
+  for (const HostSeen& host : hosts) {
     const auto &before = host.use.governor_before, &after = host.use.governor_after;
-    return before && after && *before != *after;
-  });
+    if (before && after) changed = changed.value_or(false) || *before != *after;
+  }
+  return changed;
 }
 
 }  // namespace rackmark::service

@@ -16,8 +16,12 @@ struct HostSeen {
   double window_s = 0, own_cpu_s = 0;
 };
 
+using Summaries = std::map<std::int64_t, protocol::SummaryEvent>;  // by rank
+
 // By kernel; empty as soon as one rank says nothing, as its CPU time would count as foreign.
-std::vector<HostSeen> hosts_seen(const std::map<std::int64_t, protocol::SummaryEvent>& summaries);
+// Dedicated parameter servers are ranks of the run too; their windows, which end later than the
+// workers', count where there is no worker.
+std::vector<HostSeen> hosts_seen(const Summaries& workers, const Summaries& servers);
 
 // Of the host where it was most; null where none says.
 std::optional<double> foreign_cpu_fraction(const std::vector<HostSeen>& hosts);
@@ -25,6 +29,7 @@ std::optional<double> foreign_cpu_fraction(const std::vector<HostSeen>& hosts);
 // Mean power of the CPU packages of all hosts; null as soon as one of them does not say.
 std::optional<double> package_power_w(const std::vector<HostSeen>& hosts);
 
-bool governor_changed(const std::vector<HostSeen>& hosts);
+// On any of them; null where none says.
+std::optional<bool> governor_changed(const std::vector<HostSeen>& hosts);
 
 }  // namespace rackmark::service

@@ -43,6 +43,7 @@ void take_headline(store::JobRow& job, const std::vector<protocol::ResultView>& 
   measure::Validity validity = measure::job_validity(judged);
   job.verdict = json::enum_name(validity.verdict);
   job.causes = std::move(validity.causes);
+  job.not_checked = std::move(validity.not_checked);
 }
 
 // The next run of this job after `run` ended, if any.
@@ -293,6 +294,7 @@ void end_job(Change& change, store::JobRow& job, JobState end, std::optional<Run
     job.headline_runs = 0;
     job.verdict.reset();
     job.causes.clear();
+    job.not_checked.clear();
   }
   store::update_job(change.tx, job);
   record(change, job, cause);

@@ -49,7 +49,7 @@ double mean(const std::vector<float>& values) {
 // Means of telemetry inside each rank's measured window, which is on its own host's clock; that of
 // the rank where it was most.
 std::optional<double> steal_fraction(const std::vector<store::FactRow>& telemetry,
-                                     const std::map<std::int64_t, SummaryEvent>& summaries) {
+                                     const Summaries& summaries) {
   std::map<std::int64_t, std::vector<float>> by_rank;
   for (const store::FactRow& row : telemetry) {
     const auto window = summaries.find(std::max<std::int64_t>(0, row.rank));  // -1: of the host
@@ -66,7 +66,7 @@ std::optional<double> steal_fraction(const std::vector<store::FactRow>& telemetr
   return most;
 }
 
-std::optional<double> mean_over_ranks(const std::map<std::int64_t, SummaryEvent>& summaries,
+std::optional<double> mean_over_ranks(const Summaries& summaries,
                                       std::optional<double> SummaryEvent::*member) {
   double sum = 0;
   for (const auto& [rank, summary] : summaries) {
@@ -77,7 +77,7 @@ std::optional<double> mean_over_ranks(const std::map<std::int64_t, SummaryEvent>
 }
 
 // Null as soon as one rank has none: a part of a peak is no peak.
-std::optional<double> sum_over_ranks(const std::map<std::int64_t, SummaryEvent>& summaries,
+std::optional<double> sum_over_ranks(const Summaries& summaries,
                                      std::optional<double> SummaryEvent::*member) {
   const auto mean = mean_over_ranks(summaries, member);
   if (!mean) return std::nullopt;
@@ -91,8 +91,7 @@ std::optional<double> bound_share(const Evidence& e) {
 }
 
 template <class T>
-std::optional<T> largest(const std::map<std::int64_t, SummaryEvent>& summaries,
-                         std::optional<T> SummaryEvent::*member) {
+std::optional<T> largest(const Summaries& summaries, std::optional<T> SummaryEvent::*member) {
   std::optional<T> out;
   for (const auto& [rank, summary] : summaries) {
     if (summary.*member) out = std::max(out.value_or(*(summary.*member)), *(summary.*member));
@@ -127,7 +126,7 @@ std::vector<std::vector<double>> own_times(const std::vector<store::RankSamples>
 
 std::vector<protocol::RankTime> rank_times(const Evidence& e,
                                            const std::map<std::int64_t, HelloEvent>& hellos,
-                                           const std::map<std::int64_t, SummaryEvent>& summaries) {
+                                           const Summaries& summaries) {
   const auto& samples = e.samples;
   const std::vector<double> share_last = measure::share_last(own_times(samples));
   std::vector<protocol::RankTime> out;
@@ -154,8 +153,7 @@ std::vector<protocol::RankTime> rank_times(const Evidence& e,
 }
 
 // Every rank must have said that it did all its steps.
-std::optional<Failure> missing_rank(const Evidence& e,
-                                    const std::map<std::int64_t, SummaryEvent>& summaries) {
+std::optional<Failure> missing_rank(const Evidence& e, const Summaries& summaries) {
   for (std::int64_t rank = 0; rank < e.run.ranks; ++rank) {
     if (summaries.contains(rank)) continue;
     return Failure{Reason::kMissingRank, "rank " + std::to_string(rank) + " of " +
@@ -166,7 +164,7 @@ std::optional<Failure> missing_rank(const Evidence& e,
 }
 
 // Steps that change nothing are no training.
-std::optional<Failure> nothing_trained(const std::map<std::int64_t, SummaryEvent>& summaries) {
+std::optional<Failure> nothing_trained(const Summaries& summaries) {
   for (const auto& [rank, summary] : summaries) {
     if (summary.skipped_steps.value_or(0) < std::max<std::int64_t>(1, summary.steps)) continue;
     return Failure{Reason::kNoValidSteps,
@@ -204,7 +202,7 @@ void describe(protocol::ResultView& r, const Evidence& e, const JobSpec& spec,
   r.attempt = e.run.attempt;
 }
 
-void take_pictures(protocol::ResultView& r, const std::map<std::int64_t, SummaryEvent>& summaries) {
+void take_pictures(protocol::ResultView& r, const Summaries& summaries) {
   for (const auto& [rank, summary] : summaries) {
     r.pictures_broken += summary.pictures_broken;
     for (const std::string& path : summary.broken_pictures) {
@@ -227,8 +225,7 @@ std::vector<double> latencies(const std::vector<store::RankSamples>& samples) {
 }
 
 void take_inference(protocol::ResultView& r, const Evidence& e, const JobSpec& spec,
-                    const HelloEvent& hello,
-                    const std::map<std::int64_t, SummaryEvent>& summaries) {
+                    const HelloEvent& hello, const Summaries& summaries) {
   if (r.mode != json::enum_name(Mode::kInference)) return;
   protocol::InferenceView& inference = r.inference.emplace();
   inference.instances = spec.inference_instances.value_or(r.ranks);
@@ -240,7 +237,7 @@ void take_inference(protocol::ResultView& r, const Evidence& e, const JobSpec& s
 }
 
 // Of the GPUs of all ranks; null as soon as one of them does not say.
-std::optional<double> gpu_power_w(const std::map<std::int64_t, SummaryEvent>& summaries) {
+std::optional<double> gpu_power_w(const Summaries& summaries) {
   double sum = 0;
   for (const auto& [rank, summary] : summaries) {
     if (!summary.gpu || !summary.gpu->power_w) return std::nullopt;
@@ -256,7 +253,7 @@ void take_energy(protocol::ResultView& r, const std::optional<double>& power_w) 
   r.images_per_second_per_watt = r.images_per_second / *power_w;
 }
 
-void take_gpus(protocol::ResultView& r, const std::map<std::int64_t, SummaryEvent>& summaries) {
+void take_gpus(protocol::ResultView& r, const Summaries& summaries) {
   for (const auto& [rank, summary] : summaries) {
     if (!summary.gpu || !summary.gpu->peak_memory_bytes) continue;
     r.peak_gpu_memory_bytes =
@@ -265,8 +262,7 @@ void take_gpus(protocol::ResultView& r, const std::map<std::int64_t, SummaryEven
 }
 
 measure::Conditions conditions(const std::vector<protocol::RankTime>& ranks, const Evidence& e,
-                               const std::vector<HostSeen>& hosts,
-                               const std::map<std::int64_t, SummaryEvent>& summaries) {
+                               const std::vector<HostSeen>& hosts, const Summaries& summaries) {
   measure::Conditions out;
   out.steal_fraction = steal_fraction(e.telemetry, summaries);
   out.foreign_cpu_fraction = foreign_cpu_fraction(hosts);
@@ -276,17 +272,16 @@ measure::Conditions conditions(const std::vector<protocol::RankTime>& ranks, con
     out.input_wait_fraction =
         std::max(out.input_wait_fraction.value_or(0), rank.input_wait_ms / rank.step_ms);
   }
+  if (e.job.device != json::enum_name(Device::kGpu)) return out;
   for (const auto& [rank, summary] : summaries) {
-    if (!summary.gpu) continue;
-    const protocol::GpuUse& gpu = *summary.gpu;
-    out.gpus.push_back({rank, gpu.throttled.value_or(std::map<std::string, double>{}),
-                        gpu.sm_clock_change, gpu.ecc_uncorrected});
+    const protocol::GpuUse gpu = summary.gpu.value_or(protocol::GpuUse{});
+    out.gpus.push_back({rank, gpu.throttled, gpu.sm_clock_change, gpu.ecc_uncorrected});
   }
   return out;
 }
 
 void judge_run(protocol::ResultView& r, const Evidence& e, const std::vector<HostSeen>& hosts,
-               const std::map<std::int64_t, SummaryEvent>& summaries) {
+               const Summaries& summaries) {
   constexpr double kManySkipped = 0.05;  // as definitions() say
   r.validity = measure::judge(r.step, conditions(r.rank_times, e, hosts, summaries));
   const auto suspect = [&r](const std::string& cause) {
@@ -332,7 +327,10 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
   const auto spec = stored_spec(e.run.spec_resolved);
   if (!spec) return Failure{Reason::kSpecUnsupported, spec.error().message};
   const auto hellos = by_rank<HelloEvent>(e.hellos);
-  const auto summaries = by_rank<SummaryEvent>(e.summaries);
+  Summaries summaries = by_rank<SummaryEvent>(e.summaries);
+  const auto first_server = summaries.lower_bound(e.run.ranks);
+  const Summaries servers(first_server, summaries.end());
+  summaries.erase(first_server, summaries.end());
   if (auto failure = missing_rank(e, summaries)) return *failure;
   if (auto failure = nothing_trained(summaries)) return *failure;
 
@@ -378,7 +376,8 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
   }
   take_pictures(r, summaries);
   take_inference(r, e, *spec, hello, summaries);
-  const std::vector<HostSeen> hosts = hosts_seen(summaries);
+  std::vector<HostSeen> hosts;
+  if (std::ssize(servers) == dedicated_server_count(*spec)) hosts = hosts_seen(summaries, servers);
   const bool on_gpu = r.device == json::enum_name(Device::kGpu);
   take_energy(r, on_gpu ? gpu_power_w(summaries) : package_power_w(hosts));
   take_gpus(r, summaries);

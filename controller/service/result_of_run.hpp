@@ -22,7 +22,7 @@ struct Evidence {
   store::JobRow job;
   store::AgentRow agent;                          // the head
   std::vector<std::string> agents;                // names, head first
-  std::vector<store::FactRow> hellos, summaries;  // by rank
+  std::vector<store::FactRow> hellos, summaries;  // by rank; summaries of dedicated servers too
   std::vector<store::RankSamples> samples;        // by rank
   std::vector<store::FactRow> telemetry;          // oldest first
   std::optional<nlohmann::json> profile;

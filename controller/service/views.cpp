@@ -26,12 +26,6 @@ nlohmann::json without(nlohmann::json view, std::initializer_list<const char*> m
   return view;
 }
 
-std::int64_t dedicated_servers_of(const store::RunRow& run) {
-  if (run.spec_resolved.find("\"dedicated\"") == std::string::npos) return 0;  // spares parsing
-  const auto spec = stored_spec(run.spec_resolved);
-  return spec ? dedicated_server_count(*spec) : 0;
-}
-
 std::vector<protocol::RunHostView> host_views(store::Database& db, const store::RunRow& run) {
   const auto hosts = store::list_hosts(db, run.id);
   const RankCounts counts{std::max<std::int64_t>(1, static_cast<std::int64_t>(hosts.size())),
@@ -51,6 +45,12 @@ std::vector<protocol::RunHostView> host_views(store::Database& db, const store::
 }
 
 }  // namespace
+
+std::int64_t dedicated_servers_of(const store::RunRow& run) {
+  if (run.spec_resolved.find("\"dedicated\"") == std::string::npos) return 0;  // spares parsing
+  const auto spec = stored_spec(run.spec_resolved);
+  return spec ? dedicated_server_count(*spec) : 0;
+}
 
 protocol::JobView job_view(store::Database& db, const store::JobRow& row) {
   protocol::JobView view;
@@ -72,7 +72,7 @@ protocol::JobView job_view(store::Database& db, const store::JobRow& row) {
   if (row.verdict) {
     view.validity = measure::Validity{
         json::enum_from<measure::Verdict>(*row.verdict).value_or(measure::Verdict::kClean),
-        row.causes};
+        row.causes, row.not_checked};
   }
   view.model = row.model;
   view.mode = row.mode;

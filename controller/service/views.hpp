@@ -10,6 +10,9 @@
 
 namespace rackmark::service {
 
+// Ranks that only serve variables; their numbers follow those of the run's `ranks` workers.
+std::int64_t dedicated_servers_of(const store::RunRow& run);
+
 // Without runs; `waiting` is left empty.
 protocol::JobView job_view(store::Database& db, const store::JobRow& row);
 // With its runs, and why it waits.

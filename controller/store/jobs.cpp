@@ -9,7 +9,7 @@ const std::string kJobColumns =
     "precision, device, variable_update, input_kind, batch_size, priority, agents_wanted, "
     "selector, wanted, state, outcome, reason, detail, next_repetition, next_attempt, "
     "device_class, images_per_second, spread, spread_kind, headline_runs, verdict, causes, "
-    "created_us, started_us, ended_us";
+    "not_checked, created_us, started_us, ended_us";
 
 JobRow read_job(Query& q) {
   JobRow r;
@@ -17,8 +17,8 @@ JobRow read_job(Query& q) {
          r.spec_key, r.model, r.mode, r.precision, r.device, r.variable_update, r.input_kind,
          r.batch_size, r.priority, r.agents_wanted, r.selector, r.wanted, r.state, r.outcome,
          r.reason, r.detail, r.next_repetition, r.next_attempt, r.device_class, r.images_per_second,
-         r.spread, r.spread_kind, r.headline_runs, r.verdict, r.causes, r.created_us, r.started_us,
-         r.ended_us);
+         r.spread, r.spread_kind, r.headline_runs, r.verdict, r.causes, r.not_checked, r.created_us,
+         r.started_us, r.ended_us);
   return r;
 }
 
@@ -107,15 +107,15 @@ std::vector<JobRow> list_jobs_of_group(Database& db, std::int64_t group_id) {
 constexpr const char* kUpdateJob = R"sql(
   UPDATE jobs SET spec_resolved = ?, state = ?, outcome = ?, reason = ?, detail = ?,
     next_repetition = ?, next_attempt = ?, device_class = ?, images_per_second = ?, spread = ?,
-    spread_kind = ?, headline_runs = ?, verdict = ?, causes = ?, started_us = ?, ended_us = ?,
+    spread_kind = ?, headline_runs = ?, verdict = ?, causes = ?, not_checked = ?, started_us = ?, ended_us = ?,
     batch_size = ?
   WHERE id = ?)sql";
 
 void update_job(Transaction& tx, const JobRow& r) {
   Query(tx.db(), kUpdateJob, r.spec_resolved, r.state, r.outcome, r.reason, r.detail,
         r.next_repetition, r.next_attempt, r.device_class, r.images_per_second, r.spread,
-        r.spread_kind, r.headline_runs, r.verdict, r.causes, r.started_us, r.ended_us, r.batch_size,
-        r.id)
+        r.spread_kind, r.headline_runs, r.verdict, r.causes, r.not_checked, r.started_us,
+        r.ended_us, r.batch_size, r.id)
       .run();
 }
 

@@ -35,7 +35,7 @@ struct JobRow {
   std::string spread_kind;
   std::int64_t headline_runs = 0;
   std::optional<std::string> verdict;
-  std::vector<std::string> causes;
+  std::vector<std::string> causes, not_checked;
   std::int64_t created_us = 0;
   std::optional<std::int64_t> started_us, ended_us;
 

@@ -51,6 +51,7 @@ TEST(Export, WhatIsNotAvailableIsEmptyAndNumbersAreExact) {
   result.images_per_second = 7.6123456789;
   result.validity.verdict = measure::Verdict::kSuspect;
   result.validity.causes = {"few steps: 4", "drift"};
+  result.validity.not_checked = {"steal time"};
   const auto header = export_header();
   const auto row = export_row(result);
   const auto cell = [&](const std::string& name) {
@@ -63,6 +64,7 @@ TEST(Export, WhatIsNotAvailableIsEmptyAndNumbersAreExact) {
   EXPECT_EQ(cell("step_median_ms"), "");
   EXPECT_EQ(cell("verdict"), "suspect");
   EXPECT_EQ(cell("verdict_causes"), "few steps: 4; drift");
+  EXPECT_EQ(cell("verdict_not_checked"), "steal time");
 }
 
 }  // namespace

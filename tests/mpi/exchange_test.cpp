@@ -88,6 +88,8 @@ TEST_F(Exchange, EveryExactOneGivesTheWeightsOfOneWorkerWithTheWholeBatch) {
   EXPECT_EQ(dedicated.events("summary").size(), 4U);
   for (const json& summary : dedicated.events("summary")) {
     EXPECT_EQ(summary.at("images"), summary.at("rank") < 2 ? 40 : 0);
+    EXPECT_GT(summary.at("end_ns"), summary.at("start_ns"));
+    EXPECT_TRUE(summary.at("host").is_object()) << "what a server uses is not foreign";
   }
 }
 

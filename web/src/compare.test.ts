@@ -25,7 +25,7 @@ const result = (images_per_second: number, device_class: string, more: Partial<R
     ranks: 1,
     threads_per_worker: 2,
     step: { count: 100, mean_ms: 100, standard_error_ms: 0.5 } as StepStatistics,
-    validity: { verdict: "clean", causes: [] },
+    validity: { verdict: "clean", causes: [], not_checked: [] },
     environment: { versions: { onednn: "2.6.3" } },
     inference: null,
     ...more,
@@ -91,7 +91,7 @@ test("a side is one measurement: repetitions are pooled, what measured something
   assert.deepEqual([b!.others.length, whyLeftOut(b!)], [0, []]);
   assert.deepEqual(sidesByClass(all, true).map((s) => [s.name, s.interval!.value]), [["a, job 7", 40], ["a, job 1", 21], ["b", 5]]);
   assert.deepEqual(whyLeftOut(side("job 1", [result(10, "a"), result(20, "b", { fingerprint: "of b" })])), ["device class"]);
-  const invalid = { fingerprint: "new", validity: { verdict: "invalid" as const, causes: [] } };
+  const invalid = { fingerprint: "new", validity: { verdict: "invalid" as const, causes: [], not_checked: [] } };
   assert.equal(side("a", [result(99, "a", invalid), result(10, "a")]).interval!.value, 10);
 });
 

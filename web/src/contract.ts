@@ -43,6 +43,7 @@ export interface Headline {
 export interface Validity {
   verdict: Verdict;
   causes: string[];
+  not_checked: string[];
 }
 export interface Waiting {
   detail: string;

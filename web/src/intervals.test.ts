@@ -7,7 +7,7 @@ const near = (a: number | null, b: number, tolerance = 1e-3) => assert.ok(a !== 
 
 export function result(images_per_second: number, more: Partial<ResultView> = {}): ResultView {
   const step = { count: 100, mean_ms: 100, standard_error_ms: 1 } as StepStatistics;
-  return { images_per_second, step, validity: { verdict: "clean", causes: [] }, environment: {}, device_class: "a", job_id: 1, ...more } as ResultView;
+  return { images_per_second, step, validity: { verdict: "clean", causes: [], not_checked: [] }, environment: {}, device_class: "a", job_id: 1, ...more } as ResultView;
 }
 
 test("t quantiles agree with tables", () => {
@@ -44,7 +44,7 @@ test("one run: within the run, from its steps", () => {
 });
 
 test("an invalid run does not count, and a step without spread has no interval", () => {
-  const invalid = result(99, { validity: { verdict: "invalid", causes: ["no valid steps"] } });
+  const invalid = result(99, { validity: { verdict: "invalid", causes: ["no valid steps"], not_checked: [] } });
   assert.equal(intervalOf([invalid]), null);
   assert.equal(intervalOf([result(10), invalid])!.runs, 1);
   const one = intervalOf([result(10, { step: { count: 1, mean_ms: 5, standard_error_ms: null } as StepStatistics })])!;

@@ -47,17 +47,19 @@ void ServerSession::check() const {
   if (const std::string why = events_.lost(); !why.empty()) throw EventsLost(why);
 }
 
-void ServerSession::report_progress() {
+void ServerSession::begin_window() {
+  events_.phase("measuring", options_.spec.steps.measured);
+  start_ns_ = clock_.monotonic_ns();
+}
+
+void ServerSession::follow_steps() {
+  const std::int64_t steps = service_->steps(), warmup = options_.spec.steps.warmup;
+  if (!start_ns_ && steps >= warmup) begin_window();
   const std::int64_t now_ns = clock_.monotonic_ns();
   if (now_ns - reported_ns_ < kReportEveryNs) return;
   reported_ns_ = now_ns;
   check();
-  const std::int64_t steps = service_->steps(), warmup = options_.spec.steps.warmup;
-  if (!measuring_ && steps >= warmup) {
-    measuring_ = true;
-    events_.phase("measuring", options_.spec.steps.measured);
-  }
-  events_.progress(measuring_ ? steps - warmup : steps);
+  events_.progress(start_ns_ ? steps - warmup : steps);
 }
 
 void ServerSession::run() {
@@ -69,11 +71,13 @@ void ServerSession::run() {
     } else {
       std::this_thread::sleep_for(backoff.next());
     }
-    report_progress();
+    follow_steps();
   }
-  events_.phase("collecting");
+  if (!start_ns_) begin_window();  // it keeps no variable: its window is empty
   protocol::SummaryEvent summary;
-  summary.start_ns = summary.end_ns = clock_.monotonic_ns();
+  summary.start_ns = *start_ns_;
+  summary.end_ns = clock_.monotonic_ns();
+  events_.phase("collecting");
   summary.peak_rss_bytes = peak_rss_bytes();
   events_.summary(summary);
   service_.reset();

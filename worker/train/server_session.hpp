@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "worker/collective/parameter_server.hpp"
 #include "worker/train/session.hpp"
@@ -10,7 +12,8 @@
 namespace rackmark::worker {
 
 // Its events are hello, phases, about once a second a `steps` event without entries that says how
-// many steps all workers have done (so that a watchdog sees it live), and a summary without images.
+// many steps all workers have done (so that a watchdog sees it live), and a summary without images,
+// for what it used of its host. Its window ends a moment after the workers': with the last of them.
 class ServerSession final : public RankSession {
  public:
   ServerSession(SessionOptions options, Events& events, const Clock& clock,
@@ -23,7 +26,8 @@ class ServerSession final : public RankSession {
 
  private:
   void check() const;
-  void report_progress();
+  void begin_window();
+  void follow_steps();
 
   SessionOptions options_;
   Events& events_;
@@ -31,7 +35,7 @@ class ServerSession final : public RankSession {
   const std::atomic<bool>& stop_;
   std::unique_ptr<Communicator> ranks_;
   std::unique_ptr<VariableService> service_;
-  bool measuring_ = false;
+  std::optional<std::int64_t> start_ns_;  // of the measured window
   std::int64_t reported_ns_ = 0;
 };
 

@@ -176,6 +176,7 @@ TEST(Statistics, ForeignCpuTimeIsWhatTheRunDidNotUse) {
 }
 
 TEST(Statistics, AGpuThatCouldNotDoItsBestIsNamed) {
+  using Shares = std::map<std::string, double>;
   const StepStatistics flat = step_statistics(steps_of(20, 10));
   const auto of = [&flat](const GpuConditions& gpu) {
     Conditions host;
@@ -183,14 +184,14 @@ TEST(Statistics, AGpuThatCouldNotDoItsBestIsNamed) {
     return judge(flat, host);
   };
   // The power limit and idling between steps are every day's.
-  EXPECT_EQ(of({.rank = 1, .throttled = {{"sw_power_cap", 1}, {"gpu_idle", 0.5}}}).verdict,
+  EXPECT_EQ(of({.rank = 1, .throttled = Shares{{"sw_power_cap", 1}, {"gpu_idle", 0.5}}}).verdict,
             Verdict::kClean);
   EXPECT_EQ(of({.rank = 1, .throttled = {}, .sm_clock_change = -0.05}).verdict, Verdict::kClean);
   EXPECT_EQ(of({.rank = 1, .throttled = {}, .sm_clock_change = 0.5}).verdict, Verdict::kClean);
   const Validity hot = of({.rank = 1,
-                           .throttled = {{"hw_power_brake_slowdown", 0.5},
-                                         {"sw_thermal_slowdown", 0.125},
-                                         {"hw_slowdown", 0}},
+                           .throttled = Shares{{"hw_power_brake_slowdown", 0.5},
+                                               {"sw_thermal_slowdown", 0.125},
+                                               {"hw_slowdown", 0}},
                            .sm_clock_change = -0.2});
   EXPECT_EQ(hot.verdict, Verdict::kSuspect);
   EXPECT_THAT(hot.causes,
@@ -203,6 +204,27 @@ TEST(Statistics, AGpuThatCouldNotDoItsBestIsNamed) {
       of({.rank = 0, .throttled = {}, .sm_clock_change = -0.2, .ecc_uncorrected = 2});
   EXPECT_EQ(broken.verdict, Verdict::kInvalid);
   EXPECT_EQ(broken.causes.back(), "the GPU of rank 0 had 2 uncorrected memory errors (ECC)");
+}
+
+TEST(Statistics, WhatNothingWasMeasuredOfIsNamed) {
+  const StepStatistics flat = step_statistics(steps_of(20, 10));
+  EXPECT_THAT(judge(flat, {}).not_checked,
+              testing::ElementsAre("steal time", "other processes", "waiting for pictures",
+                                   "frequency governor"));
+  Conditions all{.steal_fraction = 0,
+                 .foreign_cpu_fraction = 0,
+                 .input_wait_fraction = 0,
+                 .governor_changed = false,
+                 .gpus = {}};
+  EXPECT_THAT(judge(flat, all).not_checked, testing::IsEmpty());
+  all.gpus = {{.rank = 0,
+               .throttled = std::map<std::string, double>{},
+               .sm_clock_change = 0,
+               .ecc_uncorrected = 0},
+              {.rank = 1, .throttled = std::map<std::string, double>{}, .sm_clock_change = 0}};
+  EXPECT_THAT(judge(flat, all).not_checked, testing::ElementsAre("memory errors of GPUs"));
+  const std::vector<JudgedRun> runs{{1, judge(flat, all)}, {2, judge(flat, {})}};
+  EXPECT_EQ(job_validity(runs).not_checked.size(), 5U) << "each once";
 }
 
 TEST(Statistics, ARampIsSuspectAndSaysWhy) {

@@ -40,6 +40,9 @@ TEST_F(LifeTest, JobRunsAndItsResultIsTheHandValue) {
   EXPECT_NEAR(result->rank_times[0].compute_ms, 124, 1e-6);
   EXPECT_FALSE(result->power_w);
   EXPECT_FALSE(result->mfu);
+  EXPECT_THAT(result->validity.not_checked,
+              ElementsAre("steal time", "other processes", "frequency governor"));
+  EXPECT_EQ(done.validity->not_checked, result->validity.not_checked);
   EXPECT_THAT(agent.runs, IsEmpty());  // told to forget it
 }
 
@@ -117,6 +120,38 @@ TEST_F(LifeTest, PeakProfileAndTheLargestBatchComeFromTheWorkers) {
   EXPECT_EQ(kept->profile.rows[0].layer, "conv1");
   EXPECT_FALSE(kept->profile.rows[0].gbps);
   EXPECT_EQ(reader->profile(999).error().code, ErrorCode::kNotFound);
+}
+
+TEST_F(LifeTest, WhatADedicatedServerUsesOfItsHostIsTheRunsOwn) {
+  auto agent = enrol("a");
+  auto wanted = spec();
+  wanted["variable_update"] = "parameter_server";
+  wanted["parameter_server"] = {{"placement", "dedicated"}};
+  wanted["resources"] = {{"workers_per_agent", 1}, {"threads_per_worker", 1}};
+  const auto result_with = [&](bool server_tells) {
+    submit(wanted);
+    const auto run_id = start_run(agent);
+    auto sent = batches(run_id, {.steps = 5});
+    auto& summary = sent[0].events.back();
+    summary["host"] = {
+        {"boot_id", "one"}, {"own_cpu_s", 1.0}, {"cpu_s", 3.0}, {"cpu_capacity_s", 4.0}};
+    auto server = summary;
+    server.update({{"rank", 1}, {"images", 0}, {"steps", 0}, {"end_ns", 9'000'000'000}});
+    server["host"]["own_cpu_s"] = 1.9;
+    server["host"]["cpu_capacity_s"] = 4.5;  // its window is longer: not that of the numbers
+    if (server_tells) sent[0].events.push_back(server);
+    server["rank"] = 2;  // there is none
+    sent[0].events.push_back(server);
+    EXPECT_TRUE(writer->accept_events(agent.id, {sent}));
+    report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 1);
+    return run(run_id).result.value();
+  };
+  const auto told = result_with(true);
+  EXPECT_EQ(told.validity.verdict, measure::Verdict::kClean) << told.validity.causes.at(0);
+  EXPECT_THAT(told.validity.not_checked, ElementsAre("steal time", "frequency governor"));
+  EXPECT_EQ(told.rank_times.size(), 1U);
+  EXPECT_NEAR(told.window_s, 0.5, 1e-9) << "the worker's";
+  EXPECT_THAT(result_with(false).validity.not_checked, Contains("other processes"));
 }
 
 TEST_F(LifeTest, StepsThatOverflowAreToldAndAllOfThemAreAFailure) {

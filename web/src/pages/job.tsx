@@ -115,6 +115,7 @@ function Outcome({ job, run }: { job: JobView; run: RunView | null }) {
               <Mark state={validity.verdict} />
             </Term>
             {validity.causes.length > 0 && <span> {validity.causes.join("; ")}</span>}
+            {validity.not_checked.length > 0 && <span class="muted"> Not checked: {validity.not_checked.join(", ")}.</span>}
           </p>
         )}
       </div>
