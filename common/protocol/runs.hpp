@@ -137,12 +137,24 @@ struct RankSteps {
 BOOST_DESCRIBE_STRUCT(RankSteps, (),
                       (rank, ms, loss, input_wait_ms, exposed_communication_ms, server_wait_ms,
                        warmup_ms, warmup_loss))
+struct StepsQuery {
+  // With `from` consecutive steps of each phase, from this one on; without, the whole run, of which
+  // every stride-th step comes where there are more than `limit`.
+  std::optional<std::int64_t> from;
+  // Steps of one rank and phase, 1 to 100000; of all ranks together at most 400000 a phase.
+  std::int64_t limit = 10'000;
+};
+BOOST_DESCRIBE_STRUCT(StepsQuery, (), (from, limit))
 struct StepsView {
   std::int64_t run_id = 0, images_per_step = 0;  // of all ranks together
+  std::int64_t steps = 0, warmup_steps = 0;      // that there are, of the rank with most
+  std::int64_t stride = 1, warmup_stride = 1;    // between two steps that are here
   std::vector<RankSteps> ranks;
   std::vector<nlohmann::json> telemetry;  // telemetry events, oldest first, thinned to 600
 };
-BOOST_DESCRIBE_STRUCT(StepsView, (), (run_id, images_per_step, ranks, telemetry))
+BOOST_DESCRIBE_STRUCT(StepsView, (),
+                      (run_id, images_per_step, steps, warmup_steps, stride, warmup_stride, ranks,
+                       telemetry))
 
 struct ProfileView {
   std::int64_t run_id = 0;
@@ -186,8 +198,9 @@ struct ResultPage {
 BOOST_DESCRIBE_STRUCT(ResultPage, (), (items, next_cursor))
 
 inline constexpr Endpoint<Nothing, RunView> kShowRun{Verb::kGet, "/api/v1/runs/{id}", "One run"};
-inline constexpr Endpoint<Nothing, StepsView> kRunSteps{
-    Verb::kGet, "/api/v1/runs/{id}/steps", "Step times, losses and waits of every rank"};
+inline constexpr Endpoint<Nothing, StepsView, StepsQuery> kRunSteps{
+    Verb::kGet, "/api/v1/runs/{id}/steps",
+    "Step times, losses and waits of every rank, thinned or in pages"};
 inline constexpr Endpoint<Nothing, ProfileView> kRunProfile{
     Verb::kGet, "/api/v1/runs/{id}/profile",
     "Times of every layer, from a separate pass after the measured window"};

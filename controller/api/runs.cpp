@@ -14,7 +14,9 @@ void add_run_routes(http::Router& router, Context& context) {
   http::add(router, protocol::kShowRun, context.reader_thread,
             [&reader](const Call<Nothing, Nothing>& call) { return reader.run(call.id); });
   http::add(router, protocol::kRunSteps, context.reader_thread,
-            [&reader](const Call<Nothing, Nothing>& call) { return reader.steps(call.id); });
+            [&reader](const Call<Nothing, protocol::StepsQuery>& call) {
+              return reader.steps(call.id, call.query);
+            });
   http::add(router, protocol::kRunProfile, context.reader_thread,
             [&reader](const Call<Nothing, Nothing>& call) { return reader.profile(call.id); });
   http::add(router, protocol::kRunLogs, context.reader_thread,

@@ -17,6 +17,8 @@ namespace rackmark::service {
 namespace {
 
 constexpr std::int64_t kMaximumSteps = 20'000'000;  // of a phase; a bound for memory, not for use
+// A lost batch leaves a hole; one that nobody can have made would be read as so many empty steps.
+constexpr std::int64_t kLargestHole = 100'000;
 constexpr std::size_t kMaximumText = 8192;
 constexpr std::size_t kRecentKept = 64;
 constexpr std::int64_t kLargestBatch = 65536;
@@ -173,6 +175,8 @@ void take_event(Change& change, store::RunRow& run, const Json& event) {
   if (type == "steps") {
     const auto chunk = rank >= 0 ? step_chunk(event, rank) : std::nullopt;
     if (!chunk) return;
+    const auto next = store::next_step(change.db(), run.id, rank, chunk->phase);
+    if (chunk->first_step > next + kLargestHole) return;
     store::add_step_chunk(change.tx, run.id, *chunk);
     take_progress(change, run, *chunk);
     change.live({"steps", run.job_id, run.id, live_data(run, event, rank)});

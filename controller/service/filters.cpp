@@ -141,6 +141,14 @@ Result<store::GroupFilter> group_filter(const protocol::GroupQuery& q) {
   return out;
 }
 
+Result<void> check(const protocol::StepsQuery& q) {
+  Checker check;
+  check.limit(q.limit, 100'000);
+  if (q.from && *q.from < 0) check.add("from", *q.from, "0 or more");
+  if (auto error = check.error()) return *error;
+  return {};
+}
+
 Result<void> check(const protocol::LogQuery& q) {
   Checker check;
   check.limit(q.limit, 10'000);

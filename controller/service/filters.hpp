@@ -15,6 +15,7 @@ namespace rackmark::service {
 Result<store::JobFilter> job_filter(const protocol::JobQuery& query);
 Result<store::ResultFilter> result_filter(const protocol::ResultQuery& query);
 Result<store::GroupFilter> group_filter(const protocol::GroupQuery& query);
+Result<void> check(const protocol::StepsQuery& query);
 Result<void> check(const protocol::LogQuery& query);
 
 }  // namespace rackmark::service

@@ -1,5 +1,6 @@
 #include "controller/service/reader.hpp"
 
+#include <algorithm>
 #include <map>
 
 #include "common/domain/spec.hpp"
@@ -38,6 +39,15 @@ protocol::RankSteps rank_steps(const store::RankSamples& s) {
           doubles(s.server_wait_ms),
           doubles(s.warmup_ms),
           doubles(s.warmup_loss)};
+}
+
+constexpr std::int64_t kStepsOfAllRanks = 400'000;  // shown at once, of a phase
+
+// Consecutive steps, or as many as are allowed of `steps`, evenly.
+store::StepChoice step_choice(const std::optional<std::int64_t>& from, std::int64_t steps,
+                              std::int64_t limit) {
+  if (from) return {*from, 1, limit};
+  return {0, std::max<std::int64_t>(1, (steps + limit - 1) / limit), limit};
 }
 
 constexpr std::size_t kTelemetryShown = 600;
@@ -189,14 +199,24 @@ Result<protocol::RunView> Reader::run(std::int64_t id) {
   return full_run_view(impl_->db, *row);
 }
 
-Result<protocol::StepsView> Reader::steps(std::int64_t id) {
+Result<protocol::StepsView> Reader::steps(std::int64_t id, const protocol::StepsQuery& query) {
+  if (auto ok = check(query); !ok) return ok.error();
   store::Snapshot snapshot(impl_->db);
   const auto row = store::find_run(impl_->db, id);
   if (!row) return not_found("run", id);
   protocol::StepsView view;
   view.run_id = id;
   view.images_per_step = row->images_per_step;
-  for (const auto& samples : store::list_samples(impl_->db, id)) {
+  const store::StepCounts counts = store::count_steps(impl_->db, id);
+  const std::int64_t limit = std::clamp<std::int64_t>(
+      kStepsOfAllRanks / std::max<std::int64_t>(1, counts.ranks), 1, query.limit);
+  const auto warmup = step_choice(query.from, counts.warmup, limit);
+  const auto measured = step_choice(query.from, counts.measured, limit);
+  view.warmup_steps = counts.warmup;
+  view.steps = counts.measured;
+  view.warmup_stride = warmup.stride;
+  view.stride = measured.stride;
+  for (const auto& samples : store::list_samples(impl_->db, id, warmup, measured)) {
     view.ranks.push_back(rank_steps(samples));
   }
   view.telemetry = thinned(store::list_telemetry(impl_->db, id));

@@ -57,8 +57,9 @@ class Reader {
   Result<protocol::GroupView> group(std::int64_t id);                     // kNotFound
   Result<protocol::ScalingView> scaling(std::int64_t group_id);           // kNotFound
 
-  Result<protocol::RunView> run(std::int64_t id);          // kNotFound
-  Result<protocol::StepsView> steps(std::int64_t id);      // kNotFound; of running runs too
+  Result<protocol::RunView> run(std::int64_t id);  // kNotFound
+  // kNotFound, kInvalid; of running runs too.
+  Result<protocol::StepsView> steps(std::int64_t id, const protocol::StepsQuery& query = {});
   Result<protocol::ProfileView> profile(std::int64_t id);  // kNotFound, also without a profile
   Result<protocol::LogPage> logs(std::int64_t id,
                                  const protocol::LogQuery& query);           // kNotFound, kInvalid

@@ -1,5 +1,6 @@
 #include "controller/store/steps.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -39,13 +40,23 @@ void add_step_chunk(Transaction& tx, std::int64_t run_id, const StepChunk& chunk
 
 namespace {
 
-// Puts `from` at `first` of `into`; steps between that never came are NaN.
-void place(std::vector<float>& into, std::size_t first, const std::vector<float>& from) {
+// Puts what is chosen of `from`, which begins at step `first`, where it belongs in `into`; steps
+// between that never came are NaN.
+void place(std::vector<float>& into, const StepChoice& choice, std::int64_t first,
+           const std::vector<float>& from) {
   if (from.empty()) return;
-  if (into.size() < first + from.size()) {
-    into.resize(first + from.size(), std::numeric_limits<float>::quiet_NaN());
+  const auto chosen_before = [&choice](std::int64_t step) {
+    const std::int64_t steps = step - choice.first;
+    return std::clamp<std::int64_t>((steps + choice.stride - 1) / choice.stride, 0, choice.limit);
+  };
+  const std::int64_t end = chosen_before(first + std::ssize(from));
+  if (std::ssize(into) < end) {
+    into.resize(static_cast<std::size_t>(end), std::numeric_limits<float>::quiet_NaN());
   }
-  std::copy(from.begin(), from.end(), into.begin() + static_cast<std::ptrdiff_t>(first));
+  for (std::int64_t at = chosen_before(first); at < end; ++at) {
+    const std::int64_t step = choice.first + at * choice.stride;
+    into[static_cast<std::size_t>(at)] = from[static_cast<std::size_t>(step - first)];
+  }
 }
 
 constexpr const char* kListChunks = R"sql(
@@ -53,26 +64,27 @@ constexpr const char* kListChunks = R"sql(
          server_wait_ms
   FROM step_chunks WHERE run_id = ? ORDER BY rank, phase, first_step)sql";
 
-std::vector<RankSamples> from_chunks(Database& db, std::int64_t run_id) {
+std::vector<RankSamples> from_chunks(Database& db, std::int64_t run_id,
+                                     const StepChoice& warmup = {},
+                                     const StepChoice& measured = {}) {
   std::map<std::int64_t, RankSamples> ranks;
   Query q(db, kListChunks, run_id);
   while (q.step()) {
-    std::int64_t rank = 0, first_step = 0;
+    std::int64_t rank = 0, first = 0;
     StepPhase phase{};
-    q.read(rank, phase, first_step);
-    const auto first = static_cast<std::size_t>(first_step);
+    q.read(rank, phase, first);
     RankSamples& samples = ranks[rank];
     samples.rank = rank;
     if (phase == StepPhase::kWarmup) {
-      place(samples.warmup_ms, first, unpack(q.blob(3)));
-      place(samples.warmup_loss, first, unpack(q.blob(4)));
+      place(samples.warmup_ms, warmup, first, unpack(q.blob(3)));
+      place(samples.warmup_loss, warmup, first, unpack(q.blob(4)));
       continue;
     }
-    place(samples.ms, first, unpack(q.blob(3)));
-    place(samples.loss, first, unpack(q.blob(4)));
-    place(samples.input_wait_ms, first, unpack(q.blob(5)));
-    place(samples.exposed_communication_ms, first, unpack(q.blob(6)));
-    place(samples.server_wait_ms, first, unpack(q.blob(7)));
+    place(samples.ms, measured, first, unpack(q.blob(3)));
+    place(samples.loss, measured, first, unpack(q.blob(4)));
+    place(samples.input_wait_ms, measured, first, unpack(q.blob(5)));
+    place(samples.exposed_communication_ms, measured, first, unpack(q.blob(6)));
+    place(samples.server_wait_ms, measured, first, unpack(q.blob(7)));
   }
   std::vector<RankSamples> out;
   for (auto& [rank, samples] : ranks) out.push_back(std::move(samples));
@@ -86,7 +98,8 @@ constexpr const char* kListSamples = R"sql(
 
 }  // namespace
 
-std::vector<RankSamples> list_samples(Database& db, std::int64_t run_id) {
+std::vector<RankSamples> list_samples(Database& db, std::int64_t run_id, const StepChoice& warmup,
+                                      const StepChoice& measured) {
   std::vector<RankSamples> out;
   Query q(db, kListSamples, run_id);
   while (q.step()) {
@@ -96,10 +109,42 @@ std::vector<RankSamples> list_samples(Database& db, std::int64_t run_id) {
     for (auto* values :
          {&samples.warmup_ms, &samples.warmup_loss, &samples.ms, &samples.loss,
           &samples.input_wait_ms, &samples.exposed_communication_ms, &samples.server_wait_ms}) {
-      *values = unpack(q.blob(column++));
+      place(*values, column <= 2 ? warmup : measured, 0, unpack(q.blob(column)));
+      ++column;
     }
   }
-  return out.empty() ? from_chunks(db, run_id) : out;
+  return out.empty() ? from_chunks(db, run_id, warmup, measured) : out;
+}
+
+constexpr const char* kNextStep = R"sql(
+  SELECT first_step + length(ms) / 4 FROM step_chunks
+  WHERE run_id = ? AND rank = ? AND phase = ? ORDER BY first_step DESC LIMIT 1)sql";
+
+std::int64_t next_step(Database& db, std::int64_t run_id, std::int64_t rank, StepPhase phase) {
+  Query q(db, kNextStep, run_id, rank, phase);
+  std::int64_t next = 0;
+  if (q.step()) q.read(next);
+  return next;
+}
+
+constexpr const char* kCountSamples = R"sql(
+  SELECT count(*), coalesce(max(length(warmup_ms)) / 4, 0), coalesce(max(length(ms)) / 4, 0)
+  FROM step_samples WHERE run_id = ?)sql";
+
+constexpr const char* kCountChunks = R"sql(
+  SELECT count(DISTINCT rank),
+         coalesce(max(CASE phase WHEN 'warmup' THEN first_step + length(ms) / 4 END), 0),
+         coalesce(max(CASE phase WHEN 'measuring' THEN first_step + length(ms) / 4 END), 0)
+  FROM step_chunks WHERE run_id = ?)sql";
+
+StepCounts count_steps(Database& db, std::int64_t run_id) {
+  StepCounts counts;
+  for (const char* of_a_run : {kCountSamples, kCountChunks}) {  // that is over, under way
+    Query q(db, of_a_run, run_id);
+    if (q.step()) q.read(counts.ranks, counts.warmup, counts.measured);
+    if (counts.ranks > 0) break;
+  }
+  return counts;
 }
 
 constexpr const char* kAddSamples = R"sql(

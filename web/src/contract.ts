@@ -367,6 +367,10 @@ export interface RankSteps {
 export interface StepsView {
   run_id: number;
   images_per_step: number;
+  steps: number; // that there are
+  warmup_steps: number;
+  stride: number; // between two that are here: more than 1 where a long run is thinned
+  warmup_stride: number;
   ranks: RankSteps[];
   telemetry: TelemetryEvent[];
 }

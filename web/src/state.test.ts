@@ -58,7 +58,7 @@ test("filters live in the address", () => {
   assert.ok(!matches({ agent: "a" }, job(1, { agents: ["b"] })));
 });
 
-const empty: StepsView = { run_id: 7, images_per_step: 4, ranks: [], telemetry: [] };
+const empty: StepsView = { run_id: 7, images_per_step: 4, steps: 0, warmup_steps: 0, stride: 1, warmup_stride: 1, ranks: [], telemetry: [] };
 const event = (first_step: number, ms: number[], more: Partial<StepsEvent> = {}): StepsEvent => ({
   run_id: 7,
   job_id: 1,
@@ -100,6 +100,18 @@ test("throughput is the median over ranks with their range; warm-up is left of z
   assert.equal(points.length, 2); // the second measured step has come from one rank only
   assert.deepEqual(slowestSteps(s.view), [20]);
   assert.deepEqual(lossSeries(s.view).map((p) => p.middle), [3, 1.5]);
+});
+
+test("a run that came thinned is continued with the steps of its stride, until there are too many", () => {
+  const thinned = { ...empty, steps: 7, stride: 3, ranks: [{ rank: 0, ms: [0, 3, 6], loss: [], input_wait_ms: [], exposed_communication_ms: [], server_wait_ms: [], warmup_ms: [], warmup_loss: [] }] };
+  let s = addSteps({ view: thinned, hole: false }, event(7, [7, 8]));
+  s = addSteps(s, event(9, [9, 10, 11, 12], { loss: [90, 100, 110, 120] }));
+  assert.deepEqual(s.view.ranks[0]!.ms, [0, 3, 6, 9, 12]);
+  assert.equal(s.hole, false);
+  assert.equal(addSteps(s, event(16, [16])).hole, true, "13 to 15 are missing");
+  assert.deepEqual(stepsTable(s.view).rows.map((r) => r[2]), [0, 3, 6, 9, 12]);
+  assert.equal(throughputSeries(s.view).at(-1)!.step, 12);
+  assert.equal(addSteps({ view: empty, hole: false }, event(0, Array(30_000).fill(1))).hole, true, "to be fetched again, thinned");
 });
 
 test("many steps are thinned, and their range is kept", () => {

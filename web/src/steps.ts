@@ -19,6 +19,14 @@ const emptyRank = (rank: number): RankSteps => ({
   warmup_loss: [],
 });
 
+// More of a rank and phase than this is thinned again by the controller.
+const mostKept = 20_000;
+
+// Of values from step `first` on those whose step is a multiple of the stride, and where they begin.
+function atStride(first: number, values: number[], stride: number): [number, number[]] {
+  return stride === 1 ? [first, values] : [Math.ceil(first / stride), values.filter((_, i) => (first + i) % stride === 0)];
+}
+
 // What is here already is kept where both overlap: an event may arrive twice or late.
 function continued(have: number[], first: number, more: number[]): number[] | null {
   if (first > have.length) return null;
@@ -31,9 +39,10 @@ export function addSteps(state: StepsState, event: StepsEvent): StepsState {
   const index = state.view.ranks.findIndex((r) => r.rank === event.rank);
   const old = state.view.ranks[index] ?? emptyRank(event.rank);
   const warm = event.phase === "warmup";
-  const ms = continued(warm ? old.warmup_ms : old.ms, event.first_step, event.ms);
-  if (ms === null) return { ...state, hole: true };
-  const grow = (have: number[], more: number[]) => continued(have, event.first_step, more) ?? have;
+  const stride = warm ? state.view.warmup_stride : state.view.stride;
+  const ms = continued(warm ? old.warmup_ms : old.ms, ...atStride(event.first_step, event.ms, stride));
+  if (ms === null || ms.length > mostKept) return { ...state, hole: true };
+  const grow = (have: number[], more: number[]) => continued(have, ...atStride(event.first_step, more, stride)) ?? have;
   const next: RankSteps = warm
     ? { ...old, warmup_ms: ms, warmup_loss: grow(old.warmup_loss, event.loss) }
     : {
@@ -59,7 +68,7 @@ export interface SeriesPoint {
 // their median. `pick` gives the warm-up and the measured values of a rank; `combine` what the ranks of
 // one step become.
 function series(
-  ranks: RankSteps[],
+  { ranks, warmup_stride, stride: measured_stride }: StepsView,
   pick: (r: RankSteps) => [number[], number[]],
   combine: (values: number[]) => SeriesPoint | Omit<SeriesPoint, "step"> | null,
   most: number,
@@ -70,7 +79,7 @@ function series(
   const warmCount = shortest(warm);
   const measuredCount = shortest(measured);
   const points: SeriesPoint[] = [];
-  const add = (lists: number[][], count: number, offset: number) => {
+  const add = (lists: number[][], count: number, offset: number, apart: number) => {
     const stride = Math.max(1, Math.ceil(count / most));
     for (let from = 0; from < count; from += stride) {
       const to = Math.min(count, from + stride);
@@ -81,15 +90,15 @@ function series(
       }
       if (!steps.length) continue;
       points.push({
-        step: offset + (from + to - 1) / 2,
+        step: offset + (apart * (from + to - 1)) / 2,
         middle: median(steps.map((s) => s.middle))!,
         low: Math.min(...steps.map((s) => s.low)),
         high: Math.max(...steps.map((s) => s.high)),
       });
     }
   };
-  add(warm, warmCount, -warmCount);
-  add(measured, measuredCount, 0);
+  add(warm, warmCount, -warmCount * warmup_stride, warmup_stride);
+  add(measured, measuredCount, 0, measured_stride);
   return points;
 }
 
@@ -98,7 +107,7 @@ export function throughputSeries(view: StepsView, most = 600): SeriesPoint[] {
   const images = view.images_per_step;
   if (!images) return [];
   return series(
-    view.ranks,
+    view,
     (r) => [r.warmup_ms, r.ms],
     (ms) => {
       const rates = ms.filter((m) => m > 0).map((m) => (images * 1000) / m);
@@ -111,7 +120,7 @@ export function throughputSeries(view: StepsView, most = 600): SeriesPoint[] {
 // Mean over ranks of a step's loss, with its range.
 export function lossSeries(view: StepsView, most = 600): SeriesPoint[] {
   return series(
-    view.ranks,
+    view,
     (r) => [r.warmup_loss, r.loss],
     (losses) => {
       const known = losses.filter((l) => typeof l === "number" && Number.isFinite(l));
@@ -166,9 +175,9 @@ export function rankTimes(view: StepsView, hostOf: (rank: number) => string): Ra
 export function stepsTable(view: StepsView): { columns: string[]; rows: (number | string | null)[][] } {
   const rows: (number | string | null)[][] = [];
   for (const r of view.ranks) {
-    r.warmup_ms.forEach((ms, i) => rows.push([r.rank, "warmup", i, ms, r.warmup_loss[i] ?? null, null, null, null]));
+    r.warmup_ms.forEach((ms, i) => rows.push([r.rank, "warmup", i * view.warmup_stride, ms, r.warmup_loss[i] ?? null, null, null, null]));
     r.ms.forEach((ms, i) =>
-      rows.push([r.rank, "measuring", i, ms, r.loss[i] ?? null, r.input_wait_ms[i] ?? null, r.exposed_communication_ms[i] ?? null, r.server_wait_ms[i] ?? null]),
+      rows.push([r.rank, "measuring", i * view.stride, ms, r.loss[i] ?? null, r.input_wait_ms[i] ?? null, r.exposed_communication_ms[i] ?? null, r.server_wait_ms[i] ?? null]),
     );
   }
   return { columns: ["rank", "phase", "step", "step_ms", "loss", "input_wait_ms", "exposed_communication_ms", "server_wait_ms"], rows };

@@ -306,6 +306,38 @@ TEST_F(QueriesTest, StepsOfALiveAndOfAFinishedRunAreTheSame) {
   EXPECT_EQ(json::encode(reader->steps(run_id).value()), during);
 }
 
+TEST_F(QueriesTest, StepsComeThinnedOrInPages) {
+  auto agent = enrol("a");
+  submit(spec());
+  const auto run_id = start_run(agent);
+  const auto steps_event = [](std::int64_t first, std::vector<double> ms) {
+    return event("steps", 0, {{"phase", "measuring"}, {"first_step", first}, {"ms", ms}});
+  };
+  auto sent = batches(run_id, {});
+  auto& events = sent[0].events;
+  events[2] = steps_event(0, {1, 2, 3, 4, 5});
+  events.insert(events.begin() + 3, steps_event(19'999'999, {1}));  // 80 MB of nothing if believed
+  events.insert(events.begin() + 3, steps_event(7, {8, 9}));        // 5 and 6 were lost
+  ASSERT_TRUE(writer->accept_events(agent.id, {sent}));
+  const auto same = [&] {
+    const auto thinned = reader->steps(run_id, {.from = {}, .limit = 4}).value();
+    EXPECT_EQ(thinned.steps, 9);
+    EXPECT_EQ(thinned.stride, 3);
+    EXPECT_EQ(thinned.warmup_stride, 1);
+    EXPECT_THAT(thinned.ranks.at(0).ms, ElementsAre(1, 4, testing::IsNan()));
+    const auto page = reader->steps(run_id, {.from = 3, .limit = 5}).value();
+    EXPECT_EQ(page.stride, 1);
+    EXPECT_THAT(page.ranks.at(0).ms, ElementsAre(4, 5, testing::IsNan(), testing::IsNan(), 8));
+    EXPECT_THAT(reader->steps(run_id, {.from = 9, .limit = 5})->ranks.at(0).ms, IsEmpty());
+  };
+  same();
+  report_end(agent, run_id, RunState::kSucceeded, Reason::kNone, 1);
+  same();
+  const auto bad = reader->steps(run_id, {.from = -1, .limit = 100'001});
+  ASSERT_FALSE(bad);
+  EXPECT_EQ(bad.error().fields.size(), 2U);
+}
+
 TEST_F(QueriesTest, CountersCountEveryState) {
   auto agent = enrol("a");
   submit(spec());

@@ -86,7 +86,7 @@ export function RunCharts({ run, steps, hasLoss }: { run: RunView; steps: StepsV
         title={<Term name="step_ms">Step times</Term>}
         label="Histogram of step times"
         name={`${name}-step-times`}
-        summary={`${plural(slowest.length, "measured step")}: ${marks.map((m) => `${m.name} ${milliseconds(m.value)}`).join(", ")}.`}
+        summary={`${plural(slowest.length, "measured step")}${steps.stride > 1 ? ` (one of ${steps.stride})` : ""}: ${marks.map((m) => `${m.name} ${milliseconds(m.value)}`).join(", ")}.`}
         option={histogramDrawn}
         empty={throughput.length ? "No measured step yet: warming up." : whyEmpty(run)}
         table={() => ({ columns: ["from_ms", "to_ms", "steps"], rows: bins.map((b) => [b.from, b.to, b.count]) })}
