@@ -213,7 +213,8 @@ struct AgentView {
   std::int64_t id = 0;
   std::string name, device_class;
   std::map<std::string, std::string> labels;
-  std::string state;  // idle, busy, lost, conflict, retired
+  // idle, busy, new (enrolled, not seen yet), left (shut down in order), lost, conflict, retired
+  std::string state;
   std::string state_detail;
   std::optional<std::int64_t> run_id, job_id;  // what it works on
   std::string enrolled_at;

@@ -56,15 +56,18 @@ struct JobView {
   std::int64_t batch_size = 0;
   std::vector<std::string> agents;  // of the last run
   std::string device_class;         // of the last run, "" before
-  nlohmann::json spec_submitted, spec_resolved;
+  nlohmann::json spec_submitted;
+  nlohmann::json spec_resolved;    // every default; what depends on the host is in its runs' spec
   std::optional<Waiting> waiting;  // only while queued; null in the answer to a submission
   std::vector<RunView> runs;       // oldest first; empty in lists
+  std::vector<TransitionView> transitions;  // its own, with who asked; empty in lists
 };
 BOOST_DESCRIBE_STRUCT(JobView, (),
                       (id, controller_uuid, name, labels, group_id, rerun_of, state, outcome,
                        reason, detail, created_at, started_at, ended_at, cancel_requested, headline,
                        validity, model, mode, precision, device, variable_update, batch_size,
-                       agents, device_class, spec_submitted, spec_resolved, waiting, runs))
+                       agents, device_class, spec_submitted, spec_resolved, waiting, runs,
+                       transitions))
 
 struct JobQuery {
   std::optional<std::string> state, model, mode, precision, device_class, agent,

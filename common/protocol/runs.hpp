@@ -120,13 +120,14 @@ struct RunView {
   std::optional<std::int64_t> exit_code;
   nlohmann::json memory;  // OutOfMemoryEvent
   RunProgress progress;
+  nlohmann::json spec;  // as this run has it: with what depends on the host, as workers and threads
   std::vector<TransitionView> transitions;
   std::optional<ResultView> result;  // null unless succeeded
 };
 BOOST_DESCRIBE_STRUCT(RunView, (),
                       (id, job_id, repetition, attempt, state, reason, detail, agent_id, agent,
                        device_class, hosts, network, created_at, started_at, ended_at, exit_code,
-                       memory, progress, transitions, result))
+                       memory, progress, spec, transitions, result))
 
 struct RankSteps {
   std::int64_t rank = 0;

@@ -71,6 +71,15 @@ bool queue_next(Change& change, store::JobRow& job, const store::RunRow& run) {
   return true;
 }
 
+// As cancel_job() wrote it down.
+Cause cancellation(Change& change, std::int64_t job_id) {
+  Cause cause{Actor::kUser, Reason::kCancelledByUser, "", std::nullopt};
+  for (const store::TransitionRow& t : store::list_transitions_of_job(change.db(), job_id)) {
+    if (t.reason == Reason::kCancelledByUser) cause.detail = t.detail;
+  }
+  return cause;
+}
+
 void settle_job(Change& change, const store::RunRow& run) {
   auto job = store::find_job(change.db(), run.job_id);
   if (!job || is_terminal(job->state)) return;
@@ -85,7 +94,7 @@ void settle_job(Change& change, const store::RunRow& run) {
     const auto spec = stored_spec(job->spec_resolved);
     if (end != JobState::kSucceeded || !spec || run.repetition < spec->repetitions.min) {
       end = JobState::kCancelled;
-      cause.reason = Reason::kCancelledByUser;
+      cause = cancellation(change, job->id);
     }
   }
   end_job(change, *job, end, run.state, cause);

@@ -113,6 +113,10 @@ void cancel_job(Change& change, store::JobRow& job, const std::string& who) {
   store::audit(change.tx, who, "cancel", subject(job.id));
   job.wanted = "cancel";
   change.touch_job(job.id);
+  if (job.state == JobState::kRunning) {  // it ends later, and who asked is to be known then
+    store::add_transition(change.tx, {job.id, std::nullopt, json::enum_name(job.state), cause.actor,
+                                      cause.reason, cause.detail, 0, std::nullopt});
+  }
   bool live = false;
   for (store::RunRow& run : store::list_runs_of_job(change.db(), job.id)) {
     if (is_terminal(run.state)) continue;

@@ -44,6 +44,21 @@ std::vector<protocol::RunHostView> host_views(store::Database& db, const store::
   return views;
 }
 
+std::vector<protocol::TransitionView> transition_views(
+    const std::vector<store::TransitionRow>& rows) {
+  std::vector<protocol::TransitionView> views;
+  for (const store::TransitionRow& t : rows) {
+    views.push_back({t.state, json::enum_name(t.actor), rfc3339(t.at_us), time_text(t.agent_at_us),
+                     json::enum_name(t.reason), t.detail});
+  }
+  return views;
+}
+
+const char* absent_state(store::Presence presence) {
+  if (presence == store::Presence::kNeverSeen) return "new";
+  return presence == store::Presence::kLeft ? "left" : "lost";
+}
+
 }  // namespace
 
 std::int64_t dedicated_servers_of(const store::RunRow& run) {
@@ -93,6 +108,7 @@ protocol::JobView full_job_view(store::Database& db, const store::JobRow& row,
   for (const store::RunRow& run : store::list_runs_of_job(db, row.id)) {
     view.runs.push_back(full_run_view(db, run));
   }
+  view.transitions = transition_views(store::list_transitions_of_job(db, row.id));
   if (row.next_repetition) view.waiting = why_waiting(db, row.id, now_us);
   return view;
 }
@@ -122,10 +138,8 @@ protocol::RunView run_view(store::Database& db, const store::RunRow& row) {
 
 protocol::RunView full_run_view(store::Database& db, const store::RunRow& row) {
   protocol::RunView view = run_view(db, row);
-  for (const store::TransitionRow& t : store::list_transitions(db, row.id)) {
-    view.transitions.push_back({t.state, json::enum_name(t.actor), rfc3339(t.at_us),
-                                time_text(t.agent_at_us), json::enum_name(t.reason), t.detail});
-  }
+  view.spec = stored_json(row.spec_resolved);
+  view.transitions = transition_views(store::list_transitions(db, row.id));
   if (row.state == RunState::kSucceeded) view.result = store::find_result_of_run(db, row.id);
   return view;
 }
@@ -152,7 +166,7 @@ protocol::AgentView agent_view(store::Database& db, const store::AgentRow& row, 
   if (row.retired_us) {
     view.state = "retired";
   } else if (row.presence != store::Presence::kPresent) {
-    view.state = "lost";
+    view.state = absent_state(row.presence);
   } else if (row.conflict_us &&
              now_us - *row.conflict_us < static_cast<std::int64_t>(lease_s * 1e6)) {
     view.state = "conflict";
@@ -164,11 +178,11 @@ protocol::AgentView agent_view(store::Database& db, const store::AgentRow& row, 
 }
 
 nlohmann::json job_event(const protocol::JobView& view) {
-  return without(json::encode(view), {"runs", "spec_submitted", "spec_resolved"});
+  return without(json::encode(view), {"runs", "transitions", "spec_submitted", "spec_resolved"});
 }
 
 nlohmann::json run_event(const protocol::RunView& view) {
-  return without(json::encode(view), {"transitions", "result"});
+  return without(json::encode(view), {"spec", "transitions", "result"});
 }
 
 nlohmann::json agent_event(const protocol::AgentView& view) {

@@ -17,7 +17,7 @@ std::int64_t dedicated_servers_of(const store::RunRow& run);
 protocol::JobView job_view(store::Database& db, const store::JobRow& row);
 // With its runs, and why it waits.
 protocol::JobView full_job_view(store::Database& db, const store::JobRow& row, std::int64_t now_us);
-// Without transitions and result.
+// Without spec, transitions and result.
 protocol::RunView run_view(store::Database& db, const store::RunRow& row);
 protocol::RunView full_run_view(store::Database& db, const store::RunRow& row);
 // `lease_s`: for how long a conflict is shown.

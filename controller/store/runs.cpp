@@ -185,19 +185,34 @@ void add_transition(Transaction& tx, TransitionRow r) {
       .run();
 }
 
-constexpr const char* kTransitionsOfRun = R"sql(
-  SELECT job_id, run_id, state, actor, reason, detail, at_us, agent_at_us
-  FROM transitions WHERE run_id = ? ORDER BY id)sql";
+namespace {
 
-std::vector<TransitionRow> list_transitions(Database& db, std::int64_t run_id) {
+std::vector<TransitionRow> read_transitions(Query&& q) {
   std::vector<TransitionRow> rows;
-  Query q(db, kTransitionsOfRun, run_id);
   while (q.step()) {
     TransitionRow r;
     q.read(r.job_id, r.run_id, r.state, r.actor, r.reason, r.detail, r.at_us, r.agent_at_us);
     rows.push_back(r);
   }
   return rows;
+}
+
+}  // namespace
+
+constexpr const char* kTransitionsOfRun = R"sql(
+  SELECT job_id, run_id, state, actor, reason, detail, at_us, agent_at_us
+  FROM transitions WHERE run_id = ? ORDER BY id)sql";
+
+std::vector<TransitionRow> list_transitions(Database& db, std::int64_t run_id) {
+  return read_transitions(Query(db, kTransitionsOfRun, run_id));
+}
+
+constexpr const char* kTransitionsOfJob = R"sql(
+  SELECT job_id, run_id, state, actor, reason, detail, at_us, agent_at_us
+  FROM transitions WHERE job_id = ? AND run_id IS NULL ORDER BY id)sql";
+
+std::vector<TransitionRow> list_transitions_of_job(Database& db, std::int64_t job_id) {
+  return read_transitions(Query(db, kTransitionsOfJob, job_id));
 }
 
 constexpr const char* kPastDurations = R"sql(

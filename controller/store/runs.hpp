@@ -89,6 +89,8 @@ void update_host(Transaction& tx, const HostRow& row);
 
 void add_transition(Transaction& tx, TransitionRow row);
 std::vector<TransitionRow> list_transitions(Database& db, std::int64_t run_id);
+std::vector<TransitionRow> list_transitions_of_job(
+    Database& db, std::int64_t job_id);  // without those of its runs
 
 // Median seconds from placement to end of the newest (at most 5) successful runs with this key.
 std::optional<double> past_duration_s(Database& db, const std::string& spec_key);

@@ -236,6 +236,7 @@ export interface RunView {
   exit_code: number | null;
   memory: Json;
   progress: RunProgress;
+  spec: JsonObject; // with what depends on the host
   transitions: TransitionView[];
   result: ResultView | null;
 }
@@ -268,6 +269,7 @@ export interface JobView {
   spec_resolved: JsonObject;
   waiting: Waiting | null;
   runs: RunView[];
+  transitions: TransitionView[]; // the job's own; empty in lists
 }
 export interface GroupView {
   id: number;

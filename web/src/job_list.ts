@@ -56,6 +56,7 @@ function merged(old: JobView, event: JobView): JobView {
     spec_submitted: old.spec_submitted,
     spec_resolved: event.spec_resolved ?? old.spec_resolved,
     runs: old.runs,
+    transitions: old.transitions,
   };
 }
 

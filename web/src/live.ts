@@ -8,7 +8,7 @@ export type Connection = "connecting" | "live" | "lost";
 
 export interface LiveEvents {
   job: JobView; // without runs and specs
-  run: RunView; // without transitions and result
+  run: RunView; // without spec, transitions and result
   agent: AgentView; // without inventory
   steps: StepsEvent;
   telemetry: TelemetryEvent;

@@ -133,12 +133,13 @@ test("the split of a step adds up", () => {
 });
 
 test("a run event keeps transitions and result; another state asks for the job again", () => {
-  const run = { id: 5, state: "starting", transitions: [{ state: "reserved" }], result: null } as unknown as RunView;
+  const run = { id: 5, state: "starting", transitions: [{ state: "reserved" }], result: null, spec: { batch_size: 16 } } as unknown as RunView;
   const before = job(1, { runs: [run] });
   const same = applyRun(before, { id: 5, state: "starting", progress: { steps_done: 3 } } as unknown as RunView);
   assert.equal(same.stale, false);
   assert.equal(same.job.runs[0]!.progress.steps_done, 3);
   assert.equal(same.job.runs[0]!.transitions.length, 1);
+  assert.deepEqual(same.job.runs[0]!.spec, { batch_size: 16 });
   assert.equal(applyRun(before, { id: 5, state: "warmup" } as unknown as RunView).stale, true);
   assert.equal(applyRun(before, { id: 6, state: "reserved" } as unknown as RunView).stale, true);
 });

@@ -325,6 +325,7 @@ TEST_F(AgentsTest, AClockThatWasSetBackLocksNoAgentOut) {
 
 TEST_F(AgentsTest, LeavingAgentGetsNoWork) {
   auto a = enrol("a");
+  EXPECT_EQ(reader->agent(a.id)->state, "new");
   sync(a);
   auto up = state_of(a);
   up.leaving = true;
@@ -332,7 +333,9 @@ TEST_F(AgentsTest, LeavingAgentGetsNoWork) {
   const auto id = submit(spec()).id;
   EXPECT_EQ(job(id).state, JobState::kQueued);
   EXPECT_EQ(job(id).waiting->detail, "waiting for agent a (shut down)");
-  EXPECT_EQ(reader->agent(a.id)->state, "lost");
+  EXPECT_EQ(reader->agent(a.id)->state, "left");
+  EXPECT_EQ(reader->counters().agents_by_state.at("left"), 1);
+  EXPECT_EQ(reader->counters().agents_by_state.at("lost"), 0);
   sync(a);
   EXPECT_EQ(job(id).state, JobState::kRunning);
 }

@@ -25,6 +25,8 @@ TEST_F(LifeTest, JobRunsAndItsResultIsTheHandValue) {
   EXPECT_NEAR(*done.headline.images_per_second, 64 / 0.5, 1e-9);
   EXPECT_EQ(done.headline.runs, 1);
   EXPECT_EQ(done.spec_submitted, spec());
+  EXPECT_FALSE(done.spec_resolved.at("resources").contains("threads_per_worker"));
+  EXPECT_EQ(done.runs.at(0).spec.at("resources").at("threads_per_worker"), 2) << "as it ran";
   ASSERT_EQ(done.runs.size(), 1U);
   const auto& result = done.runs[0].result;
   ASSERT_TRUE(result);
@@ -419,7 +421,7 @@ TEST_F(LifeTest, CancelOfARunningJobWaitsForItsWorkers) {
   const auto id = submit(spec()).id;
   const auto run_id = start_run(agent);
   woken.clear();
-  const auto asked = writer->cancel(id);
+  const auto asked = writer->cancel(id, "kim");
   EXPECT_EQ(asked->state, JobState::kRunning);
   EXPECT_TRUE(asked->cancel_requested);
   EXPECT_THAT(woken, ElementsAre(agent.id));
@@ -432,6 +434,12 @@ TEST_F(LifeTest, CancelOfARunningJobWaitsForItsWorkers) {
   EXPECT_EQ(job(id).state, JobState::kCancelled);
   EXPECT_EQ(run(run_id).state, RunState::kCancelled);
   EXPECT_EQ(job(id).runs.size(), 1U);
+  EXPECT_EQ(job(id).detail, "cancelled by kim");
+  std::vector<std::string> told;
+  for (const auto& t : job(id).transitions) told.push_back(t.state + " by " + t.actor);
+  EXPECT_THAT(told, ElementsAre("queued by user", "running by scheduler", "running by user",
+                                "cancelled by user"));
+  EXPECT_THAT(reader->jobs({})->items.at(0).transitions, IsEmpty());
 }
 
 TEST_F(LifeTest, CancelBeforeTheAgentWasToldEndsAtOnce) {

@@ -33,6 +33,8 @@ const states: Record<string, [Shape, string]> = {
   queued: ["ring", "calm"],
   reserved: ["ring", "calm"],
   idle: ["ring", "good"],
+  new: ["ring", "calm"],
+  left: ["slash", "calm"],
   running: ["half", "busy"],
   busy: ["half", "busy"],
   starting: ["half", "busy"],

@@ -207,7 +207,7 @@ export function AgentsPage() {
         <h1>Agents</h1>
         {items.length > 0 && (
           <p class="muted">
-            {plural(items.length, "host")}: {count("idle")} idle, {count("busy")} busy, {count("lost")} lost
+            {plural(items.length, "host")}: {count("idle")} idle, {count("busy")} busy, {count("lost")} lost{count("left") > 0 && `, ${count("left")} shut down`}
           </p>
         )}
       </div>

@@ -24,11 +24,11 @@ import { addSteps, type StepsState, stepsTable } from "../steps";
 import { bounded, joined } from "../telemetry";
 import type { PageProps } from "./index";
 
-// A run event has no transitions and no result: what is known stays until the job is fetched again.
+// A run event has no spec, transitions and result: what is known stays until the job is fetched again.
 export function applyRun(job: JobView, event: RunView): { job: JobView; stale: boolean } {
   const old = job.runs.find((r) => r.id === event.id);
   if (!old) return { job, stale: true };
-  const next = { ...old, ...event, transitions: old.transitions, result: old.result };
+  const next = { ...old, ...event, spec: old.spec, transitions: old.transitions, result: old.result };
   return { job: { ...job, runs: job.runs.map((r) => (r.id === event.id ? next : r)) }, stale: old.state !== event.state };
 }
 
@@ -227,7 +227,7 @@ export function JobPage({ params }: PageProps) {
     () =>
       onEvent("job", (event) => {
         if (event.id !== id) return;
-        loaded.change((old) => ({ ...old, ...event, runs: old.runs, spec_submitted: old.spec_submitted, spec_resolved: old.spec_resolved }));
+        loaded.change((old) => ({ ...old, ...event, runs: old.runs, transitions: old.transitions, spec_submitted: old.spec_submitted, spec_resolved: old.spec_resolved }));
         soon();
       }),
     [id],
@@ -345,7 +345,7 @@ export function JobPage({ params }: PageProps) {
             {JSON.stringify(job.spec_submitted, null, 2)}
           </pre>
           <pre tabIndex={0} role="region" aria-label="Spec as run">
-            {JSON.stringify(job.spec_resolved, null, 2)}
+            {JSON.stringify(run?.spec ?? job.spec_resolved, null, 2)}
           </pre>
         </div>
       </details>
