@@ -48,6 +48,7 @@ int run_app(std::vector<std::string> arguments, Context& context) {
   add_life(app, context);
   add_agents(app, context);
   add_results(app, context);
+  add_backup(app, context);
   add_system(app, context);
   const std::vector<std::string> words = arguments;
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them

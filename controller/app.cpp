@@ -104,7 +104,7 @@ struct ControllerApp::Impl {
   std::string tick_failure;  // last one that was logged
   bool stopping = false;
   // Last, so joined first: what runs there uses all of the above.
-  asio::thread_pool writer_pool{1}, reader_pool{1}, agent_pool{1};
+  asio::thread_pool writer_pool{1}, reader_pool{1}, agent_pool{1}, backup_pool{1};
 
   service::Notices notices();
   asio::awaitable<std::vector<http::Frame>> replay(std::int64_t after,
@@ -191,6 +191,7 @@ void ControllerApp::Impl::serve() {
       .writer_thread = writer_pool.get_executor(),
       .reader_thread = reader_pool.get_executor(),
       .agent_thread = agent_pool.get_executor(),
+      .backup_thread = backup_pool.get_executor(),
       .writer = *writer,
       .reader = *reader,
       .agent_reader = *agent_reader,
@@ -251,6 +252,7 @@ ControllerApp::~ControllerApp() {
   impl_->writer_pool.join();
   impl_->reader_pool.join();
   impl_->agent_pool.join();
+  impl_->backup_pool.join();
 }
 
 void ControllerApp::start() {

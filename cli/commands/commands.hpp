@@ -19,6 +19,7 @@ void add_profile(CLI::App& app, Context& context);
 void add_life(CLI::App& app, Context& context);  // cancel, rerun
 void add_agents(CLI::App& app, Context& context);
 void add_results(CLI::App& app, Context& context);  // and export
-void add_system(CLI::App& app, Context& context);   // version, models
+void add_backup(CLI::App& app, Context& context);
+void add_system(CLI::App& app, Context& context);  // version, models
 
 }  // namespace rackmark::cli

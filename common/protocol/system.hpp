@@ -33,9 +33,16 @@ struct SpecSchema {
 };
 BOOST_DESCRIBE_STRUCT(SpecSchema, (), (json_schema, fields, definitions))
 
+struct BackupView {
+  std::string file;  // on the controller's host, beside its database
+  std::int64_t bytes = 0;
+  std::string created_at;
+};
+BOOST_DESCRIBE_STRUCT(BackupView, (), (file, bytes, created_at))
+
 // Server-sent events. With an id (a row of the event log, resumable by Last-Event-ID):
-//   event "job":   JobView without runs, spec_submitted, spec_resolved
-//   event "run":   RunView without transitions and result
+//   event "job":   JobView without runs, transitions, spec_submitted, spec_resolved
+//   event "run":   RunView without spec, transitions and result
 //   event "agent": AgentView without inventory
 // Without an id (live only; fetch /runs/{id}/steps or /logs to catch up):
 //   event "steps": {"run_id", "job_id", "rank", and the members of StepsEvent}
@@ -69,6 +76,8 @@ inline constexpr Endpoint<Nothing, ModelList> kModels{Verb::kGet, "/api/v1/model
                                                       "Networks that a job may name"};
 inline constexpr Endpoint<Nothing, SpecSchema> kSpecSchema{
     Verb::kGet, "/api/v1/spec", "The job spec: JSON schema, field table, definitions of numbers"};
+inline constexpr Endpoint<Nothing, BackupView> kCreateBackup{
+    Verb::kPost, "/api/v1/backups", "Copy the database into a file beside it", Role::kAdmin, 201};
 // Also served, outside the Endpoint form: GET /api/v1/events (SSE, EventQuery),
 // /api/v1/openapi.json, /healthz, /readyz, /metrics, and the web view under every other path.
 

@@ -27,8 +27,8 @@ struct Context {
   // One thread each: `writer` may be used on writer_thread alone, `reader` on reader_thread alone,
   // `agent_reader` on agent_thread alone, `syncs`, `events` and the request counters of `metrics`
   // on the network thread alone. What people ask for may take long, and no agent may wait for that:
-  // its token is looked up by agent_reader.
-  boost::asio::any_io_executor network, writer_thread, reader_thread, agent_thread;
+  // its token is looked up by agent_reader. A backup takes as long as the database is large.
+  boost::asio::any_io_executor network, writer_thread, reader_thread, agent_thread, backup_thread;
   service::Writer& writer;
   service::Reader &reader, &agent_reader;
   HeldSyncs& syncs;

@@ -96,6 +96,8 @@ void add_system_routes(http::Router& router, Context& context) {
   http::add(
       router, protocol::kSpecSchema, context.reader_thread,
       [](const Call<Nothing, Nothing>&) { return Result<protocol::SpecSchema>(spec_schema()); });
+  http::add(router, protocol::kCreateBackup, context.backup_thread,
+            [&reader](const Call<Nothing, Nothing>&) { return reader.back_up(); });
   add_description(router, context);
   add_plain(router, "/healthz", "Whether the process answers", "text/plain", alive);
   add_plain(router, "/readyz", "Whether the database answers and the controller is not stopping",

@@ -12,6 +12,7 @@
 #include "controller/service/secrets.hpp"
 #include "controller/service/submission.hpp"
 #include "controller/service/views.hpp"
+#include "controller/store/backup.hpp"
 #include "controller/store/facts.hpp"
 #include "controller/store/journal.hpp"
 #include "controller/store/logs.hpp"
@@ -112,6 +113,19 @@ bool Reader::ready() {
     return !store::controller_uuid(impl_->db).empty();
   } catch (const store::StoreError&) {
     return false;  // which is the answer
+  }
+}
+
+Result<protocol::BackupView> Reader::back_up() const {
+  try {
+    store::Database db(impl_->db.file(), store::Database::Access::kWrite);
+    const std::int64_t now_us = impl_->clock.wall_us();
+    const auto file = store::back_up(db, now_us);
+    return protocol::BackupView{file.string(),
+                                static_cast<std::int64_t>(std::filesystem::file_size(file)),
+                                rfc3339(now_us)};
+  } catch (const std::exception& error) {  // StoreError, or the disk
+    return Error{ErrorCode::kUnavailable, std::string("no backup was made: ") + error.what(), {}};
   }
 }
 
@@ -310,7 +324,8 @@ Counters Reader::counters() {
   Counters out;
   out.jobs_by_state = named<JobState>(store::count_jobs(impl_->db));
   out.runs_by_state = named<RunState>(store::count_runs(impl_->db));
-  out.agents_by_state = {{"idle", 0}, {"busy", 0}, {"lost", 0}, {"conflict", 0}};
+  out.agents_by_state = {{"idle", 0}, {"busy", 0}, {"new", 0},
+                         {"left", 0}, {"lost", 0}, {"conflict", 0}};
   for (const store::AgentRow& row : store::list_agents(impl_->db)) {
     ++out.agents_by_state
           [agent_view(impl_->db, row, impl_->clock.wall_us(), impl_->settings.lease_s).state];

@@ -18,6 +18,7 @@
 #include "common/protocol/groups.hpp"
 #include "common/protocol/jobs.hpp"
 #include "common/protocol/runs.hpp"
+#include "common/protocol/system.hpp"
 #include "controller/service/notices.hpp"
 #include "controller/service/settings.hpp"
 
@@ -46,6 +47,9 @@ class Reader {
 
   Identity identity();
   bool ready();  // the database answers
+  // A copy of the database beside it. From any one thread, also while others use this Reader: it
+  // has a connection of its own. kUnavailable when it cannot be written.
+  Result<protocol::BackupView> back_up() const;
 
   // kInvalid with every wrong member of a query (unknown state, bad cursor or time, limit).
   Result<protocol::JobPage> jobs(const protocol::JobQuery& query);

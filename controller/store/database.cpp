@@ -17,14 +17,13 @@ constexpr std::size_t kStatementsKept = 300;
   throw StoreError("database " + file.string() + ": " + what);
 }
 
-// SQLite would create it with the process' umask; hashes of tokens are in it.
+}  // namespace
+
 void create_private(const std::filesystem::path& file) {
   const int fd = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) fail(file, std::string("cannot be opened for writing: ") + strerror(errno));
   ::close(fd);
 }
-
-}  // namespace
 
 struct Database::Impl {
   struct Prepared {

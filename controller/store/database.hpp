@@ -19,6 +19,9 @@ class Statement;
 
 namespace rackmark::store {
 
+// SQLite would create it with the process' umask; hashes of tokens are in it. Throws StoreError.
+void create_private(const std::filesystem::path& file);
+
 class Database {
  public:
   enum class Access { kWrite, kRead };

@@ -1,8 +1,10 @@
 #include "controller/store/migrate.hpp"
 
 #include <map>
+#include <vector>
 
 #include "common/domain/spec.hpp"
+#include "controller/store/backup.hpp"
 #include "controller/store/transaction.hpp"
 
 namespace rackmark::store {
@@ -69,14 +71,17 @@ std::int64_t migrate(Database& db, std::span<const Migration> steps, std::int64_
   const auto done = applied(db);
   refuse_unknown(db, done, steps);
   const std::int64_t newest = done.empty() ? 0 : done.rbegin()->first;
+  std::vector<const Migration*> pending;
   for (const Migration& step : steps) {
     if (done.contains(step.number)) continue;
     if (step.number < newest) {
       throw StoreError("database " + db.file().string() + ": schema step " + step.name +
                        " comes before the newest one applied; give it the next number");
     }
-    apply(db, step, now_us);
+    pending.push_back(&step);
   }
+  if (!done.empty() && !pending.empty()) back_up(db, now_us);  // there is no way back but this
+  for (const Migration* step : pending) apply(db, *step, now_us);
   return schema_number(db);
 }
 

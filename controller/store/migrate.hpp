@@ -17,9 +17,10 @@ struct Migration {
 // migrations/*.sql, as built into this program, in order of their numbers.
 std::span<const Migration> embedded_migrations();
 
-// Runs what is missing, each in its own transaction, and records it with its SHA-256. Returns the
-// number of the newest. Throws StoreError when an old one was changed or renumbered, or the
-// database is newer than `steps`; the database is unchanged then.
+// Runs what is missing, each in its own transaction, and records it with its SHA-256; a database
+// that has rows of older steps is backed up before. Returns the number of the newest. Throws
+// StoreError when an old one was changed or renumbered, or the database is newer than `steps`; the
+// database is unchanged then.
 std::int64_t migrate(Database& db, std::span<const Migration> steps, std::int64_t now_us);
 
 std::int64_t schema_number(Database& db);  // 0: never migrated

@@ -425,6 +425,16 @@ TEST(CliCommands, VersionAndModels) {
   EXPECT_THAT(alone.out, HasSubstr(RACKMARK_VERSION));
 }
 
+TEST(CliCommands, ABackupIsToldByItsFile) {
+  FakeController controller([](const FakeRequest& request) {
+    EXPECT_EQ(request.method + " " + request.target, "POST /api/v1/backups");
+    return FakeReply{201, json::encode(protocol::BackupView{.file = "/s/x.db", .bytes = 2048})};
+  });
+  const Ran ran = run_cli(controller.url(), {"backup"});
+  EXPECT_EQ(ran.out, "/s/x.db\n");
+  EXPECT_THAT(ran.err, HasSubstr("2.0 KiB"));
+}
+
 TEST(CliCommands, ATokenIsSentAsBearer) {
   FakeController controller(result_page);
   run_cli(controller.url(), {"results", "--token", "secret"});

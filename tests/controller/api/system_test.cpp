@@ -1,10 +1,11 @@
 #include "common/protocol/system.hpp"
 
 #include <gmock/gmock.h>
-
 #include <cstdlib>
 #include <fstream>
 
+#include "common/clock.hpp"
+#include "controller/service/reader.hpp"
 #include "tests/controller/api/controller_fixture.hpp"
 
 namespace rackmark::test {
@@ -61,6 +62,17 @@ TEST_F(SystemTest, MetricsCountWhatHappens) {
     EXPECT_THAT(reply.body, HasSubstr(line));
   }
   EXPECT_THAT(reply.body, testing::Not(HasSubstr("nothing-x")));
+}
+
+TEST_F(SystemTest, ABackupIsAWholeDatabase) {
+  submit();
+  const auto made = client_.call(protocol::kCreateBackup);
+  ASSERT_TRUE(made) << made.error().message;
+  EXPECT_EQ(std::filesystem::path(made->file).parent_path(), controller_.dir() / "state");
+  EXPECT_EQ(made->bytes, static_cast<std::int64_t>(std::filesystem::file_size(made->file)));
+  const SystemClock clock;
+  service::Reader copy(made->file, clock, {});
+  EXPECT_EQ(copy.jobs({})->items.size(), 1U);
 }
 
 TEST_F(SystemTest, TheWebViewIsServed) {

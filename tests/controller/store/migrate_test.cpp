@@ -70,6 +70,23 @@ TEST_F(MigrateTest, FailingStepLeavesNothingBehind) {
   EXPECT_EQ(error_of(steps), "");  // table b of the failed try is not there
 }
 
+TEST_F(MigrateTest, ADatabaseIsBackedUpBeforeItsSchemaChanges) {
+  EXPECT_EQ(error_of({steps[0]}), "");
+  EXPECT_EQ(error_of({steps[0]}), "");  // nothing to do
+  std::ofstream(file().string() + ".backup-under-way") << "half of one";
+  EXPECT_EQ(error_of(steps), "");
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
+    names.push_back(entry.path().filename());
+  }
+  const std::string backup = "db.sqlite.1970-01-01T000000Z";
+  EXPECT_THAT(names, testing::UnorderedElementsAre("db.sqlite", backup));
+  const auto before = folder.path() / backup;
+  EXPECT_EQ(std::filesystem::status(before).permissions(), std::filesystem::perms(0600));
+  Database db(before, Database::Access::kWrite);
+  EXPECT_EQ(schema_number(db), 1);
+}
+
 TEST_F(MigrateTest, FileThatIsNoDatabaseIsRefused) {
   std::ofstream(file()) << std::string(5000, 'x');
   EXPECT_THAT(error_of(steps), HasSubstr("is not a Rackmark database"));
