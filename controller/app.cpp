@@ -166,6 +166,8 @@ asio::awaitable<void> ControllerApp::Impl::tick_loop() {
     if (!failure.empty() && failure != tick_failure) log::error("scheduling: {}", failure);
     if (failure.empty() && !tick_failure.empty()) log::info("scheduling works again");
     tick_failure = std::move(failure);
+    context->write_failure = tick_failure;
+    metrics.set_failing(!tick_failure.empty());
     metrics.set_streams(events->subscribers(), syncs->size(), server->connections());
     co_await net::sleep_for(kTick);
   }

@@ -37,6 +37,7 @@ struct Context {
   std::string started_at;             // RFC 3339
   std::string web_dir;                // may be missing
   std::atomic<bool> stopping{false};  // /readyz says so first
+  std::string write_failure;          // why nothing can be stored, else ""; network thread alone
 };
 
 void add_job_routes(http::Router& router, Context& context);

@@ -59,6 +59,8 @@ struct Metrics::Impl {
   prometheus::Gauge& oldest_queued_s =
       gauges("rackmark_oldest_queued_seconds", "Age of the oldest waiting job; 0 when none waits")
           .Add({});
+  prometheus::Gauge& failing =
+      gauges("rackmark_writes_failing", "1 while nothing can be stored, as on a full disk").Add({});
   prometheus::Gauge& subscribers = gauges("rackmark_event_streams", "Open event streams").Add({});
   prometheus::Gauge& held_syncs = gauges("rackmark_held_syncs", "Agents in a held sync").Add({});
   prometheus::Gauge& connections = gauges("rackmark_connections", "Open connections").Add({});
@@ -91,6 +93,8 @@ void Metrics::set_streams(std::size_t subscribers, std::size_t held_syncs,
   impl_->held_syncs.Set(static_cast<double>(held_syncs));
   impl_->connections.Set(static_cast<double>(connections));
 }
+
+void Metrics::set_failing(bool failing) { impl_->failing.Set(failing ? 1 : 0); }
 
 std::string Metrics::text(const service::Counters& counters) {
   set_states(impl_->jobs, counters.jobs_by_state);

@@ -24,6 +24,7 @@ class Metrics {
 
   void observe(const http::Observation& observation);
   void count_event_upload(int status);
+  void set_failing(bool failing);  // nothing can be stored
   void set_streams(std::size_t subscribers, std::size_t held_syncs, std::size_t connections);
 
   // The exposition format 0.0.4, with gauges set from `counters`.

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "common/measure/statistics.hpp"
+#include "common/net/offload.hpp"
 #include "controller/api/context.hpp"
 #include "controller/api/metrics.hpp"
 #include "controller/http/typed_route.hpp"
@@ -32,15 +33,19 @@ Response text_response(int status, std::string text, std::string content_type = 
 
 boost::asio::awaitable<Response> alive(Request) { co_return text_response(200, "ok\n"); }
 
-Response ready(Context& context, const Request& request) {
+boost::asio::awaitable<Response> ready(Context& context, std::string path) {
+  std::string why;
   if (context.stopping) {
-    return http::problem({ErrorCode::kUnavailable, "the controller is stopping", {}}, request.path);
+    why = "the controller is stopping";
+  } else if (!context.write_failure.empty()) {
+    why = "nothing can be stored: " + context.write_failure;
+  } else {
+    auto ask = [&context] { return context.reader.ready(); };
+    const bool answers = co_await net::offload(context.reader_thread, std::move(ask));
+    if (!answers) why = "the database does not answer";
   }
-  if (!context.reader.ready()) {
-    return http::problem({ErrorCode::kUnavailable, "the database does not answer", {}},
-                         request.path);
-  }
-  return text_response(200, "ready\n");
+  if (why.empty()) co_return text_response(200, "ready\n");
+  co_return http::problem({ErrorCode::kUnavailable, why, {}}, path);
 }
 
 void add_plain(http::Router& router, std::string path, std::string summary,
@@ -100,11 +105,9 @@ void add_system_routes(http::Router& router, Context& context) {
             [&reader](const Call<Nothing, Nothing>&) { return reader.back_up(); });
   add_description(router, context);
   add_plain(router, "/healthz", "Whether the process answers", "text/plain", alive);
-  add_plain(router, "/readyz", "Whether the database answers and the controller is not stopping",
-            "text/plain",
-            http::on_thread(context.reader_thread, [&context](const Request& request) {
-              return ready(context, request);
-            }));
+  add_plain(router, "/readyz",
+            "Whether the database can be read and written and nothing is stopping", "text/plain",
+            [&context](Request request) { return ready(context, request.path); });
   add_plain(router, "/metrics", "Prometheus text format", "text/plain",
             http::on_thread(context.reader_thread, [&context, &reader](const Request&) {
               return text_response(200, context.metrics.text(reader.counters()),

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <map>
 #include <set>
 #include <string>
@@ -51,12 +52,19 @@ struct Core {
   const Notices& notices;
   std::string controller_uuid;
   Memory memory;
+  // A change was undone by an exception: a full disk, most likely. The next tick tries to write.
+  bool write_failed = false;
 };
 
 // One change of state. What it touched is told once, as it is at the end of it, after the commit.
 class Change {
  public:
   explicit Change(Core& core_ref) : core(core_ref), tx(core_ref.db, core_ref.clock.wall_us()) {}
+  ~Change() {
+    if (std::uncaught_exceptions() > exceptions_) core.write_failed = true;
+  }
+  Change(const Change&) = delete;
+  Change& operator=(const Change&) = delete;
 
   Core& core;
   store::Transaction tx;
@@ -88,6 +96,7 @@ class Change {
   std::set<std::int64_t> jobs_, runs_, agents_, wake_, over_, lost_;
   std::vector<LiveEvent> live_;
   bool place_ = false;
+  const int exceptions_ = std::uncaught_exceptions();
 };
 
 }  // namespace rackmark::service

@@ -173,10 +173,12 @@ Result<protocol::EventReceipt> Writer::accept_events(std::int64_t agent_id,
 
 void Writer::tick() {
   Change change(impl_->core);
+  if (impl_->core.write_failed) store::write_something(change.tx);
   lose_silent_agents(change);
   end_overdue_runs(change);
   impl_->clean(change);
   change.finish();
+  impl_->core.write_failed = false;
 }
 
 void Writer::checkpoint() { impl_->db.execute("PRAGMA wal_checkpoint(TRUNCATE)"); }

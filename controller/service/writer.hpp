@@ -98,7 +98,8 @@ class Writer {
 
   // --- time
   // Leases, time-outs, scheduling, bounds of the event log, old idempotency keys. Call it about
-  // once a second.
+  // once a second. Throws store::StoreError, also as long as a change that failed could not be
+  // stored now either.
   void tick();
   // Moves the write-ahead log into the database file; for an orderly end.
   void checkpoint();

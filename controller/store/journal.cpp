@@ -108,6 +108,10 @@ void adopt_uuid(Transaction& tx, const std::string& uuid) {
   Query(tx.db(), kAdoptUuid, uuid, tx.now_us()).run();
 }
 
+// A row that is given the values that it has is not written by SQLite; this number, which nothing
+// here uses, always is.
+void write_something(Transaction& tx) { tx.db().execute("PRAGMA user_version = 0"); }
+
 constexpr const char* kDatabaseBytes = R"sql(
   SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size())sql";
 

@@ -39,6 +39,8 @@ void audit(Transaction& tx, const std::string& who, const std::string& action,
 std::string controller_uuid(Database& db);  // "" before adopt_uuid
 void adopt_uuid(Transaction& tx, const std::string& uuid);
 
+void write_something(Transaction& tx);  // the same again; commit() tells whether the disk takes it
+
 std::int64_t database_bytes(Database& db);
 
 }  // namespace rackmark::store

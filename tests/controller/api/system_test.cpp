@@ -1,6 +1,9 @@
 #include "common/protocol/system.hpp"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
+
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 
@@ -11,6 +14,7 @@
 namespace rackmark::test {
 namespace {
 
+using namespace std::chrono_literals;
 using protocol::Verb;
 using testing::HasSubstr;
 
@@ -41,6 +45,30 @@ TEST_F(SystemTest, VersionModelsAndSpec) {
 TEST_F(SystemTest, HealthAndReadiness) {
   EXPECT_EQ(get("/healthz").status, 200);
   EXPECT_EQ(get("/readyz").status, 200);
+}
+
+// No file may be written beyond its first page, which every change to the write-ahead log is.
+TEST_F(SystemTest, AControllerThatCanStoreNothingIsNotReady) {
+  const auto becomes = [&](int status) {
+    for (int i = 0; i < 300 && get("/readyz").status != status; ++i)
+      std::this_thread::sleep_for(100ms);
+    return get("/readyz");
+  };
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  signal(SIGXFSZ, SIG_IGN);
+  const rlimit full{4096, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
+  EXPECT_FALSE(client_.call(protocol::kSubmitJob, {}, {}, small_spec()));
+  const auto refused = becomes(503);
+  const auto metrics = get("/metrics").body;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_THAT(refused.body, HasSubstr("nothing can be stored: "));
+  EXPECT_THAT(metrics, HasSubstr("rackmark_writes_failing 1"));
+  EXPECT_EQ(becomes(200).status, 200);
+  submit();
+  EXPECT_THAT(get("/metrics").body, HasSubstr("rackmark_writes_failing 0"));
 }
 
 TEST_F(SystemTest, MetricsCountWhatHappens) {
