@@ -20,10 +20,11 @@ struct Memory {
 struct Utilization {
   unsigned gpu = 0, memory = 0;  // percent
 };
-constexpr int kSuccess = 0;
+constexpr int kSuccess = 0, kFunctionNotFound = 13;
 constexpr int kTemperatureOfGpu = 0;
 constexpr int kSmClock = 1, kMemoryClock = 2;
 constexpr int kCorrected = 0, kUncorrected = 1, kSinceDriverLoad = 0;
+constexpr unsigned kMigOn = 1;
 
 constexpr std::array<const char*, 9> kReasons = {"gpu_idle",
                                                  "applications_clocks_setting",
@@ -76,12 +77,23 @@ const Card* named(const std::vector<Card>& cards, std::string_view entry) {
   return number && index < cards.size() ? &cards[index] : nullptr;
 }
 
+void let_through(const Card& card, Visible& to) {
+  if (card.unusable.empty()) {
+    to.cards.push_back(card);
+  } else {
+    to.left_out.push_back("GPU " + std::to_string(card.index) +
+                          (card.name == kUnknown ? "" : " (" + card.name + ", " + card.uuid + ")") +
+                          " is left out: " + card.unusable);
+  }
+}
+
 }  // namespace
 
 struct Nvml::Functions {
   std::unique_ptr<void, int (*)(void*)> library{nullptr, nullptr};
   int (*init)() = nullptr;
   int (*shut_down)() = nullptr;
+  const char* (*error_text)(int) = nullptr;
   int (*driver)(char*, unsigned) = nullptr;
   int (*cuda)(int*) = nullptr;
   int (*count)(unsigned*) = nullptr;
@@ -89,6 +101,7 @@ struct Nvml::Functions {
   int (*name)(Device, char*, unsigned) = nullptr;
   int (*uuid)(Device, char*, unsigned) = nullptr;
   int (*memory)(Device, Memory*) = nullptr;
+  int (*mig)(Device, unsigned* now, unsigned* after_reset) = nullptr;
   int (*utilization)(Device, Utilization*) = nullptr;
   int (*power)(Device, unsigned*) = nullptr;             // milliwatts
   int (*energy)(Device, unsigned long long*) = nullptr;  // millijoules
@@ -100,6 +113,7 @@ struct Nvml::Functions {
   explicit Functions(void* opened) : library(opened, ::dlclose) {
     find(init, "nvmlInit_v2");
     find(shut_down, "nvmlShutdown");
+    find(error_text, "nvmlErrorString");
     find(driver, "nvmlSystemGetDriverVersion");
     find(cuda, "nvmlSystemGetCudaDriverVersion");
     find(count, "nvmlDeviceGetCount_v2");
@@ -107,6 +121,7 @@ struct Nvml::Functions {
     find(name, "nvmlDeviceGetName");
     find(uuid, "nvmlDeviceGetUUID");
     find(memory, "nvmlDeviceGetMemoryInfo");
+    find(mig, "nvmlDeviceGetMigMode");
     find(utilization, "nvmlDeviceGetUtilizationRates");
     find(power, "nvmlDeviceGetPowerUsage");
     find(energy, "nvmlDeviceGetTotalEnergyConsumption");
@@ -119,6 +134,13 @@ struct Nvml::Functions {
   bool usable() const {
     return init != nullptr && shut_down != nullptr && count != nullptr && handle != nullptr;
   }
+  std::string words(int error) const {
+    return error_text != nullptr ? error_text(error) : "error " + std::to_string(error);
+  }
+  bool has_mig_on(Device device) const {
+    unsigned now = 0, after_reset = 0;
+    return mig != nullptr && mig(device, &now, &after_reset) == kSuccess && now == kMigOn;
+  }
 
  private:
   template <class F>
@@ -130,12 +152,16 @@ struct Nvml::Functions {
 Nvml::Nvml(std::unique_ptr<Functions> functions) : functions_(std::move(functions)) {}
 Nvml::~Nvml() { functions_->shut_down(); }
 
-std::unique_ptr<Nvml> Nvml::open() {
+std::unique_ptr<Nvml> Nvml::open(std::string* problem) {
   void* library = ::dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return nullptr;
   auto functions = std::make_unique<Functions>(library);
-  if (!functions->usable() || functions->init() != kSuccess) return nullptr;
-  return std::unique_ptr<Nvml>(new Nvml(std::move(functions)));
+  const int error = functions->usable() ? functions->init() : kFunctionNotFound;
+  if (error == kSuccess) return std::unique_ptr<Nvml>(new Nvml(std::move(functions)));
+  if (problem != nullptr)
+    *problem =
+        "NVIDIA's driver does not answer, so no GPU counts (NVML: " + functions->words(error) + ")";
+  return nullptr;
 }
 
 std::vector<Card> Nvml::cards() const {
@@ -144,11 +170,18 @@ std::vector<Card> Nvml::cards() const {
   std::vector<Card> found;
   const unsigned count = value_of<unsigned>(f.count).value_or(0);
   for (unsigned i = 0; i < count; ++i) {
-    const auto device = value_of<Device>(f.handle, i);
-    if (!device) continue;
-    const Memory memory = value_of<Memory>(f.memory, *device).value_or(Memory{});
-    found.push_back({text_of(f.name, *device), text_of(f.uuid, *device), driver, std::int64_t{i},
-                     static_cast<std::int64_t>(memory.total), *device});
+    Card& card = found.emplace_back(Card{kUnknown, kUnknown, driver, std::int64_t{i}});
+    if (const int error = f.handle(i, &card.handle); error != kSuccess) {
+      card.unusable = "NVML: " + f.words(error);
+      continue;
+    }
+    card.name = text_of(f.name, card.handle);
+    card.uuid = text_of(f.uuid, card.handle);
+    const Memory memory = value_of<Memory>(f.memory, card.handle).value_or(Memory{});
+    card.memory_bytes = static_cast<std::int64_t>(memory.total);
+    if (f.has_mig_on(card.handle))
+      card.unusable = "MIG is on, and an instance is no whole GPU; off: nvidia-smi -i " +
+                      std::to_string(i) + " -mig 0";
   }
   return found;
 }
@@ -193,8 +226,11 @@ std::vector<std::string> throttle_names(std::uint64_t bits) {
 }
 
 Visible visible(const std::vector<Card>& cards, const char* cuda_visible_devices) {
-  if (cuda_visible_devices == nullptr) return {cards, ""};
   Visible found;
+  if (cuda_visible_devices == nullptr) {
+    for (const Card& card : cards) let_through(card, found);
+    return found;
+  }
   std::string_view rest = cuda_visible_devices;
   for (;;) {
     const auto comma = rest.find(',');
@@ -202,9 +238,13 @@ Visible visible(const std::vector<Card>& cards, const char* cuda_visible_devices
     const Card* card = named(cards, entry);
     if (card == nullptr) {
       found.unnamed = entry;
+      if (!entry.empty())
+        found.left_out.push_back("CUDA_VISIBLE_DEVICES says " + found.unnamed +
+                                 ", which is no whole GPU of this host: it and what follows it "
+                                 "are left out");
       return found;
     }
-    found.cards.push_back(*card);
+    let_through(*card, found);
     if (comma == std::string_view::npos) return found;
     rest.remove_prefix(comma + 1);
   }

@@ -17,6 +17,7 @@ struct Card {
   std::int64_t index = 0;          // NVML's, by PCI address
   std::int64_t memory_bytes = 0;
   void* handle = nullptr;  // NVML's, valid as long as the Nvml that gave it
+  std::string unusable;    // why it cannot be used as a whole card; "" = it can
 };
 
 // One card now; null = this card or driver does not say.
@@ -33,12 +34,13 @@ struct Reading {
 // Movable by pointer only; calls may come from any thread. Nothing throws.
 class Nvml {
  public:
-  static std::unique_ptr<Nvml> open();  // null without a driver
+  // Null without a driver, and when a driver does not answer: `problem` then receives why.
+  static std::unique_ptr<Nvml> open(std::string* problem = nullptr);
   ~Nvml();
   Nvml(const Nvml&) = delete;
   Nvml& operator=(const Nvml&) = delete;
 
-  std::vector<Card> cards() const;                 // of the host, in NVML's order (by PCI address)
+  std::vector<Card> cards() const;  // all of the host, in NVML's order (by PCI address)
   std::optional<std::string> cuda_driver() const;  // newest CUDA that the driver serves: "13.0"
   Reading read(const Card& card) const;
 
@@ -55,8 +57,11 @@ std::vector<std::string> throttle_names(std::uint64_t bits);
 struct Visible {
   std::vector<Card> cards;  // in the variable's order
   std::string unnamed;  // the entry at which the list ended, as it names no whole GPU: "MIG-..."
+  std::vector<std::string> left_out;  // for people, a sentence for each GPU that the variable lets
+                                      // through and that is not in `cards`
 };
-// Indices or beginnings of UUIDs between commas, up to the first that names none; null: all. Pure.
+// Indices or beginnings of UUIDs between commas, up to the first that names none; null: all. A card
+// that cannot be used is left out and ends nothing. Pure.
 Visible visible(const std::vector<Card>& cards, const char* cuda_visible_devices);
 // As this process's environment says. Empty without a driver.
 Visible visible_cards(const Nvml* nvml);

@@ -53,11 +53,12 @@ struct Inventory {
   std::string containment;  // cgroup_v2, pid_namespace or proc_sweep
   std::int64_t free_disk_bytes = 0;
   std::optional<SlurmAllocation> slurm;  // in which the agent runs and srun can start ranks
+  std::vector<std::string> notes;  // for people: what of the host does not count here, and why
 };
 BOOST_DESCRIBE_STRUCT(Inventory, (),
                       (hostname, os, kernel, virtualization, cpu, memory_bytes, governor, gpus,
                        gpus_cut_at, addresses, network, versions, data_roots, containment,
-                       free_disk_bytes, slurm))
+                       free_disk_bytes, slurm, notes))
 
 // --- enrolment
 // -------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@
 //   energy=1 temperature=61 sm_mhz=1980 memory_mhz=2619 reasons=4 ecc_corrected=0 ecc_uncorrected=0
 //
 // A member that is not there is one that this card does not support. `energy`: power x time since
-// the machine was started.
+// the machine was started. `mig=1`: MIG is on. `handle_error=15`: NVML gives no handle of this
+// card. A line `init_error=18` is no card: the driver does not answer.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -23,9 +25,9 @@ constexpr int kSuccess = 0, kInvalidArgument = 2, kNotSupported = 3;
 using Card = std::map<std::string, std::string>;
 using Device = void*;  // a card's number, from 1
 
-std::vector<Card> cards() {
+std::vector<Card> lines() {
   Dl_info self{};
-  dladdr(reinterpret_cast<void*>(&cards), &self);
+  dladdr(reinterpret_cast<void*>(&lines), &self);
   std::string path = self.dli_fname;
   path.replace(path.rfind('/') + 1, std::string::npos, "gpus.txt");
   std::vector<Card> found;
@@ -40,6 +42,17 @@ std::vector<Card> cards() {
     if (!card.empty()) found.push_back(card);
   }
   return found;
+}
+
+std::vector<Card> cards() {
+  std::vector<Card> found = lines();
+  std::erase_if(found, [](const Card& card) { return card.contains("init_error"); });
+  return found;
+}
+
+int error_of(const Card& card, const char* name) {
+  const auto found = card.find(name);
+  return found == card.end() ? kSuccess : std::atoi(found->second.c_str());
 }
 
 std::string member(Device device, const char* name) {
@@ -69,7 +82,15 @@ int give_text(std::string text, char* to, unsigned size) {
 
 #define NVML extern "C" __attribute__((visibility("default"))) int
 
-NVML nvmlInit_v2() { return kSuccess; }
+NVML nvmlInit_v2() {
+  int error = kSuccess;
+  for (const Card& line : lines()) error = std::max(error, error_of(line, "init_error"));
+  return error;
+}
+extern "C" __attribute__((visibility("default"))) const char* nvmlErrorString(int error) {
+  if (error == 15) return "GPU is lost";
+  return error == 18 ? "Driver/library version mismatch" : "Unknown Error";
+}
 NVML nvmlShutdown() { return kSuccess; }
 NVML nvmlSystemGetDriverVersion(char* to, unsigned size) { return give_text("580.65", to, size); }
 NVML nvmlSystemGetCudaDriverVersion(int* to) {
@@ -81,7 +102,9 @@ NVML nvmlDeviceGetCount_v2(unsigned* to) {
   return kSuccess;
 }
 NVML nvmlDeviceGetHandleByIndex_v2(unsigned index, Device* to) {
-  if (index >= cards().size()) return kInvalidArgument;
+  const auto all = cards();
+  if (index >= all.size()) return kInvalidArgument;
+  if (const int error = error_of(all[index], "handle_error")) return error;
   *to = reinterpret_cast<Device>(std::size_t{index} + 1);
   return kSuccess;
 }
@@ -96,6 +119,10 @@ NVML nvmlDeviceGetMemoryInfo(Device device, unsigned long long* total_free_used)
   if (give(device, "used", &total_free_used[2]) != kSuccess) return kNotSupported;
   total_free_used[1] = total_free_used[0] - total_free_used[2];
   return kSuccess;
+}
+NVML nvmlDeviceGetMigMode(Device device, unsigned* now, unsigned* after_reset) {
+  *after_reset = 0;
+  return give(device, "mig", now);
 }
 NVML nvmlDeviceGetUtilizationRates(Device device, unsigned* gpu_memory) {
   gpu_memory[1] = 0;

@@ -458,6 +458,7 @@ export interface Inventory {
   containment: string;
   free_disk_bytes: number;
   slurm: { cluster: string; node: string; job_id: number } | null; // the allocation around the agent
+  notes: string[]; // what of the host does not count, and why
 }
 export interface AgentView {
   id: number;

@@ -7,14 +7,12 @@
 namespace rackmark::worker {
 
 VisibleGpus visible_gpus() {
-  const auto nvml = gpu::Nvml::open();
-  const gpu::Visible visible = gpu::visible_cards(nvml.get());
   VisibleGpus found;
+  const auto nvml = gpu::Nvml::open(&found.cut_short);
+  const gpu::Visible visible = gpu::visible_cards(nvml.get());
   for (const gpu::Card& card : visible.cards) found.names.push_back(gpu::cuda_name(card));
-  if (!visible.unnamed.empty()) {
-    found.cut_short = "CUDA_VISIBLE_DEVICES says " + visible.unnamed +
-                      ", which is no whole GPU of this host: it and what follows it are left out";
-  }
+  for (const std::string& sentence : visible.left_out)
+    found.cut_short += (found.cut_short.empty() ? "" : "; ") + sentence;
   return found;
 }
 

@@ -12,7 +12,7 @@ namespace rackmark::worker {
 // The GPUs that this process may use: those of the host that CUDA_VISIBLE_DEVICES leaves.
 struct VisibleGpus {
   std::vector<std::string> names;  // UUIDs, or indices where the driver says none
-  std::string cut_short;           // why there are no more, where the variable is the reason
+  std::string cut_short;           // why there are no more, where there is more to say than that
 };
 VisibleGpus visible_gpus();
 

@@ -11,7 +11,9 @@ namespace rackmark::gpu {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllOf;
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 constexpr const char* kWhole =
@@ -19,24 +21,30 @@ constexpr const char* kWhole =
     "energy=1 temperature=61 sm_mhz=1980 memory_mhz=2619 reasons=0x84 ecc_corrected=3 "
     "ecc_uncorrected=0\n";
 
-// The stand-in with a gpus.txt of this test's own. Once it is loaded by its path, a load by its
-// name finds it, as it would find the driver's.
+std::vector<std::string> uuids(const Visible& visible) {
+  std::vector<std::string> found;
+  for (const Card& card : visible.cards) found.push_back(card.uuid);
+  return found;
+}
+
+// The stand-in with a gpus.txt of these tests' own. Once it is loaded by its path, a load by its
+// name finds it, as it would find the driver's; the loader keeps it, so all tests share it.
 class NvmlTest : public testing::Test {
  protected:
-  NvmlTest() {
+  static void SetUpTestSuite() {
     std::string name = (fs::temp_directory_path() / "rackmark-nvml-XXXXXX").string();
     folder_ = mkdtemp(name.data());
     fs::copy_file(RACKMARK_NVML_STAND_IN, folder_ / "libnvidia-ml.so.1");
     library_ = dlopen((folder_ / "libnvidia-ml.so.1").c_str(), RTLD_NOW | RTLD_LOCAL);
   }
-  ~NvmlTest() override {
+  static void TearDownTestSuite() {
     if (library_ != nullptr) dlclose(library_);
     fs::remove_all(folder_);
   }
   void are(const std::string& cards) { std::ofstream(folder_ / "gpus.txt") << cards; }
 
-  fs::path folder_;
-  void* library_ = nullptr;
+  static inline fs::path folder_;
+  static inline void* library_ = nullptr;
 };
 
 TEST_F(NvmlTest, ReadsAllOfACardAndNullForWhatItDoesNotHave) {
@@ -76,6 +84,31 @@ TEST_F(NvmlTest, ReadsAllOfACardAndNullForWhatItDoesNotHave) {
   EXPECT_THAT(nvml->cards(), IsEmpty());
 }
 
+TEST_F(NvmlTest, CardsThatAreNoWholeGpuAreLeftOutWithASentence) {
+  ASSERT_NE(library_, nullptr) << dlerror();
+  are("uuid=GPU-a1 name=H200 mig=1\nuuid=GPU-b2 name=H200 mig=0\nuuid=GPU-c3 handle_error=15\n"
+      "uuid=GPU-d4 name=H200\n");
+  const auto nvml = Nvml::open();
+  ASSERT_TRUE(nvml);
+  const Visible all = visible(nvml->cards(), nullptr);
+  EXPECT_THAT(uuids(all), ElementsAre("GPU-b2", "GPU-d4"));
+  EXPECT_THAT(all.left_out, ElementsAre(AllOf(HasSubstr("GPU 0 (H200, GPU-a1)"), HasSubstr("MIG")),
+                                        "GPU 2 is left out: NVML: GPU is lost"));
+  // A lost card keeps its number, and one with MIG ends no list.
+  const Visible some = visible(nvml->cards(), "GPU-a1,3");
+  EXPECT_THAT(uuids(some), ElementsAre("GPU-d4"));
+  EXPECT_THAT(some.left_out, ElementsAre(HasSubstr("GPU-a1")));
+  EXPECT_EQ(some.unnamed, "");
+}
+
+TEST_F(NvmlTest, ADriverThatDoesNotAnswerSaysWhy) {
+  ASSERT_NE(library_, nullptr) << dlerror();
+  are("init_error=18\n");
+  std::string problem;
+  EXPECT_EQ(Nvml::open(&problem), nullptr);
+  EXPECT_THAT(problem, HasSubstr("NVML: Driver/library version mismatch"));
+}
+
 TEST(ThrottleNames, KnownAndUnknownBits) {
   EXPECT_THAT(throttle_names(0), IsEmpty());
   EXPECT_THAT(throttle_names(0x1 | 0x8 | 0x20 | 0x40),
@@ -88,9 +121,7 @@ std::vector<std::string> visible_uuids(const char* list) {
   cards[0].uuid = "GPU-aaaa";
   cards[1].uuid = "GPU-abbb";
   cards[2].uuid = "GPU-cccc";
-  std::vector<std::string> uuids;
-  for (const Card& card : visible(cards, list).cards) uuids.push_back(card.uuid);
-  return uuids;
+  return uuids(visible(cards, list));
 }
 
 // As CUDA reads it: the first entry that names nothing ends the list.
@@ -104,6 +135,8 @@ TEST(VisibleCards, AreThoseOfTheVariable) {
   EXPECT_THAT(visible_uuids("GPU-x"), IsEmpty());
   EXPECT_THAT(visible_uuids("1,MIG-a,0"), ElementsAre("GPU-abbb"));
   EXPECT_EQ(visible({}, "MIG-a,0").unnamed, "MIG-a");
+  EXPECT_THAT(visible({}, "MIG-a,0").left_out, ElementsAre(HasSubstr("MIG-a")));
+  EXPECT_THAT(visible({}, "").left_out, IsEmpty());
   EXPECT_EQ(visible({}, nullptr).unnamed, "");
 }
 

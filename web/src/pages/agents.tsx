@@ -97,6 +97,7 @@ function Details({ agent }: { agent: AgentView }) {
     ["Instruction set", words(i.cpu.isa)],
     ["Topology", topology(agent)],
     ["Governor", i.governor ?? <Missing why="not available: the kernel shows none" />],
+    ...(i.notes.length ? [["Does not count", i.notes.join("; ")] as [string, string]] : []),
     ["GPUs", i.gpus.length ? i.gpus.map((g) => `${g.name} (${bytes(g.memory_bytes)}, ${g.uuid}, driver ${g.driver})`).join("; ") : <Missing why="none found" />],
     ...(i.gpus_cut_at ? [["GPUs left out", `from ${i.gpus_cut_at} of CUDA_VISIBLE_DEVICES on, which names no whole card here`] as [string, string]] : []),
     ["Operating system", `${i.os} · ${/^linux/i.test(i.kernel) ? "" : "Linux "}${i.kernel}${i.virtualization && i.virtualization !== "none" ? ` · ${i.virtualization}` : ""}`],
