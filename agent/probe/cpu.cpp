@@ -1,10 +1,14 @@
+#include <fmt/format.h>
 #include <hwloc.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <map>
 #include <memory>
 #include <sstream>
+#include <vector>
 
 #include "agent/probe/inventory.hpp"
 
@@ -17,6 +21,59 @@ namespace {
 std::int64_t to_number(const std::string& text) { return std::strtoll(text.c_str(), nullptr, 10); }
 
 std::string or_unknown(const std::string& text) { return text.empty() ? "unknown" : text; }
+
+using CpuSet = std::unique_ptr<hwloc_bitmap_s, decltype(&hwloc_bitmap_free)>;
+
+CpuSet empty_set() { return {hwloc_bitmap_alloc(), hwloc_bitmap_free}; }
+
+// Those that this process may not run on: taskset, a service's CPUAffinity. hwloc itself leaves out
+// those that a cpuset forbids.
+void leave_out_foreign_cpus(hwloc_topology_t topology) {
+  if (hwloc_topology_is_thissystem(topology) == 0) return;
+  const CpuSet own = empty_set();
+  if (hwloc_get_cpubind(topology, own.get(), HWLOC_CPUBIND_PROCESS) == 0)
+    hwloc_topology_restrict(topology, own.get(), HWLOC_RESTRICT_FLAG_REMOVE_CPULESS);
+}
+
+// Nodes with CPUs that no smaller node has. hwloc gives memory that has none of its own (CXL, the
+// fast memory of some processors) an empty set, or the CPUs that it is near to.
+std::int64_t domains_with_cpus(hwloc_topology_t topology) {
+  std::vector<hwloc_obj_t> nodes;
+  for (hwloc_obj_t node = nullptr;
+       (node = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_NUMANODE, node)) != nullptr;)
+    nodes.push_back(node);
+  std::stable_sort(nodes.begin(), nodes.end(), [](hwloc_obj_t a, hwloc_obj_t b) {
+    return hwloc_bitmap_weight(a->cpuset) < hwloc_bitmap_weight(b->cpuset);
+  });
+  const CpuSet covered = empty_set();
+  std::int64_t domains = 0;
+  for (const hwloc_obj_t node : nodes) {
+    if (hwloc_bitmap_isincluded(node->cpuset, covered.get()) != 0) continue;
+    hwloc_bitmap_or(covered.get(), covered.get(), node->cpuset);
+    ++domains;
+  }
+  return domains;
+}
+
+void note_online_cpus(protocol::Inventory& inventory) {
+  const long online = ::sysconf(_SC_NPROCESSORS_ONLN);
+  if (inventory.cpu.logical_cpus >= online) return;
+  inventory.notes.push_back(
+      fmt::format("{} of the host's {} CPUs count: this agent may not run on the others (affinity "
+                  "or cpuset)",
+                  inventory.cpu.logical_cpus, online));
+}
+
+void apply(const std::optional<CpuQuota>& quota, protocol::Inventory& to) {
+  CpuInventory& cpu = to.cpu;
+  const std::int64_t cores = cores_within(quota, cpu.physical_cores);
+  if (cores < cpu.physical_cores)
+    to.notes.push_back(
+        fmt::format("{} of {} cores count{}: a cgroup's quota gives this agent {:g} CPUs at a time",
+                    cores, cpu.physical_cores, cores == 1 ? "s" : "", quota->cpus));
+  cpu.physical_cores = cores;
+  cpu.logical_cpus = cores_within(quota, cpu.logical_cpus);
+}
 
 }  // namespace
 
@@ -56,20 +113,24 @@ CpuInventory parse_cpuinfo(std::string_view text) {
   return cpu;
 }
 
-void probe_topology(CpuInventory& cpu) {
+void probe_topology(protocol::Inventory& into, const std::optional<CpuQuota>& quota) {
   hwloc_topology_t raw = nullptr;
   if (hwloc_topology_init(&raw) != 0) return;
   const std::unique_ptr<hwloc_topology, decltype(&hwloc_topology_destroy)> topology(
       raw, hwloc_topology_destroy);
   if (hwloc_topology_load(raw) != 0) return;
+  leave_out_foreign_cpus(raw);
   auto count = [&](hwloc_obj_type_t type) {
     return static_cast<std::int64_t>(std::max(hwloc_get_nbobjs_by_type(raw, type), 0));
   };
+  CpuInventory& cpu = into.cpu;
   cpu.sockets = std::max<std::int64_t>(count(HWLOC_OBJ_PACKAGE), 1);
   cpu.logical_cpus = std::max<std::int64_t>(count(HWLOC_OBJ_PU), 1);
   cpu.physical_cores = count(HWLOC_OBJ_CORE);
   if (cpu.physical_cores == 0) cpu.physical_cores = cpu.logical_cpus;  // some virtual machines
-  cpu.numa_domains = std::max<std::int64_t>(count(HWLOC_OBJ_NUMANODE), 1);
+  cpu.numa_domains = std::max<std::int64_t>(domains_with_cpus(raw), 1);
+  if (hwloc_topology_is_thissystem(raw) != 0) note_online_cpus(into);
+  apply(quota, into);
   cpu.smt = cpu.logical_cpus > cpu.physical_cores;
 }
 

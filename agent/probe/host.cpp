@@ -9,6 +9,7 @@
 #include <array>
 #include <bit>
 #include <cctype>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <set>
@@ -20,6 +21,7 @@
 
 #include "agent/probe/inventory.hpp"
 #include "agent/process/files.hpp"
+#include "common/json/described.hpp"
 
 namespace rackmark::agent {
 
@@ -156,7 +158,7 @@ protocol::Inventory probe(const ProbeInput& input) {
   inventory.os = os_name(read_file("/etc/os-release").value_or(""));
   inventory.virtualization = virtualization();
   inventory.cpu = parse_cpuinfo(read_file("/proc/cpuinfo", std::size_t{64} << 20).value_or(""));
-  probe_topology(inventory.cpu);
+  probe_topology(inventory, cpu_quota());
   inventory.memory_bytes = memory_bytes();
   inventory.governor = governor();
   inventory.addresses = addresses();
@@ -167,6 +169,12 @@ protocol::Inventory probe(const ProbeInput& input) {
   inventory.free_disk_bytes = free_disk_bytes(input.state);
   inventory.slurm = usable_slurm_allocation();
   return inventory;
+}
+
+bool is_news(protocol::Inventory now, const protocol::Inventory& told) {
+  if (std::abs(now.free_disk_bytes - told.free_disk_bytes) <= told.free_disk_bytes / 10)
+    now.free_disk_bytes = told.free_disk_bytes;
+  return json::encode(now) != json::encode(told);
 }
 
 }  // namespace rackmark::agent

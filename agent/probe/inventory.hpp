@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "agent/process/containment.hpp"
+#include "common/host/cpu_quota.hpp"
 #include "common/protocol/agents.hpp"
 
 namespace rackmark::agent {
@@ -19,16 +20,21 @@ struct ProbeInput {
   std::vector<std::string> data_roots;  // as configured
   ContainmentKind containment = ContainmentKind::kProcSweep;
 };
-// Takes up to some seconds: it starts the worker and mpirun.
+// Takes up to some seconds: it starts the worker and mpirun. Any thread may call.
 protocol::Inventory probe(const ProbeInput& input);
+
+// Whether the controller should hear of `now`, having heard `told`. Free disk space changes all the
+// time: less than a tenth of it is no news. Pure.
+bool is_news(protocol::Inventory now, const protocol::Inventory& told);
 
 // --- parts, each testable alone
 // Vendor, model name, family, model, stepping, isa from the text of /proc/cpuinfo.
 protocol::CpuInventory parse_cpuinfo(std::string_view text);
 // The highest of sse4_1, avx2, avx512, avx512_vnni, avx512_bf16, amx; "baseline" below all of them.
 std::string isa_level(std::string_view flags);
-// Sockets, cores, processors, NUMA domains by hwloc, put into `cpu`.
-void probe_topology(protocol::CpuInventory& cpu);
+// Sockets, cores, processors and NUMA domains that this process may use: by hwloc, within the
+// affinity mask, and as many as a cgroup's quota feeds. What does not count is said in the notes.
+void probe_topology(protocol::Inventory& into, const std::optional<CpuQuota>& quota);
 
 std::string os_name(std::string_view os_release);  // PRETTY_NAME
 std::string virtualization();                      // none, kvm, hyperv, vmware, xen, container, ...

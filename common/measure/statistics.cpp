@@ -11,7 +11,7 @@ namespace {
 constexpr double kScaledMad = 1.4826;  // makes the median absolute deviation a sigma of a normal
 
 constexpr double kMaxDrift = 0.05, kMaxVariation = 0.20, kMaxSteal = 0.02, kMaxForeignCpu = 0.05,
-                 kMaxClockFall = 0.05, kMaxInputWait = 0.10;
+                 kMaxClockFall = 0.05, kMaxInputWait = 0.10, kMaxThrottled = 0.02;
 constexpr std::int64_t kFewSteps = 5;
 
 double mean_of(std::span<const double> values) {
@@ -271,6 +271,10 @@ Validity judge(const StepStatistics& steps, const Conditions& conditions) {
     suspect(with_percent("other processes used %.1f %% of the CPU time",
                          *conditions.foreign_cpu_fraction));
   }
+  if (conditions.quota_throttled_fraction && *conditions.quota_throttled_fraction > kMaxThrottled) {
+    suspect(with_percent("a CPU quota held processes back for %.1f %% of the time that it grants",
+                         *conditions.quota_throttled_fraction));
+  }
   if (conditions.input_wait_fraction && *conditions.input_wait_fraction > kMaxInputWait) {
     suspect(with_percent("waiting for pictures took %.1f %% of the step time",
                          *conditions.input_wait_fraction));
@@ -430,8 +434,9 @@ const std::map<std::string, std::string>& definitions() {
       {"validity",
        "clean, suspect or invalid. Suspect: fewer than 5 steps, drift beyond 5 % either way, "
        "variation above 20 %, more than 2 % of the CPU time of a rank's host stolen by the "
-       "hypervisor, more than "
-       "5 % used by other processes than the run's ranks, more than 10 % of a rank's step time "
+       "hypervisor, more than 5 % used by other processes than the run's ranks, a CPU quota that "
+       "held processes back for more than 2 % of the time that it grants, more than 10 % of a "
+       "rank's step time "
        "spent waiting for pictures, a changed frequency governor, more than 5 % of the steps "
        "skipped as gradients overflowed in fp16, a GPU that was slowed down by "
        "heat or the power brake in any reading, or whose clock (median of the second half) fell by "

@@ -101,6 +101,7 @@ struct GpuConditions {  // of one rank's GPU inside the window; absent = not ava
 };
 struct Conditions {  // of a run's hosts and ranks inside the window; absent = not available
   std::optional<double> steal_fraction, foreign_cpu_fraction;
+  std::optional<double> quota_throttled_fraction;  // of the CPU time that a quota grants
   std::optional<double> input_wait_fraction;  // of the step time, of the rank that waited longest
   std::optional<bool> governor_changed;
   std::vector<GpuConditions> gpus;  // of every rank where resources.device is gpu

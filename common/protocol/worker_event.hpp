@@ -106,10 +106,12 @@ struct HostUse {         // of the host of one rank, over the measured window; n
   std::optional<double> cpu_s, cpu_capacity_s;  // of all processes; of all processors
   std::optional<double> package_energy_j;       // of all CPU packages (RAPL)
   std::optional<std::string> governor_before, governor_after;  // of the frequency, at both ends
+  // The CPU quota of this rank's cgroup, and CPU time for which it held the processes in it back.
+  std::optional<double> quota_cpus, quota_throttled_s;
 };
 BOOST_DESCRIBE_STRUCT(HostUse, (),
                       (boot_id, own_cpu_s, cpu_s, cpu_capacity_s, package_energy_j, governor_before,
-                       governor_after))
+                       governor_after, quota_cpus, quota_throttled_s))
 
 struct FailureEvent {  // type "failure"; reason is a name of rackmark::Reason
   std::string reason, detail, phase;

@@ -37,6 +37,16 @@ std::optional<double> foreign_cpu_fraction(const std::vector<HostSeen>& hosts) {
   return most;
 }
 
+std::optional<double> quota_throttled_fraction(const std::vector<HostSeen>& hosts) {
+  std::optional<double> most;
+  for (const HostSeen& host : hosts) {
+    const double granted_s = host.use.quota_cpus.value_or(0) * host.window_s;
+    if (!host.use.quota_throttled_s || !(granted_s > 0)) continue;
+    most = std::max(most.value_or(0), *host.use.quota_throttled_s / granted_s);
+  }
+  return most;
+}
+
 std::optional<double> package_power_w(const std::vector<HostSeen>& hosts) {
   double sum = 0;
   for (const HostSeen& host : hosts) {

@@ -26,6 +26,10 @@ std::vector<HostSeen> hosts_seen(const Summaries& workers, const Summaries& serv
 // Of the host where it was most; null where none says.
 std::optional<double> foreign_cpu_fraction(const std::vector<HostSeen>& hosts);
 
+// Share of the CPU time that its quota grants a host for which the quota held processes back, of
+// the host where it was most; null where none has a quota.
+std::optional<double> quota_throttled_fraction(const std::vector<HostSeen>& hosts);
+
 // Mean power of the CPU packages of all hosts; null as soon as one of them does not say.
 std::optional<double> package_power_w(const std::vector<HostSeen>& hosts);
 

@@ -266,6 +266,7 @@ measure::Conditions conditions(const std::vector<protocol::RankTime>& ranks, con
   measure::Conditions out;
   out.steal_fraction = steal_fraction(e.telemetry, summaries);
   out.foreign_cpu_fraction = foreign_cpu_fraction(hosts);
+  out.quota_throttled_fraction = quota_throttled_fraction(hosts);
   out.governor_changed = governor_changed(hosts);
   for (const protocol::RankTime& rank : ranks) {
     if (!(rank.step_ms > 0)) continue;

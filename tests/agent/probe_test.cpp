@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
 
 #include "agent/probe/inventory.hpp"
@@ -85,6 +88,72 @@ TEST(Probe, ThisHostMakesSense) {
     EXPECT_NE(address.find('/'), std::string::npos);
     EXPECT_FALSE(address.starts_with("127."));
   }
+}
+
+// As hwloc describes other machines: "pack:2 ..." in its synthetic notation.
+protocol::Inventory topology(const char* synthetic, const std::optional<CpuQuota>& quota = {}) {
+  ::setenv("HWLOC_SYNTHETIC", synthetic, 1);
+  protocol::Inventory found;
+  probe_topology(found, quota);
+  ::unsetenv("HWLOC_SYNTHETIC");
+  return found;
+}
+
+TEST(Topology, MemoryWithoutCpusOfItsOwnIsNoDomain) {
+  EXPECT_EQ(topology("pack:2 [numa] core:4 pu:2").cpu.numa_domains, 2);
+  const auto fast_and_far = topology("[numa] pack:2 [numa] [numa] core:4 pu:2").cpu;
+  EXPECT_EQ(fast_and_far.numa_domains, 2);
+  EXPECT_EQ(fast_and_far.sockets, 2);
+  EXPECT_EQ(fast_and_far.physical_cores, 8);
+  EXPECT_EQ(fast_and_far.logical_cpus, 16);
+  EXPECT_TRUE(fast_and_far.smt);
+}
+
+TEST(Topology, AQuotaLeavesWholeCoresAndSaysSo) {
+  const auto some = topology("pack:2 [numa] core:4 pu:2", CpuQuota{3.5});
+  EXPECT_EQ(some.cpu.physical_cores, 3);
+  EXPECT_EQ(some.cpu.logical_cpus, 3);
+  EXPECT_FALSE(some.cpu.smt) << "no core has time for a second thread";
+  ASSERT_EQ(some.notes.size(), 1U);
+  EXPECT_EQ(some.notes[0],
+            "3 of 8 cores count: a cgroup's quota gives this agent 3.5 CPUs at a time");
+  const auto plenty = topology("pack:2 [numa] core:4 pu:2", CpuQuota{12});
+  EXPECT_EQ(plenty.cpu.physical_cores, 8);
+  EXPECT_TRUE(plenty.notes.empty());
+}
+
+TEST(Topology, OnlyCpusOfTheAffinityMaskCount) {
+  cpu_set_t before, one;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
+  CPU_ZERO(&one);
+  for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu)
+    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
+  ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+  protocol::Inventory found;
+  probe_topology(found, std::nullopt);
+  ::sched_setaffinity(0, sizeof before, &before);
+  EXPECT_EQ(found.cpu.logical_cpus, 1);
+  EXPECT_EQ(found.cpu.physical_cores, 1);
+  EXPECT_EQ(found.cpu.sockets, 1);
+  EXPECT_EQ(found.cpu.numa_domains, 1);
+  if (::sysconf(_SC_NPROCESSORS_ONLN) > 1) {
+    ASSERT_EQ(found.notes.size(), 1U);
+    EXPECT_TRUE(found.notes[0].starts_with("1 of the host's ")) << found.notes[0];
+  }
+}
+
+TEST(Inventory, NewsIsAllButALittleDiskSpace) {
+  protocol::Inventory told;
+  told.free_disk_bytes = 1000;
+  protocol::Inventory now = told;
+  EXPECT_FALSE(is_news(now, told));
+  now.free_disk_bytes = 950;
+  EXPECT_FALSE(is_news(now, told));
+  now.free_disk_bytes = 500;
+  EXPECT_TRUE(is_news(now, told));
+  now = told;
+  now.notes.push_back("a GPU is lost");
+  EXPECT_TRUE(is_news(now, told));
 }
 
 TEST(Probe, AWorkerThatIsNotThereLeavesUnknowns) {

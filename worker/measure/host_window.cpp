@@ -74,7 +74,7 @@ HostWindow::HostWindow(const std::string& root)
 
 HostWindow::Edge HostWindow::look() {
   return {host_ticks(root_ + "/proc"), own_cpu_s(), energy_.read(),
-          frequency_governor(root_ + "/sys/devices/system/cpu/cpufreq")};
+          frequency_governor(root_ + "/sys/devices/system/cpu/cpufreq"), cpu_quota(root_)};
 }
 
 void HostWindow::begin() { begun_ = look(); }
@@ -97,6 +97,10 @@ void HostWindow::end() {
   if (begun_->energy_j && last.energy_j) use.package_energy_j = *last.energy_j - *begun_->energy_j;
   use.governor_before = begun_->governor;
   use.governor_after = last.governor;
+  if (begun_->quota && last.quota) {
+    use.quota_cpus = last.quota->cpus;
+    use.quota_throttled_s = last.quota->throttled_s - begun_->quota->throttled_s;
+  }
 }
 
 }  // namespace rackmark::worker

@@ -1,5 +1,6 @@
 // What the host of this process did over the measured window: CPU time of everybody and of this
-// process, energy of its CPU packages, frequency governor. What a host does not offer is null.
+// process, energy of its CPU packages, frequency governor, CPU quota. What a host does not offer is
+// null.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/host/cpu_quota.hpp"
 #include "common/protocol/worker_event.hpp"
 #include "worker/measure/telemetry.hpp"
 
@@ -45,6 +47,7 @@ class HostWindow {
     double own_cpu_s = 0;
     std::optional<double> energy_j;
     std::optional<std::string> governor;
+    std::optional<CpuQuota> quota;
   };
   Edge look();
 

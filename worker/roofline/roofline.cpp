@@ -179,7 +179,7 @@ int print_bound(const RooflineOptions& options, Backend& backend, std::int64_t t
 }  // namespace
 
 int run_roofline(const RooflineOptions& options) {
-  const auto cores = static_cast<std::int64_t>(usable_cpus().cores.size());
+  const auto cores = shared_cores(usable_cpus(), LaunchedRanks{});
   const std::int64_t threads = options.threads > 0 ? options.threads : cores;
   if (threads > cores) {
     std::fprintf(stderr, "rackmark-worker: --threads is %lld, allowed: 1 to %lld (cores)\n",

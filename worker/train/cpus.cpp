@@ -19,9 +19,42 @@ namespace rackmark::worker {
 
 namespace {
 
+// "0-2,4": as the kernel writes a list of CPUs.
+std::vector<int> read_list(std::istream& in) {
+  std::vector<int> cpus;
+  int first = 0;
+  while (in >> first) {
+    int last = first;
+    if (in.peek() == '-') in.ignore() >> last;
+    for (int cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
+    if (in.peek() != ',') break;
+    in.ignore();
+  }
+  return cpus;
+}
+
+// Their numbers may have gaps: a CPU can be switched off.
+std::vector<int> online_cpus(const std::string& root) {
+  std::ifstream in(root + "/sys/devices/system/cpu/online");
+  std::vector<int> cpus = read_list(in);
+  const auto count = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  for (int cpu = 0; cpus.empty() && cpu < count; ++cpu) cpus.push_back(cpu);
+  return cpus;
+}
+
+// This process's mask; it may name CPUs that are not online. Empty when the kernel does not say.
+std::vector<int> allowed_cpus(const std::string& root) {
+  std::ifstream in(root + "/proc/self/status");
+  for (std::string name; in >> name;) {
+    if (name == "Cpus_allowed_list:") return read_list(in);
+  }
+  return {};
+}
+
 // Package and core of a logical CPU; a host that does not say has one CPU a core.
-std::pair<int, int> core_of(int cpu) {
-  const std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
+std::pair<int, int> core_of(int cpu, const std::string& root) {
+  const std::string folder =
+      root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
   int package = 0, core = cpu;
   std::ifstream(folder + "physical_package_id") >> package;
   std::ifstream core_file(folder + "core_id");
@@ -31,28 +64,29 @@ std::pair<int, int> core_of(int cpu) {
 
 }  // namespace
 
-UsableCpus usable_cpus() {
+UsableCpus usable_cpus(const std::string& root) {
   UsableCpus cpus;
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  const bool known = sched_getaffinity(0, sizeof mask, &mask) == 0;
-  const int online = static_cast<int>(std::min<long>(sysconf(_SC_NPROCESSORS_ONLN), CPU_SETSIZE));
+  const std::vector<int> allowed = allowed_cpus(root);
   std::map<std::pair<int, int>, std::vector<int>> mine, all;
-  for (int cpu = 0; cpu < online; ++cpu) {
-    const auto core = core_of(cpu);
+  for (const int cpu : online_cpus(root)) {
+    const auto core = core_of(cpu, root);
     all[core].push_back(cpu);
-    if (!known || CPU_ISSET(cpu, &mask)) mine[core].push_back(cpu);
+    if (allowed.empty() || std::binary_search(allowed.begin(), allowed.end(), cpu)) {
+      mine[core].push_back(cpu);
+    } else {
+      cpus.restricted = true;
+    }
   }
   for (auto& [core, logical] : mine) cpus.cores.push_back(std::move(logical));
   cpus.online_cores = static_cast<std::int64_t>(all.size());
-  cpus.restricted = known && CPU_COUNT(&mask) < online;
+  cpus.quota = cpu_quota(root);
   return cpus;
 }
 
 std::int64_t shared_cores(const UsableCpus& cpus, const LaunchedRanks& ranks) {
-  const auto own = static_cast<std::int64_t>(cpus.cores.size());
-  if (cpus.restricted && ranks.size > 1) return std::max(own, cpus.online_cores);
-  return std::max<std::int64_t>(1, own);
+  auto cores = std::max<std::int64_t>(1, static_cast<std::int64_t>(cpus.cores.size()));
+  if (cpus.restricted && ranks.size > 1) cores = std::max(cores, cpus.online_cores);
+  return cores_within(cpus.quota, cores);
 }
 
 std::vector<int> share_of(const std::vector<std::vector<int>>& cores, std::int64_t rank,

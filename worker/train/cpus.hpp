@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
+#include "common/host/cpu_quota.hpp"
 #include "worker/collective/communicator.hpp"
 
 namespace rackmark::worker {
@@ -12,11 +15,12 @@ struct UsableCpus {
   std::vector<std::vector<int>> cores;  // of this process's mask; each core's logical CPUs
   std::int64_t online_cores = 0;        // of the host
   bool restricted = false;              // the mask is smaller than the host
+  std::optional<CpuQuota> quota;        // of CPU time, for all ranks of the host together
 };
-UsableCpus usable_cpus();
+UsableCpus usable_cpus(const std::string& root = "");  // put before every path, for tests
 
 // Physical cores that all ranks of this host have together: the mask's, unless the launcher has
-// given each rank a part of the host.
+// given each rank a part of the host; and no more than a quota feeds.
 std::int64_t shared_cores(const UsableCpus& cpus, const LaunchedRanks& ranks);
 
 // Contiguous cores of `rank` out of `ranks`; all of them when there are fewer cores than ranks.

@@ -164,6 +164,8 @@ TEST(Statistics, SuspectAboveEachThresholdOnly) {
   EXPECT_EQ(verdict(flat, {.steal_fraction = 0.021}), Verdict::kSuspect);
   EXPECT_EQ(verdict(flat, {.foreign_cpu_fraction = 0.05}), Verdict::kClean);
   EXPECT_EQ(verdict(flat, {.foreign_cpu_fraction = 0.06}), Verdict::kSuspect);
+  EXPECT_EQ(verdict(flat, {.quota_throttled_fraction = 0.02}), Verdict::kClean);
+  EXPECT_EQ(verdict(flat, {.quota_throttled_fraction = 0.021}), Verdict::kSuspect);
   EXPECT_EQ(verdict(flat, {.input_wait_fraction = 0.1}), Verdict::kClean);
   EXPECT_EQ(verdict(flat, {.input_wait_fraction = 0.11}), Verdict::kSuspect);
   EXPECT_EQ(verdict(flat, {.governor_changed = true}), Verdict::kSuspect);

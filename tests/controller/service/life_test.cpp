@@ -91,7 +91,9 @@ TEST_F(LifeTest, PeakProfileAndTheLargestBatchComeFromTheWorkers) {
                                    {"cpu_capacity_s", 4.0},
                                    {"package_energy_j", 50.0},
                                    {"governor_before", "performance"},
-                                   {"governor_after", "powersave"}};
+                                   {"governor_after", "powersave"},
+                                   {"quota_cpus", 2.0},
+                                   {"quota_throttled_s", 1.0}};
   }
   const auto profile = event("profile", 0, profile_members());
   sent[0].events.insert(sent[0].events.end() - 1, profile);
@@ -114,6 +116,8 @@ TEST_F(LifeTest, PeakProfileAndTheLargestBatchComeFromTheWorkers) {
   EXPECT_THAT(result.validity.causes,
               testing::IsSupersetOf({"other processes used 10.0 % of the CPU time",
                                      "the frequency governor changed during the run"}));
+  EXPECT_THAT(result.validity.causes,
+              testing::Contains(testing::HasSubstr("a CPU quota held processes back for ")));
   EXPECT_EQ(done.spec_resolved.at("batch_size"), "max");
   const auto kept = reader->profile(run_id);
   ASSERT_TRUE(kept);

@@ -17,6 +17,8 @@ class HostWindowTest : public testing::Test {
     write("proc/stat", "cpu 100 0 50 1000 10 0 5 20 0 0\n");
     write("proc/sys/kernel/random/boot_id", "one-boot\n");
     write("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "performance\n");
+    write("proc/self/cgroup", "0::/box\n");
+    quota("throttled_usec 700000\n");
     package("intel-rapl:0", "package-0", 1'000'000);
     package("intel-rapl:0:0", "core", 1);
     package("intel-rapl:1", "package-1", 0);
@@ -27,6 +29,10 @@ class HostWindowTest : public testing::Test {
   void write(const std::string& path, const std::string& text) {
     fs::create_directories((root_ / path).parent_path());
     std::ofstream(root_ / path) << text;
+  }
+  void quota(const std::string& stat) {
+    write("sys/fs/cgroup/box/cpu.max", "150000 100000\n");
+    write("sys/fs/cgroup/box/cpu.stat", stat);
   }
   void package(const std::string& zone, const std::string& name, std::int64_t energy_uj) {
     write("sys/class/powercap/" + zone + "/name", name);
@@ -48,6 +54,7 @@ TEST_F(HostWindowTest, CountsWhatGrewAndCountersThatWrapped) {
   package("intel-rapl:1", "package-1", 7'000);
   write("proc/stat", "cpu 300 0 150 1100 20 0 5 30 0 0\n");
   write("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "powersave\n");
+  quota("nr_periods 7\nthrottled_usec 1200000\n");
   window.end();
   const auto use = window.use();
   ASSERT_TRUE(use);
@@ -58,6 +65,8 @@ TEST_F(HostWindowTest, CountsWhatGrewAndCountersThatWrapped) {
   EXPECT_NEAR(use->cpu_capacity_s.value(), 420 / ticks, 1e-9);
   EXPECT_EQ(use->governor_before, "performance");
   EXPECT_EQ(use->governor_after, "powersave");
+  EXPECT_EQ(use->quota_cpus, 1.5);
+  EXPECT_NEAR(use->quota_throttled_s.value(), 0.5, 1e-9);
   EXPECT_GE(use->own_cpu_s, 0);
 }
 
@@ -65,13 +74,14 @@ TEST_F(HostWindowTest, WhatAHostDoesNotSayIsNull) {
   fs::remove(root_ / "sys/class/powercap/intel-rapl:1/energy_uj");  // one package is no host
   fs::remove(root_ / "proc/stat");
   fs::remove_all(root_ / "sys/devices");
+  fs::remove_all(root_ / "sys/fs");
   HostWindow window(root_.string());
   window.begin();
   window.end();
   const auto use = window.use();
   ASSERT_TRUE(use);
   EXPECT_FALSE(use->package_energy_j || use->cpu_s || use->cpu_capacity_s || use->governor_before ||
-               use->governor_after);
+               use->governor_after || use->quota_cpus || use->quota_throttled_s);
 }
 
 }  // namespace

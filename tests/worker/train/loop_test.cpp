@@ -2,8 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 
 #include "worker/failure.hpp"
@@ -114,6 +118,42 @@ TEST(SharedCores, ABoundRankCountsTheWholeHost) {
   EXPECT_EQ(shared_cores(cpus, {.size = 4, .local_size = 4}), 8);
   EXPECT_EQ(shared_cores(cpus, {.size = 5, .local_size = 1}), 8) << "two ranks on other hosts";
   EXPECT_EQ(shared_cores(cpus, {.size = 1, .local_size = 1}), 1) << "a cpuset is a limit";
+  cpus.quota = CpuQuota{2.5};
+  EXPECT_EQ(shared_cores(cpus, {.size = 4, .local_size = 4}), 2);
+}
+
+// Eight CPUs, two threads a core: core 1's first is switched off, and 2 to 7 are allowed. The mask
+// goes on beyond the CPUs that there are, as in virtual machines.
+TEST(UsableCpus, NumbersHaveGapsAndTheMaskCounts) {
+  namespace fs = std::filesystem;
+  const fs::path root = fs::temp_directory_path() / ("usable-cpus-" + std::to_string(getpid()));
+  const auto write = [&root](const std::string& path, const std::string& text) {
+    fs::create_directories((root / path).parent_path());
+    std::ofstream(root / path) << text;
+  };
+  const std::string cpus = "sys/devices/system/cpu/";
+  write(cpus + "online", "0,2-7\n");
+  write("proc/self/status", "Name:\tx\nCpus_allowed:\tfffc\nCpus_allowed_list:\t2-15\n");
+  for (const int cpu : {0, 2, 3, 4, 5, 6, 7}) {
+    const std::string topology = cpus + "cpu" + std::to_string(cpu) + "/topology/";
+    write(topology + "physical_package_id", "0\n");
+    write(topology + "core_id", std::to_string(cpu % 4) + "\n");
+  }
+  const UsableCpus some = usable_cpus(root.string());
+  EXPECT_THAT(some.cores,
+              ElementsAre(ElementsAre(4), ElementsAre(5), ElementsAre(2, 6), ElementsAre(3, 7)));
+  EXPECT_EQ(some.online_cores, 4);
+  EXPECT_TRUE(some.restricted);
+  write("proc/self/status", "Cpus_allowed_list:\t0-15\n");
+  EXPECT_FALSE(usable_cpus(root.string()).restricted);
+  EXPECT_THAT(usable_cpus(root.string()).cores[0], ElementsAre(0, 4));
+  fs::remove_all(root);
+
+  cpu_set_t mask;
+  ASSERT_EQ(sched_getaffinity(0, sizeof mask, &mask), 0);
+  int own = 0;
+  for (const auto& core : usable_cpus().cores) own += static_cast<int>(core.size());
+  EXPECT_EQ(own, CPU_COUNT(&mask));
 }
 
 }  // namespace
