@@ -3,10 +3,12 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/error.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <boost/system/system_error.hpp>
 #include <cstdio>
 
@@ -14,6 +16,7 @@
 #include "agent/probe/inventory.hpp"
 #include "agent/runs/host_facts.hpp"
 #include "common/net/log.hpp"
+#include "common/net/offload.hpp"
 #include "common/net/task_group.hpp"
 
 namespace rackmark::agent {
@@ -33,6 +36,7 @@ class App {
  public:
   App(const AgentConfig& config, std::optional<Identity> identity)
       : config_(config),
+        kind_(containment_kind_from(config.containment).value_or(detect_containment())),
         enrolled_(identity.has_value()),
         spool_(config.state / "spool", config.spool_bytes),
         client_(io_.get_executor(), config.controller),
@@ -47,23 +51,8 @@ class App {
   }
 
   int run() {
-    const auto kind = containment_kind_from(config_.containment).value_or(detect_containment());
-    inventory_ = probe({config_.worker, config_.state, config_.data_roots, kind});
-    inventory_.network = config_.network;
-    session_.inventory = inventory_;
-    const RunHost host{.state = config_.state,
-                       .self = config_.self.string(),
-                       .worker = config_.worker,
-                       .data_roots = config_.data_roots,
-                       .mark = mark_of(config_.state.string()),
-                       .containment = kind,
-                       .physical_cores = inventory_.cpu.physical_cores,
-                       .affinity_restricted = affinity_is_restricted(),
-                       .rank_ports = config_.rank_ports,
-                       .launch_ports = config_.launch_ports,
-                       .openmpi_version = openmpi_version(),
-                       .slurm_job = inventory_.slurm ? inventory_.slurm->job_id : 0};
-    Runner runner(host, clock_, spool_, lease_, [this](Runner::News news) { notify(news); });
+    take(look_around());
+    Runner runner(run_host(), clock_, spool_, lease_, [this](Runner::News news) { notify(news); });
     session_.runner = &runner;
     runner.start();
     arm_signals();
@@ -81,9 +70,52 @@ class App {
     });
   }
 
-  std::string openmpi_version() const {
-    const auto found = inventory_.versions.find("openmpi");
-    return found == inventory_.versions.end() ? "" : found->second;
+  // Any thread.
+  protocol::Inventory look_around() const {
+    auto seen = probe({config_.worker, config_.state, config_.data_roots, kind_});
+    seen.network = config_.network;
+    return seen;
+  }
+
+  void take(protocol::Inventory seen) {
+    for (const std::string& note : seen.notes) {
+      const auto& known = inventory_.notes;
+      if (std::find(known.begin(), known.end(), note) == known.end()) log::warning("{}", note);
+    }
+    inventory_ = std::move(seen);
+    session_.inventory = std::make_shared<const protocol::Inventory>(inventory_);
+  }
+
+  RunHost run_host() const {
+    const auto openmpi = inventory_.versions.find("openmpi");
+    return {.state = config_.state,
+            .self = config_.self.string(),
+            .worker = config_.worker,
+            .data_roots = config_.data_roots,
+            .mark = mark_of(config_.state.string()),
+            .containment = kind_,
+            .physical_cores = inventory_.cpu.physical_cores,
+            .affinity_restricted = affinity_is_restricted(),
+            .rank_ports = config_.rank_ports,
+            .launch_ports = config_.launch_ports,
+            .openmpi_version = openmpi == inventory_.versions.end() ? "" : openmpi->second,
+            .slurm_job = inventory_.slurm ? inventory_.slurm->job_id : 0};
+  }
+
+  // A host changes under a running agent: a card is lost, Open MPI is upgraded, a network comes up.
+  // Looking takes processor time, so it waits for a run to end.
+  asio::awaitable<void> watch_host() {
+    for (;;) {
+      co_await net::sleep_for(config_.probe_every);
+      while (session_.runner->busy()) co_await net::sleep_for(1s);
+      auto look = [this] { return look_around(); };
+      protocol::Inventory seen = co_await net::offload(looking_.get_executor(), std::move(look));
+      if (!is_news(seen, inventory_)) continue;
+      log::info("this host is not what it was; the controller is told");
+      take(std::move(seen));
+      session_.runner->renew(run_host());
+      session_.states_changed.set();
+    }
   }
 
   void arm_signals() {
@@ -150,6 +182,7 @@ class App {
     tasks_.spawn("sync", guarded("sync", sync_loop(session_)));
     tasks_.spawn("news", guarded("news", news_loop(session_)));
     tasks_.spawn("upload", guarded("upload", upload_loop(session_)));
+    tasks_.spawn("host", guarded("host", watch_host()));
     loops_started_ = true;
   }
 
@@ -164,6 +197,7 @@ class App {
   }
 
   const AgentConfig& config_;
+  const ContainmentKind kind_;
   const bool enrolled_;
   asio::io_context io_{1};
   BootClock clock_;
@@ -173,8 +207,9 @@ class App {
   Session session_;
   net::TaskGroup supervisor_, tasks_;  // the supervisor stops the tasks
   asio::signal_set signals_;
-  protocol::Inventory inventory_;
+  protocol::Inventory inventory_;  // the last look
   bool loops_started_ = false;
+  asio::thread_pool looking_{1};
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The agent as one object: built from its configuration, runs until told to stop.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -20,9 +21,10 @@ struct AgentConfig {
   std::map<std::string, std::string> labels;
   std::optional<std::string> device_class;
   std::vector<std::string> data_roots;
-  std::string containment;               // "" = the best that works
-  std::string network;                   // CIDR of runs over several agents; "" = found
-  std::string rank_ports, launch_ports;  // "first-last"; "" = any
+  std::string containment;                // "" = the best that works
+  std::string network;                    // CIDR of runs over several agents; "" = found
+  std::string rank_ports, launch_ports;   // "first-last"; "" = any
+  std::chrono::seconds probe_every{300};  // between looks at what this host is
   std::uint64_t spool_bytes = std::uint64_t{256} << 20;
 };
 

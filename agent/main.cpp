@@ -57,7 +57,7 @@ struct Options {
   std::string worker, token_file, log_level = "info", containment;
   std::string network, rank_ports = "21000-21999", launch_ports = "22000-22015";
   std::vector<std::string> labels, data_roots;
-  std::int64_t spool_mib = 256;
+  std::int64_t spool_mib = 256, probe_every_s = 300;
 };
 
 void declare(CLI::App& app, Options& o) {
@@ -86,6 +86,9 @@ void declare(CLI::App& app, Options& o) {
                  "TCP ports on which mpirun listens for its daemons: FIRST-LAST or any")
       ->capture_default_str();
   app.add_option("--spool-mib", o.spool_mib, "Most disk space for events not handed in yet")
+      ->capture_default_str();
+  app.add_option("--probe-every-s", o.probe_every_s,
+                 "Seconds after which an idle agent looks again at what this host is")
       ->capture_default_str();
   app.add_option("--log-level", o.log_level, "debug, info, warning or error")
       ->capture_default_str();
@@ -212,6 +215,10 @@ Result<AgentConfig> configure(const Options& o) {
   if (o.spool_mib < 1 || o.spool_mib > 1 << 20)
     return invalid("--spool-mib", o.spool_mib, "1 to 1048576", "--spool-mib must be 1 to 1048576");
   config.spool_bytes = static_cast<std::uint64_t>(o.spool_mib) << 20;
+  if (o.probe_every_s < 1 || o.probe_every_s > 86400)
+    return invalid("--probe-every-s", o.probe_every_s, "1 to 86400",
+                   fmt::format("--probe-every-s is {}, allowed: 1 to 86400", o.probe_every_s));
+  config.probe_every = std::chrono::seconds(o.probe_every_s);
   config.enrol_token = read_token(o.token_file, config.token_problem);
   return config;
 }

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <optional>
+#include <memory>
 #include <random>
 #include <set>
 #include <string>
@@ -70,7 +70,7 @@ struct Session {
   Identity identity;
   std::string incarnation, boot_id;
   std::map<std::string, std::string> labels;
-  std::optional<protocol::Inventory> inventory;  // until a sync that carried it was answered
+  std::shared_ptr<const protocol::Inventory> inventory;  // until a sync with it was answered
 
   bool stopping = false;
   std::string fatal;  // why the agent cannot go on; "" = it can

@@ -57,7 +57,8 @@ asio::awaitable<bool> sync_once(Session& session, bool wait, bool leaving,
   up.number = number;  // two calls may be under way: the controller ignores what was overtaken
   up.incarnation = session.incarnation;
   up.boot_id = session.boot_id;
-  up.inventory = session.inventory;
+  const auto inventory = session.inventory;
+  if (inventory) up.inventory = *inventory;
   up.labels = session.labels;
   up.runs = session.runner->observed();
   Runner::Relay relay = session.runner->relay();
@@ -77,7 +78,7 @@ asio::awaitable<bool> sync_once(Session& session, bool wait, bool leaving,
   session.newest_answered = number;
   if (session.sync_complaints.settle()) log::info("the controller answers again");
   session.lease.answered(sent_ns, down->lease_s);
-  if (up.inventory) session.inventory.reset();
+  if (session.inventory == inventory) session.inventory.reset();  // else there is a newer one
   if (!leaving) session.runner->apply(*down);
   // A run that came after a long idle poll starts on a fresh lease only: ask again at once.
   if (!leaving && session.lease.must_fence(session.clock.monotonic_ns()))

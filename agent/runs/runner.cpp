@@ -63,6 +63,11 @@ void Runner::end_all(std::string why) {
   wake();
 }
 
+void Runner::renew(RunHost host) {
+  const std::lock_guard lock(mutex_);
+  renewed_ = std::move(host);
+}
+
 std::vector<protocol::ObservedRun> Runner::observed() const {
   const std::lock_guard lock(mutex_);
   return snapshot_;
@@ -176,8 +181,17 @@ void Runner::start_next() {
   });
   if (taken || lease_.must_fence(clock_.monotonic_ns())) return;
   for (auto& [id, run] : runs_) {
-    if (run.waiting()) return run.start();
+    if (!run.waiting()) continue;
+    take_renewed_host();
+    return run.start();
   }
+}
+
+// All runs refer to host_: called when nothing is on.
+void Runner::take_renewed_host() {
+  const std::lock_guard lock(mutex_);
+  if (renewed_) host_ = std::move(*renewed_);
+  renewed_.reset();
 }
 
 bool Runner::Published::same_state(const Published& other) const {

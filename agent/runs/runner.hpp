@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 #include <vector>
@@ -31,6 +32,7 @@ class Runner {
   // Any thread:
   void apply(const protocol::SyncDown& down);  // the controller's whole wish
   void end_all(std::string why);               // orderly shutdown: no new runs either
+  void renew(RunHost host);                    // runs that start from now on find this host
   std::vector<protocol::ObservedRun> observed() const;
   struct Relay {
     std::vector<protocol::RelayCall> calls;
@@ -46,10 +48,11 @@ class Runner {
   void forget(std::int64_t run_id);
   void fence();
   void start_next();
+  void take_renewed_host();
   void publish();
   void wake();
 
-  const RunHost host_;
+  RunHost host_;
   const Clock& clock_;
   Spool& spool_;
   const Lease& lease_;
@@ -71,6 +74,7 @@ class Runner {
   mutable std::mutex mutex_;
   std::vector<protocol::SyncDown> wishes_;       // guarded by mutex_
   std::string end_all_;                          // guarded by mutex_; "" = no
+  std::optional<RunHost> renewed_;               // guarded by mutex_
   std::vector<protocol::ObservedRun> snapshot_;  // guarded by mutex_
   Relay relay_;                                  // guarded by mutex_
   bool busy_ = false, stop_ = false;             // guarded by mutex_

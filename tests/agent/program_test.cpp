@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <set>
 #include <thread>
 
 #include "agent/process/containment.hpp"
@@ -40,6 +41,9 @@ class ProgramTest : public testing::Test {
   }
 
   FakeReply answer(const FakeRequest& request) {
+    // A controller holds the poll; at once, it would be asked again without a pause.
+    if (request.body.is_object() && request.body.value("wait", false))
+      std::this_thread::sleep_for(20ms);
     const std::lock_guard lock(mutex_);
     requests_.push_back(request);
     if (refuse_status_ != 0) return refusal(refuse_status_, "the token is not known");
@@ -71,6 +75,8 @@ class ProgramTest : public testing::Test {
   }
   FakeReply take_sync(const Json& body) {
     last_sync_ = body;
+    if (body["inventory"].is_object())
+      engines_.push_back(body["inventory"]["versions"]["engine_revision"]);
     for (const auto& run : body["runs"]) last_run_ = run;
     return {200,
             {{"protocol", 1},
@@ -82,19 +88,20 @@ class ProgramTest : public testing::Test {
   }
 
   void start(UniqueFd standard_error = {}) {
-    const std::vector<std::string> argv{kBin + "/rackmark-agent",
-                                        "--controller",
-                                        controller_.url(),
-                                        "--state",
-                                        state().string(),
-                                        "--name",
-                                        "alpha",
-                                        "--label",
-                                        "fleet=test",
-                                        "--worker",
-                                        kBin + "/rackmark-test-worker",
-                                        "--enrol-token-file",
-                                        (folder_.path() / "token").string()};
+    std::vector<std::string> argv{kBin + "/rackmark-agent",
+                                  "--controller",
+                                  controller_.url(),
+                                  "--state",
+                                  state().string(),
+                                  "--name",
+                                  "alpha",
+                                  "--label",
+                                  "fleet=test",
+                                  "--worker",
+                                  worker_,
+                                  "--enrol-token-file",
+                                  (folder_.path() / "token").string()};
+    argv.insert(argv.end(), options_.begin(), options_.end());
     if (!standard_error)
       standard_error.reset(::open((folder_.path() / "log").c_str(),
                                   O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
@@ -168,7 +175,10 @@ class ProgramTest : public testing::Test {
   bool runs_are_gone() const { return workers_under(folder_.path()) == 0; }
 
   TempFolder folder_;
+  std::string worker_ = kBin + "/rackmark-test-worker";
+  std::vector<std::string> options_;  // more of them
   std::mutex mutex_;
+  std::vector<std::string> engines_;  // of the inventories that came
   std::vector<FakeRequest> requests_;
   std::vector<Json> events_;
   Json last_sync_, last_run_, wanted_ = Json::array(), cancel_ = Json::array(),
@@ -276,6 +286,38 @@ TEST_F(ProgramTest, ARefusalIsSaidOnceWithItsReasonAndHoldsUpNoOther) {
   EXPECT_EQ(times_in_log("agent_conflict"), 1) << log();
 }
 
+TEST_F(ProgramTest, LooksAgainAtItsHostAndTellsWhatChanged) {
+  const auto looks = folder_.path() / "looks", engine = folder_.path() / "engine";
+  worker_ = (folder_.path() / "worker").string();
+  std::ofstream(engine) << "one\n";
+  std::ofstream(worker_) << "#!/bin/sh\necho look >> " << looks.string()
+                         << "\necho rackmark-worker 1, engine $(cat " << engine.string() << ")\n";
+  std::filesystem::permissions(worker_, std::filesystem::perms::owner_all);
+  const auto looked = [&looks](std::size_t times) {
+    return read_file(looks).value_or("").size() >= times * 5;
+  };
+  options_ = {"--probe-every-s", "1"};
+  start();
+  ASSERT_TRUE(within(30s, [&] { return looked(3); })) << log();
+  {
+    const std::lock_guard lock(mutex_);
+    EXPECT_EQ(std::set<std::string>(engines_.begin(), engines_.end()),
+              std::set<std::string>{"one"});
+  }
+  std::ofstream(engine) << "two\n";
+  ASSERT_TRUE(within(30s, [&] { return engines_.back() == "two"; })) << log();
+  std::size_t told = 0;
+  ASSERT_TRUE(
+      within(30s, [&] { return (told = engines_.size(), last_sync_["inventory"].is_null()); }));
+  const std::size_t so_far = read_file(looks).value_or("").size() / 5;
+  ASSERT_TRUE(within(30s, [&] { return looked(so_far + 2); }));
+  {
+    const std::lock_guard lock(mutex_);
+    EXPECT_EQ(engines_.size(), told) << "nothing had changed";
+  }
+  EXPECT_EQ(stop(), 0) << log();
+}
+
 TEST_F(ProgramTest, WithoutAnAnswerItFencesItselfAndKeepsTheEvents) {
   {
     const std::lock_guard lock(mutex_);
@@ -348,6 +390,9 @@ TEST(Misuse, EachIsOneLineAndAStatus) {
       {{"--log-level", "loud", "--worker", worker}, 2, "--log-level loud"},
       {{"--containment", "jail", "--worker", worker}, 2, "--containment jail"},
       {{"--name", "", "--worker", worker}, 2, "--name"},
+      {{"--probe-every-s", "0", "--worker", worker},
+       2,
+       "--probe-every-s is 0, allowed: 1 to 86400"},
       {{"--state", state, "--worker", worker}, 2, "not enrolled yet"},
       {{"--state", state, "--worker", worker, "--enrol-token-file", "/no/token"},
        2,

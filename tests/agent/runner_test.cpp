@@ -179,7 +179,8 @@ TEST_F(RunnerTest, OutOfMemoryCarriesModelBatchAndBytes) {
 }
 
 TEST_F(RunnerTest, AHostWithoutMpirunRunsOneRank) {
-  start_with([](RunHost& host) { host.openmpi_version = "unknown"; });
+  host_.openmpi_version = "unknown";
+  runner_->renew(host_);  // an agent looks at its host again and again
   EXPECT_EQ(run_to_end(wanted(4, "success", 1)).state, RunState::kSucceeded);
   EXPECT_THAT(all_logs(4), HasSubstr("0 stdout rank 0 speaks\n"));
   EXPECT_THAT(run_to_end(wanted(5, "exit3", 1)).detail,
