@@ -108,6 +108,8 @@ std::vector<Host> load_hosts(store::Database& db, std::int64_t now_us, bool esti
     host.labels = agent.labels;
     host.shape = shape_of(agent.inventory);
     host.network = {agent.inventory.addresses, agent.inventory.network};
+    const auto openmpi = agent.inventory.versions.find("openmpi");
+    host.openmpi = openmpi == agent.inventory.versions.end() ? "unknown" : openmpi->second;
     host.absence = absence_of(agent);
   }
   mark_busy(db, hosts, now_us, estimates);

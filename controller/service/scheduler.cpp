@@ -131,7 +131,7 @@ struct Gang {
   std::string network;
 };
 
-// Why these, which would be enough and of one class, cannot work together.
+// Why these, which would be enough and are alike, cannot work together.
 std::string network_problem(const Slots& slots) {
   const auto shared = shared_networks(slots);
   if (shared.size() > 1) {
@@ -146,8 +146,8 @@ std::string network_problem(const Slots& slots) {
   return text + ")";
 }
 
-// Of hosts of one class, soonest first: the first `wanted` that have a network to themselves.
-std::optional<Gang> gang_of_class(const Slots& slots, std::size_t wanted) {
+// Of hosts that are alike, soonest first: the first `wanted` that have a network to themselves.
+std::optional<Gang> gang_of_alike(const Slots& slots, std::size_t wanted) {
   std::optional<Gang> best;
   std::vector<std::string> tried;
   for (const Slot* some : slots) {
@@ -168,29 +168,50 @@ std::optional<Gang> gang_of_class(const Slots& slots, std::size_t wanted) {
   return best;
 }
 
-// `fit` is soonest first and has enough hosts; nullopt with `why` when no class has.
-std::optional<Gang> choose_gang(const Slots& fit, std::size_t wanted, std::string& why) {
-  std::vector<std::pair<std::string, Slots>> classes;
-  for (Slot* slot : fit) {
-    const std::string& name = slot->host->device_class;
-    auto found = std::find_if(classes.begin(), classes.end(),
-                              [&name](const auto& entry) { return entry.first == name; });
-    if (found == classes.end()) found = classes.insert(classes.end(), {name, {}});
+using Groups = std::vector<std::pair<std::string, Slots>>;
+
+// By what all hosts of one gang must have alike; the order within is kept.
+Groups grouped(const Slots& slots, std::string Host::*by) {
+  Groups groups;
+  for (Slot* slot : slots) {
+    const std::string& value = slot->host->*by;
+    auto found = std::find_if(groups.begin(), groups.end(),
+                              [&value](const auto& entry) { return entry.first == value; });
+    if (found == groups.end()) found = groups.insert(groups.end(), {value, {}});
     found->second.push_back(slot);
   }
+  return groups;
+}
+
+std::string too_few_alike(std::size_t wanted, const char* what, const Groups& groups) {
+  std::string text = "needs " + std::to_string(wanted) + " agents of one " + what + " (";
+  for (const auto& group : groups) {
+    if (&group != &groups.front()) text += "; ";
+    text += group.first + ": " + names(group.second);
+  }
+  return text + ")";
+}
+
+// `fit` is soonest first and has enough hosts; nullopt with `why` when no class has.
+std::optional<Gang> choose_gang(const Slots& fit, std::size_t wanted, std::string& why) {
+  const auto enough = [wanted](const auto& group) { return group.second.size() >= wanted; };
   std::optional<Gang> best;
-  std::string counts, problem;
-  for (const auto& [name, slots] : classes) {
-    counts += (counts.empty() ? "" : "; ") + name + ": " + names(slots);
-    if (slots.size() < wanted) continue;
-    auto gang = gang_of_class(slots, wanted);
-    if (!gang && problem.empty()) problem = network_problem(slots);
-    if (gang && (!best || ready_s(gang->slots) < ready_s(best->slots))) best = std::move(gang);
+  std::string problem;
+  const Groups classes = grouped(fit, &Host::device_class);
+  for (const auto& of_class : classes) {
+    if (!enough(of_class)) continue;
+    const Groups versions = grouped(of_class.second, &Host::openmpi);
+    if (std::none_of(versions.begin(), versions.end(), enough) && problem.empty())
+      problem = too_few_alike(wanted, "version of Open MPI", versions);
+    for (const auto& of_version : versions) {
+      if (!enough(of_version)) continue;
+      auto gang = gang_of_alike(of_version.second, wanted);
+      if (!gang && problem.empty()) problem = network_problem(of_version.second);
+      if (gang && (!best || ready_s(gang->slots) < ready_s(best->slots))) best = std::move(gang);
+    }
   }
   if (best) return best;
-  why = !problem.empty()
-            ? problem
-            : "needs " + std::to_string(wanted) + " agents of one device class (" + counts + ")";
+  why = problem.empty() ? too_few_alike(wanted, "device class", classes) : problem;
   return std::nullopt;
 }
 

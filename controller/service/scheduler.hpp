@@ -22,6 +22,7 @@ struct Host {
   std::string absence;  // "" = present; else why it gets no work: "lost", "shut down", ...
   std::optional<std::int64_t> busy_job;  // what holds it now
   std::optional<double> free_in_s;       // with busy_job: from past runs; nullopt = unknown
+  std::string openmpi;                   // its version
 
   bool is_free() const { return absence.empty() && !busy_job; }
 };
@@ -73,7 +74,7 @@ class Scheduler {
 
 // First come, first served per host; a host runs one thing at a time; a job that needs several
 // hosts holds its place on each until all are free, so nothing behind it can starve it. The hosts
-// of one job are of one device class and share exactly one network.
+// of one job are of one device class, have one version of Open MPI and share exactly one network.
 class FifoScheduler : public Scheduler {
  public:
   Plan plan(const Queue& queue, bool only_placements) const override;

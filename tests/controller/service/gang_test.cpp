@@ -363,7 +363,7 @@ TEST_F(GangTest, SeveralSharedNetworksMustBeToldApart) {
   EXPECT_EQ(wanted[0].network, "10.9.0.0/24");
 }
 
-TEST_F(GangTest, NeedsAgentsOfOneClass) {
+TEST_F(GangTest, NeedsAgentsOfOneClassAndOneOpenMpi) {
   auto a = host("a", {"10.0.0.1/24"});
   protocol::Enrolment e = enrolment("b");
   e.inventory.addresses = {"10.0.0.2/24"};
@@ -373,8 +373,16 @@ TEST_F(GangTest, NeedsAgentsOfOneClass) {
   b.id = enrolled->agent_id;
   b.boot = "boot-of-b";
   sync(b);
-  EXPECT_THAT(job(submit(gang_spec(2)).id).waiting->detail,
-              HasSubstr("needs 2 agents of one device class"));
+  const auto id = submit(gang_spec(2)).id;
+  EXPECT_THAT(job(id).waiting->detail, HasSubstr("needs 2 agents of one device class"));
+
+  auto up = state_of(b);  // of the same class now, but its Open MPI was replaced
+  up.inventory = small_host("b");
+  up.inventory->addresses = {"10.0.0.2/24"};
+  up.inventory->versions["openmpi"] = "5.0.7";
+  ASSERT_TRUE(writer->sync(b.id, up));
+  EXPECT_THAT(job(id).waiting->detail,
+              HasSubstr("needs 2 agents of one version of Open MPI (unknown: a; 5.0.7: b)"));
 }
 
 }  // namespace

@@ -70,6 +70,18 @@ TEST(Scheduler, GpuAndClassAndPreference) {
             "no agent with a GPU of device class other is enrolled");
 }
 
+TEST(Scheduler, AGangHasOneVersionOfOpenMpi) {
+  auto a = host(1), b = host(2), c = host(3);
+  a.openmpi = c.openmpi = "4.1.4";
+  b.openmpi = "5.0.7";
+  const auto apart = FifoScheduler().plan({{queued(1, 2)}, {a, b}}, false);
+  ASSERT_EQ(apart.waits.size(), 1U);
+  EXPECT_EQ(apart.waits[0].detail,
+            "needs 2 agents of one version of Open MPI (4.1.4: a; 5.0.7: b)");
+  const auto together = FifoScheduler().plan({{queued(1, 2), queued(2)}, {a, b, c}}, false);
+  EXPECT_THAT(placed(together), ElementsAre(Placed{1, {1, 3}}, Placed{2, {2}}));
+}
+
 TEST(Scheduler, WaitsAddUpOnTheHostThatIsFreeFirst) {
   auto a = host(1), b = host(2);
   a.busy_job = 7;
