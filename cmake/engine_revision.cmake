@@ -6,7 +6,7 @@
 # Runs at every build and touches the header only when the revision has changed.
 set(files)
 foreach(folder worker/models worker/net worker/backend worker/collective worker/train worker/infer worker/input worker/measure
-        common/measure common/gpu)
+        common/measure common/gpu common/host)
   file(GLOB_RECURSE found RELATIVE ${SOURCE_DIR} ${SOURCE_DIR}/${folder}/*.cpp ${SOURCE_DIR}/${folder}/*.hpp
        ${SOURCE_DIR}/${folder}/*.inc ${SOURCE_DIR}/${folder}/*.cu ${SOURCE_DIR}/${folder}/*.cuh
        ${SOURCE_DIR}/${folder}/CMakeLists.txt)
