@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <fstream>
 #include <map>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -37,8 +38,9 @@ std::vector<int> read_list(std::istream& in) {
 std::vector<int> online_cpus(const std::string& root) {
   std::ifstream in(root + "/sys/devices/system/cpu/online");
   std::vector<int> cpus = read_list(in);
-  const auto count = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  for (int cpu = 0; cpus.empty() && cpu < count; ++cpu) cpus.push_back(cpu);
+  if (!cpus.empty()) return cpus;
+  cpus.resize(static_cast<std::size_t>(std::max<long>(1, sysconf(_SC_NPROCESSORS_ONLN))));
+  std::iota(cpus.begin(), cpus.end(), 0);
   return cpus;
 }
 

@@ -148,6 +148,8 @@ TEST(UsableCpus, NumbersHaveGapsAndTheMaskCounts) {
   EXPECT_FALSE(usable_cpus(root.string()).restricted);
   EXPECT_THAT(usable_cpus(root.string()).cores[0], ElementsAre(0, 4));
   fs::remove_all(root);
+  EXPECT_EQ(usable_cpus(root.string()).online_cores, sysconf(_SC_NPROCESSORS_ONLN))
+      << "a host that says nothing has one CPU a core";
 
   cpu_set_t mask;
   ASSERT_EQ(sched_getaffinity(0, sizeof mask, &mask), 0);
