@@ -389,7 +389,7 @@ const std::map<std::string, std::string>& definitions() {
       {"batch_search",
        "How the largest batch was found: plans made without taking memory, bytes wanted and free."},
       {"setup_s", "From process start to the first warm-up step."},
-      {"peak_rss_bytes", "Largest resident memory of a rank."},
+      {"peak_rss_bytes", "Largest resident memory of a rank from its first warm-up step on."},
       {"window_s", "Longest measured window of a rank."},
       {"first_loss", "Loss of the first measured step, mean over ranks."},
       {"final_loss", "Loss of the last measured step, mean over ranks."},

@@ -231,6 +231,33 @@ TEST_F(Ranks, TheLargestBatchRunsAndOneMoreIsRefused) {
   EXPECT_EQ(none.events("out_of_memory").at(0).at("batch_size"), 1);
 }
 
+// Before an int8 plan come the one that settles statistics and the fp32 one that it is compared
+// with.
+TEST_F(Ranks, TheLargestInt8BatchIsOneThatCanBeSetUp) {
+  const auto with_batch = [&](const char* name, const json& batch) {
+    return spec(name, 1,
+                {{"mode", "inference"},
+                 {"precision", "int8"},
+                 {"batch_size", batch},
+                 {"steps", {{"measured", 1}}}});
+  };
+  const std::string limited = "prlimit --as=1000000000 " + kWorker + "--spec ";
+  const Outcome found = run(limited + with_batch("max.json", "max"));
+  ASSERT_EQ(found.status, 0) << found.err;
+  const json hello = found.events("hello").at(0);
+  const int batch = hello.at("batch_size");
+  EXPECT_LT(found.events("summary").at(0).at("peak_rss_bytes").get<double>(),
+            hello.at("arena_bytes").get<double>() + 150e6)
+      << "what was there before the first step is not part of it";
+  const Outcome more = run(limited + with_batch("more.json", batch + 1));
+  EXPECT_EQ(more.status, 3) << more.err;
+  EXPECT_TRUE(more.events("hello").empty()) << "refused before anything was taken";
+  const Outcome none =
+      run("prlimit --as=800000000 " + kWorker + "--spec " + with_batch("none.json", "max"));
+  EXPECT_EQ(none.status, 3) << none.err;
+  EXPECT_EQ(none.events("out_of_memory").at(0).at("batch_size"), 1);
+}
+
 // Both find their own largest batch and take the smaller one.
 TEST_F(Ranks, RanksAgreeOnTheLargestBatch) {
   const std::string file = spec(

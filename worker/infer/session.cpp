@@ -27,7 +27,7 @@ std::int64_t batches_for(std::int64_t pictures, std::int64_t batch) {
   return (pictures + batch - 1) / batch;
 }
 
-// Of every plan that exists at the same time; nothing where the backend cannot say.
+// Of the measured plan and the one that it is compared with; nothing where the backend cannot say.
 std::optional<std::int64_t> plan_bytes(Backend& backend, const Net& net, InferOptions options,
                                        const TrainedValues& values, std::int64_t batch) {
   options.batch = static_cast<int>(batch);
@@ -93,16 +93,20 @@ void InferenceSession::set_up() {
   ranks_->barrier();  // not after warm-up: a rank that waits for the comparison would look stalled
 }
 
-// Throws OutOfMemory before anything large is taken: the plan, the fp32 one that narrow numbers are
-// compared with, and pictures. Where the spec asks for the largest batch, it is known afterwards.
+// Throws OutOfMemory before anything large is taken: for narrow numbers the plan that settles
+// statistics, which is gone when the others come, then the plan, the fp32 one that it is compared
+// with, and pictures. Where the spec asks for the largest batch, it is known afterwards.
 void InferenceSession::fit_memory(const Net& net, const InferOptions& options,
                                   const TrainedValues& values) {
   JobSpec& spec = options_.spec;
+  const bool narrow = spec.precision != Precision::kFp32;
+  const std::int64_t settling =
+      narrow ? settling_bytes(*backend_, net, options.threads).value_or(0) : 0;
   BatchMemory memory;
   memory.plan = [&](std::int64_t batch) {
     const auto bytes = plan_bytes(*backend_, net, options, values, batch);
     if (!bytes && spec.batch_max) throw no_prediction(backend_->name());
-    return bytes.value_or(0);
+    return std::max(settling, bytes.value_or(0));
   };
   memory.beside = memory_beside_plan(spec, net, options_.memory, raw_side_);
   memory.beside.fixed_bytes += cache_bytes(spec, pictures_, options_.memory);
@@ -110,7 +114,7 @@ void InferenceSession::fit_memory(const Net& net, const InferOptions& options,
     memory.beside.fixed_bytes += static_cast<std::int64_t>(parameter.size() * sizeof(float));
   }
   // Narrow numbers hold the batch that calibrates and the one that is compared as well.
-  if (spec.precision != Precision::kFp32) memory.beside.bytes_per_image *= 3;
+  if (narrow) memory.beside.bytes_per_image *= 3;
   memory.process = options_.memory;
   memory.device = backend_->device_memory();
   if (spec.batch_max) {
@@ -201,7 +205,10 @@ void InferenceSession::run() {
   loop.has_loss = false;
   LoopHooks hooks;
   hooks.phase = [this](const std::string& name, std::optional<std::int64_t> planned) {
-    if (name == "warmup") setup_s_ = process_age_s();
+    if (name == "warmup") {
+      setup_s_ = process_age_s();
+      forget_peak_rss();
+    }
     events_.phase(name, planned);
   };
   hooks.step = [this](const StepRecord& record, bool measured) {

@@ -7,7 +7,17 @@ namespace rackmark::worker {
 
 namespace {
 
-constexpr int kBatch = 8, kPasses = 2;
+// Two pictures are the least that any batch norm trains with, and a plan for training takes much
+// more memory a picture than the one for inference that it comes before.
+constexpr int kBatch = 2, kPasses = 8;
+
+PlanOptions settling(int threads) {
+  PlanOptions options;
+  options.batch = kBatch;
+  options.threads = threads;
+  options.dropout = false;
+  return options;
+}
 
 void write(TrainPlan& plan, const TrainedValues& values) {
   for (std::size_t i = 0; i < values.parameters.size(); ++i) {
@@ -39,15 +49,16 @@ TrainedValues initial_values(const Net& net, std::int64_t seed) {
   return values;
 }
 
+std::optional<std::int64_t> settling_bytes(Backend& backend, const Net& net, int threads) {
+  if (net.running_statistics().empty()) return 0;
+  return backend.predict_bytes(net, settling(threads));
+}
+
 void settle_statistics(Backend& backend, const Net& net, int threads, PictureStream& pictures,
                        TrainedValues& values) {
   const auto all = pictures.take_values(std::int64_t{kBatch} * kPasses);
   if (net.running_statistics().empty()) return;
-  PlanOptions options;
-  options.batch = kBatch;
-  options.threads = threads;
-  options.dropout = false;
-  const auto plan = backend.compile(net, options);
+  const auto plan = backend.compile(net, settling(threads));
   write(*plan, values);
   const std::vector<std::int32_t> labels(kBatch, 0);  // the loss is of no interest
   const std::size_t floats = all.size() / kPasses;

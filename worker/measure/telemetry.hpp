@@ -31,7 +31,10 @@ class Telemetry {
   std::optional<HostTicks> ticks_;
 };
 
+// The most that was resident since forget_peak_rss(); since the start of the process without it, or
+// where the kernel does not let it be forgotten.
 std::int64_t peak_rss_bytes();
+void forget_peak_rss();  // what the heap holds unused goes back to the system first
 // Seconds since this process was started by the kernel; null when /proc does not say.
 std::optional<double> process_age_s();
 

@@ -161,7 +161,10 @@ void Session::run() {
 
   LoopHooks hooks;
   hooks.phase = [this](const std::string& name, std::optional<std::int64_t> planned) {
-    if (name == "warmup") setup_s_ = process_age_s();
+    if (name == "warmup") {
+      setup_s_ = process_age_s();
+      forget_peak_rss();
+    }
     if (name == "measuring") skipped_before_ = plan_->skipped_steps().value_or(0);
     events_.phase(name, planned);
     if (tf_) name == "warmup" ? tf_->warming_up() : tf_->done_warm_up();
