@@ -196,6 +196,17 @@ TEST_F(Exchange, ADeadServerEndsTheWorkers) {
   EXPECT_TRUE(outcome.events("summary").empty());
 }
 
+TEST_F(Exchange, AServerWithoutRoomIsOutOfMemory) {
+  const std::string file =
+      " --spec " + spec("full.json", 1, job(1, 8, server({{"placement", "dedicated"}})));
+  const Outcome outcome = run(kMpirun + ("-n 1 " + kWorker) + file +
+                              " : -n 1 prlimit --as=450000000 " + kWorker + file);
+  EXPECT_EQ(outcome.status, 3) << outcome.err;
+  const json refused = outcome.events("out_of_memory").at(0);
+  EXPECT_EQ(refused.at("rank"), 1);
+  EXPECT_GT(refused.at("bytes_wanted"), refused.at("bytes_free"));
+}
+
 TEST_F(Exchange, SecondsEndServedWorkersEachInItsOwnWay) {
   for (const char* consistency : {"sync", "async"}) {
     json seconds = job(2, 8, server({{"consistency", consistency}}));

@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::int64_t kMiB = 1 << 20;
 constexpr std::int64_t kFirstGuess = 16;
-constexpr int kLinearProbes = 8;  // after so many the interval is halved: always ends
+constexpr int kLinearProbes = 8;               // after so many the interval is halved: always ends
+constexpr int kReach = 12, kProbesAhead = 12;  // looks a twelfth further, so many times at most
 
 struct Probe {
   std::int64_t batch = 0, bytes = 0;
@@ -27,17 +28,45 @@ std::int64_t meets(const Probe& a, const Probe& b, std::int64_t free_bytes) {
          static_cast<std::int64_t>(std::clamp(more, -double{kLargestBatch}, double{kLargestBatch}));
 }
 
-// Answers on their way into the plan, gradients on their way out in 16 bits; of a colocated server
-// the share that one worker holds: weights, velocities, the gradient in hand, one of each worker,
-// and an answer to each.
-std::int64_t exchange_bytes(const JobSpec& spec, std::int64_t weights) {
+// Of a server that keeps so many bytes of variables: weights, velocities and the gradient in hand;
+// as they travel, the gradient of each worker and an answer to each.
+std::int64_t kept_bytes(const JobSpec& spec, std::int64_t variables) {
+  const bool whole = spec.parameter_server.wire == Precision::kFp32;
+  return 3 * variables + 2 * worker_count(spec) * (whole ? variables : variables / 2);
+}
+
+struct Weights {
+  std::int64_t bytes = 0, largest = 0;  // largest: of one parameter
+};
+
+Weights weights_of(const Net& net) {
+  Weights weights;
+  for (const Parameter& p : net.parameters()) {
+    weights.bytes += 4 * p.elements();
+    weights.largest = std::max(weights.largest, 4 * p.elements());
+  }
+  return weights;
+}
+
+// Of an all-reduce, what the library or SixteenBitMean holds beside the bucket in hand. Of a
+// server, answers on their way into the plan and gradients on their way out in 16 bits; a colocated
+// one's share as well.
+std::int64_t exchange_bytes(const JobSpec& spec, const Weights& weights) {
+  const std::int64_t workers = worker_count(spec);
+  if (spec.variable_update == VariableUpdate::kAllReduce && workers > 1) {
+    return 2 * std::min(weights.bytes, std::max(spec.all_reduce.bucket_bytes, weights.largest));
+  }
   if (spec.variable_update != VariableUpdate::kParameterServer) return 0;
   const ParameterServerSpec& server = spec.parameter_server;
-  const std::int64_t workers = worker_count(spec);
-  const std::int64_t own = server.wire == Precision::kFp32 ? weights : 2 * weights;
+  const std::int64_t own = server.wire == Precision::kFp32 ? weights.bytes : 2 * weights.bytes;
   if (server.placement == ServerPlacement::kDedicated) return own;
-  const std::int64_t hosts = std::min(server.servers, workers);
-  return own + weights * (3 + 2 * workers) / hosts;
+  return own + kept_bytes(spec, weights.bytes / std::min(server.servers, workers));
+}
+
+// For libraries and threads.
+std::int64_t allowance(std::int64_t threads, const MemoryLimit& limit) {
+  const bool addresses = limit.set_by == "RLIMIT_AS";
+  return (96 + 16 * threads) * kMiB + (addresses ? (256 + 72 * threads) * kMiB : 0);
 }
 
 std::int64_t batches_in_memory(const JobSpec& spec, bool raw) {
@@ -61,21 +90,40 @@ protocol::BatchSearch search_in(const MemoryLimit& limit, const BytesWanted& byt
     ++found.probes;
     return Probe{batch, bytes_wanted(batch)};
   };
-  Probe last, fits = probe(least);
+  Probe fits = probe(least);
   require_fit(fits.bytes, limit);
-  std::int64_t beyond = most + 1;  // the least batch known not to fit
-  std::int64_t guess = std::max(least, kFirstGuess);
-  while (beyond - fits.batch > 1) {
-    guess = std::clamp(guess, fits.batch + 1, beyond - 1);
-    last = fits;
-    const Probe now = probe(guess);
-    if (now.bytes <= limit.free_bytes) {
-      fits = now;
-    } else {
-      beyond = now.batch;
+  // Moves `fits` to a batch below `beyond`, which does not fit, whose successor does not fit.
+  const auto approach = [&](std::int64_t guess, std::int64_t beyond) {
+    const std::int64_t linear_until = found.probes + kLinearProbes;
+    while (beyond - fits.batch > 1) {
+      guess = std::clamp(guess, fits.batch + 1, beyond - 1);
+      const Probe last = fits, now = probe(guess);
+      if (now.bytes <= limit.free_bytes) {
+        fits = now;
+      } else {
+        beyond = now.batch;
+      }
+      guess = found.probes < linear_until ? meets(last, now, limit.free_bytes)
+                                          : fits.batch + (beyond - fits.batch) / 2;
     }
-    guess = found.probes < kLinearProbes ? meets(last, now, limit.free_bytes)
-                                         : fits.batch + (beyond - fits.batch) / 2;
+  };
+  approach(std::max(least, kFirstGuess), most + 1);
+  // Where a plan begins to save memory larger batches fit again: on from the farthest of the next.
+  for (bool again = true; again;) {
+    again = false;
+    const std::int64_t reach = fits.batch / kReach + 1, stride = reach / kProbesAhead + 1;
+    std::int64_t beyond = most + 1;
+    for (auto batch = std::min(fits.batch + reach, most); batch > fits.batch + 1 && !again;
+         batch -= stride) {
+      const Probe ahead = probe(batch);
+      again = ahead.bytes <= limit.free_bytes;
+      if (again) {
+        fits = ahead;
+      } else {
+        beyond = batch;
+      }
+    }
+    if (again) approach(fits.batch + 1, beyond);
   }
   found.batch_size = fits.batch;
   found.bytes_wanted = fits.bytes;
@@ -86,23 +134,23 @@ protocol::BatchSearch search_in(const MemoryLimit& limit, const BytesWanted& byt
 
 WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const MemoryLimit& limit,
                                 std::int64_t raw_side) {
-  std::int64_t weights = 0, largest = 0;
-  for (const Parameter& p : net.parameters()) {
-    weights += 4 * p.elements();
-    largest = std::max(largest, 4 * p.elements());
-  }
+  const Weights weights = weights_of(net);
   const std::int64_t threads =
       spec.resources.threads_per_worker.value_or(1) + spec.input.decode_threads.value_or(0);
   WorkerMemory memory;
-  memory.fixed_bytes = (96 + 16 * threads) * kMiB + 2 * largest;
-  if (limit.set_by == "RLIMIT_AS") memory.fixed_bytes += (256 + 72 * threads) * kMiB;
-  memory.fixed_bytes += exchange_bytes(spec, weights);
+  memory.fixed_bytes =
+      allowance(threads, limit) + 2 * weights.largest + exchange_bytes(spec, weights);
   const std::int64_t values = 3 * spec.image_size * spec.image_size * std::int64_t{sizeof(float)};
   const std::int64_t bytes = 3 * raw_side * raw_side + std::int64_t{sizeof(PictureWindow)};
   const std::int64_t label = sizeof(std::int32_t);
   const bool raw = raw_side > 0;
   memory.bytes_per_image = batches_in_memory(spec, raw) * ((raw ? bytes : values) + label);
   return memory;
+}
+
+void require_server_room(const JobSpec& spec, const Net& net, const MemoryLimit& limit) {
+  const std::int64_t kept = weights_of(net).bytes / spec.parameter_server.servers;
+  require_fit(allowance(1, limit) + kept_bytes(spec, kept), limit);
 }
 
 std::int64_t WorkerMemory::largest_batch(std::int64_t free_bytes) const {

@@ -14,10 +14,10 @@
 
 namespace rackmark::worker {
 
-// Memory of one worker beside its plan: batches of pictures, copies of weights that the exchange
-// keeps, the largest parameter on its way into the plan, and an allowance for libraries and
-// threads: 96 MiB and 16 MiB a thread; under RLIMIT_AS, where reserved addresses count, 256 MiB
-// and 72 MiB a thread more.
+// Memory of one worker beside its plan: batches of pictures, what the exchange keeps (copies of
+// weights; with an all-reduce twice the largest bucket), the largest parameter on its way into the
+// plan, and an allowance for libraries and threads: 96 MiB and 16 MiB a thread; under RLIMIT_AS,
+// where reserved addresses count, 256 MiB and 72 MiB a thread more.
 struct WorkerMemory {
   std::int64_t fixed_bytes = 0, bytes_per_image = 0;
   std::int64_t bytes(std::int64_t batch) const { return fixed_bytes + batch * bytes_per_image; }
@@ -27,7 +27,13 @@ struct WorkerMemory {
 WorkerMemory memory_beside_plan(const JobSpec& spec, const Net& net, const MemoryLimit& limit,
                                 std::int64_t raw_side = 0);
 
-// Bytes that a batch wants; must not decrease with the batch.
+// Throws OutOfMemory when the variables that a dedicated server keeps, with their gradients and
+// answers on the way, are more than this process may take.
+void require_server_room(const JobSpec& spec, const Net& net, const MemoryLimit& limit);
+
+// Bytes that a batch wants. Grows with the batch, but may fall a little at some: a plan for
+// training makes large values again instead of keeping them (resnet50 at 64 pixels: 1214 MB with 63
+// pictures, 1191 with 64, 1216 with 68).
 using BytesWanted = std::function<std::int64_t(std::int64_t batch)>;
 
 // What batches take: a plan, and what lies beside it in this process's memory. A plan in a device's
@@ -42,9 +48,10 @@ struct BatchMemory {
 // Throws OutOfMemory with the numbers of the memory that does not hold this batch.
 void require_room(const BatchMemory& memory, std::int64_t batch);
 
-// The largest batch of [least, most] that fits. As memory grows almost linearly with the batch,
-// about five probes; never more than 40. Throws OutOfMemory with the numbers of `least` when that
-// does not fit.
+// The largest batch of [least, most] that fits, and whose successor does not. As memory grows
+// almost linearly with the batch, about five probes, and a dozen at batches up to a twelfth larger,
+// some of which may fit again. Throws OutOfMemory with the numbers of `least` when that does not
+// fit.
 protocol::BatchSearch find_largest_batch(const BatchMemory& memory, std::int64_t least,
                                          std::int64_t most);
 

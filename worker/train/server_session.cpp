@@ -8,6 +8,7 @@
 #include "worker/failure.hpp"
 #include "worker/measure/telemetry.hpp"
 #include "worker/models/registry.hpp"
+#include "worker/train/batch_search.hpp"
 #include "worker/train/rank_setup.hpp"
 
 namespace rackmark::worker {
@@ -33,6 +34,7 @@ void ServerSession::set_up() {
   const JobSpec& spec = options_.spec;
   const Net net =
       build_model(spec.model, static_cast<int>(spec.image_size), static_cast<int>(spec.classes));
+  require_server_room(spec, net, options_.memory);
   protocol::HelloEvent hello = hello_of(spec, {.threads = 1}, net, *ranks_, false);
   hello.ranks = worker_count(spec);
   hello.variable_update = server_label(server_setup(spec));
