@@ -4,12 +4,15 @@
 namespace rackmark::mpi_test {
 namespace {
 
-TEST_F(Ranks, TwoRanksEqualOneRankWithTwoMicroBatches) {
-  const Outcome two = run(kMpirun + ("-n 2 " + kWorker) + "--spec " +
-                          spec("two.json", 2, {{"all_reduce", {{"bucket_bytes", 4194304}}}}) +
+class MicroBatches : public Ranks, public ::testing::WithParamInterface<const char*> {};
+
+// One with batch norm, one with dropout.
+TEST_P(MicroBatches, OfOneRankAreTwoRanks) {
+  const json model = {{"model", GetParam()}, {"all_reduce", {{"bucket_bytes", 4194304}}}};
+  const Outcome two = run(kMpirun + ("-n 2 " + kWorker) + "--spec " + spec("two.json", 2, model) +
                           " --dump-parameters " + path("two.bin"));
   ASSERT_EQ(two.status, 0) << two.err;
-  const Outcome one = run(kWorker + "--spec " + spec("one.json", 1) +
+  const Outcome one = run(kWorker + "--spec " + spec("one.json", 1, model) +
                           " --micro-batches 2 --dump-parameters " + path("one.bin"));
   ASSERT_EQ(one.status, 0) << one.err;
   bool bitwise = false;
@@ -29,6 +32,7 @@ TEST_F(Ranks, TwoRanksEqualOneRankWithTwoMicroBatches) {
     EXPECT_EQ(summary.at("images"), 6);
   }
 }
+INSTANTIATE_TEST_SUITE_P(Models, MicroBatches, ::testing::Values("resnet50", "catsdogs_improved"));
 
 TEST_F(Ranks, TheServersWeightsAreThoseOfTheBackendsOwnUpdate) {
   const Outcome plain =

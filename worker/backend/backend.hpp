@@ -54,6 +54,18 @@ struct Faults {
   bool negate_residual_gradient = false;  // every Add passes -dy to its residual branch
 };
 
+// What dropout's masks of a training pass follow from: the seed, the shard of the data set whose
+// batch the pass sees, and how many batches of that shard came before. So it makes no difference
+// whether the shards of a step are those of several plans or of one that sees them in turn.
+struct DropoutMasks {
+  std::int64_t seed = 1;
+  std::int64_t first_shard = 0, shards = 1;  // that the plan sees
+  // Another one for every batch of every shard; `pass` counts the plan's training passes from 0.
+  std::int64_t number(std::int64_t pass) const {
+    return ((first_shard + pass % shards) << 32) + pass / shards + 1;
+  }
+};
+
 struct PlanOptions {
   int batch = 1;
   int threads = 0;                 // 0: all of this process's CPUs
@@ -61,8 +73,8 @@ struct PlanOptions {
   std::string fusion;              // "": the backend's best
   bool dropout = true;             // false: every dropout passes all through, as verification needs
   bool training = true;            // false: only evaluate() will be called
-  std::int64_t seed = 1;           // of dropout's masks
-  int raw_side = 0;                // not 0: batches come as RawPictures of this side
+  DropoutMasks masks;
+  int raw_side = 0;                  // not 0: batches come as RawPictures of this side
   std::optional<double> loss_scale;  // fp16 only; none: the backend finds the largest that fits
   Faults faults;
 };

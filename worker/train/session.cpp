@@ -37,7 +37,9 @@ void Session::set_up() {
   backend_ = choose_backend(spec, options_.backend);
   plan_options_.threads = static_cast<int>(spec.resources.threads_per_worker.value_or(0));
   plan_options_.precision = json::enum_name(spec.precision);
-  plan_options_.seed = spec.seed;
+  plan_options_.masks = {.seed = spec.seed,
+                         .first_shard = ranks_->rank() * options_.micro_batches,
+                         .shards = options_.micro_batches};
   plan_options_.fusion = fusion_name(spec);
   plan_options_.loss_scale = spec.loss_scale;
   if (backend_->takes_raw_pictures()) {

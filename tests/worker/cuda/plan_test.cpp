@@ -187,7 +187,7 @@ Net small_net() {
 }
 
 PlanOptions small_options(const std::string& precision = "fp32") {
-  return {.batch = 4, .precision = precision, .seed = 3};
+  return {.batch = 4, .precision = precision, .masks = {.seed = 3}};
 }
 
 std::vector<std::vector<double>> everything(const TrainPlan& plan) {

@@ -260,9 +260,10 @@ TEST(Plan, DropsOutUnlessToldNotTo) {
     plan->write_parameter(0, initial_value(net.parameters()[0], 3));
     return plan->forward(data.batch());
   };
-  EXPECT_EQ(loss_with({.seed = 1}), loss_with({.seed = 1}));
-  EXPECT_NE(loss_with({.seed = 1}), loss_with({.seed = 2}));
-  EXPECT_EQ(loss_with({.dropout = false, .seed = 1}), loss_with({.dropout = false, .seed = 2}));
+  EXPECT_EQ(loss_with({.masks = {.seed = 1}}), loss_with({.masks = {.seed = 1}}));
+  EXPECT_NE(loss_with({.masks = {.seed = 1}}), loss_with({.masks = {.seed = 2}}));
+  EXPECT_EQ(loss_with({.dropout = false, .masks = {.seed = 1}}),
+            loss_with({.dropout = false, .masks = {.seed = 2}}));
 }
 
 TEST(Faults, NegateOneGradientOrTheResidualBranch) {

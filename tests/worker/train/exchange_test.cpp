@@ -26,7 +26,7 @@ std::vector<std::vector<double>> two_ranks(std::int64_t bucket_bytes, bool overl
   for (std::size_t r = 0; r < 2; ++r) {
     threads.emplace_back([&, r] {
       const auto communicator = ranks.rank(r);
-      plans[r] = make_plan();
+      plans[r] = make_plan(static_cast<std::int64_t>(r));
       const auto exchange = make_all_reduce(*plans[r], *communicator,
                                             {.bucket_bytes = bucket_bytes, .overlap = overlap});
       train(*plans[r], *exchange, static_cast<std::int64_t>(r), 3);
@@ -39,7 +39,7 @@ std::vector<std::vector<double>> two_ranks(std::int64_t bucket_bytes, bool overl
 
 TEST(AllReduce, TwoRanksEqualTwoMicroBatchesBitForBit) {
   const SystemClock clock;
-  const auto plan = make_plan();
+  const auto plan = make_plan(0, 2);
   const auto exchange = make_independent(*plan, "all_reduce");
   SyntheticSource first(1, 0, kBatch, kSize, kClasses), second(1, 1, kBatch, kSize, kClasses);
   const TrainingStep step =

@@ -178,7 +178,7 @@ Trained train_with_server(const Setting& setting) {
   result.staleness.resize(result.parameters.size());
   const auto work = [&](std::size_t r) {
     const auto communicator = ranks.rank(r);
-    const auto plan = make_plan();
+    const auto plan = make_plan(static_cast<std::int64_t>(r));
     const auto exchange = make_parameter_server(*plan, *communicator, setup);
     const SystemClock clock;
     SyntheticSource input(1, static_cast<std::int64_t>(r), kBatch, kSize, kClasses);
@@ -218,7 +218,7 @@ Trained train_with_server(const Setting& setting) {
 // The same ranks in one, with the backend's own update.
 std::vector<std::vector<double>> micro_batches(std::int64_t ranks, int steps) {
   const SystemClock clock;
-  const auto plan = make_plan();
+  const auto plan = make_plan(0, ranks);
   const auto exchange = make_independent(*plan, "");
   std::vector<std::unique_ptr<SyntheticSource>> sources;
   std::vector<BatchSource*> inputs;

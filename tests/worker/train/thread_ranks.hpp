@@ -28,13 +28,17 @@ inline Net small_net() {
   x = net.conv2d(x, "conv2",
                  {.out = 8, .kernel_h = 3, .kernel_w = 3, .stride = 2, .pad_h = 1, .pad_w = 1});
   x = net.relu(net.batch_norm(x, "bn2"));
-  x = net.flatten(net.adaptive_average_pool(x, {.out = 1}));
+  x = net.dropout(net.flatten(net.adaptive_average_pool(x, {.out = 1})), 0.3);
   net.loss(net.linear(x, "fc", {.out = kClasses}));
   return net;
 }
 
-inline std::unique_ptr<TrainPlan> make_plan() {
-  auto plan = load_backend("reference")->compile(small_net(), {.batch = kBatch, .threads = 1});
+// `shards`: that it sees in turn, from `shard` on.
+inline std::unique_ptr<TrainPlan> make_plan(std::int64_t shard = 0, std::int64_t shards = 1) {
+  auto plan = load_backend("reference")
+                  ->compile(small_net(), {.batch = kBatch,
+                                          .threads = 1,
+                                          .masks = {.first_shard = shard, .shards = shards}});
   for (std::size_t p = 0; p < plan->net().parameters().size(); ++p) {
     plan->write_parameter(static_cast<int>(p), initial_value(plan->net().parameters()[p], 1));
   }

@@ -1,6 +1,6 @@
 // Dropout: in training y = x / (1 - probability) where kept, 0 elsewhere. Whether an element is
-// kept follows from seed, node, pass and element, so backward makes the same mask again and none is
-// stored.
+// kept follows from node, pass (DropoutMasks) and element, so backward makes the same mask again
+// and none is stored.
 #include <cstring>
 
 #include "worker/backend/onednn/threads.hpp"
@@ -11,8 +11,11 @@ namespace {
 
 class DropoutOp final : public UnaryOp {
  public:
-  DropoutOp(int node, bool active, std::int64_t seed)
-      : UnaryOp(node), active_(active), seed_(splitmix64(splitmix64(seed) + node)) {}
+  DropoutOp(int node, bool active, const DropoutMasks& masks)
+      : UnaryOp(node),
+        active_(active),
+        masks_(masks),
+        node_key_(splitmix64(splitmix64(masks.seed) + node)) {}
 
   void plan_forward(Assembly& assembly) override {
     UnaryOp::plan_forward(assembly);
@@ -34,7 +37,7 @@ class DropoutOp final : public UnaryOp {
       });
       return;
     }
-    pass_key_ = splitmix64(seed_ + ++passes_);
+    pass_key_ = splitmix64(node_key_ + masks_.number(passes_++));
     mask(x_, y_);
   }
 
@@ -67,7 +70,9 @@ class DropoutOp final : public UnaryOp {
   }
 
   bool active_;
-  std::uint64_t seed_, passes_ = 0, pass_key_ = 0;
+  DropoutMasks masks_;
+  std::int64_t passes_ = 0;  // in training
+  std::uint64_t node_key_, pass_key_ = 0;
   std::int64_t count_ = 0;
   float scale_ = 1;
   std::uint32_t least_kept_ = 0;
@@ -75,8 +80,8 @@ class DropoutOp final : public UnaryOp {
 
 }  // namespace
 
-std::unique_ptr<Op> make_dropout_op(int node, bool active, std::int64_t seed) {
-  return std::make_unique<DropoutOp>(node, active, seed);
+std::unique_ptr<Op> make_dropout_op(int node, bool active, const DropoutMasks& masks) {
+  return std::make_unique<DropoutOp>(node, active, masks);
 }
 
 }  // namespace rackmark::worker::onednn

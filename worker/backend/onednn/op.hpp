@@ -206,7 +206,7 @@ std::unique_ptr<Op> make_flatten_op(int node);
 std::unique_ptr<Op> make_concat_op(int node);
 std::unique_ptr<Op> make_adaptive_pool_op(int node);
 std::unique_ptr<Op> make_response_norm_op(int node);
-std::unique_ptr<Op> make_dropout_op(int node, bool active, std::int64_t seed);
+std::unique_ptr<Op> make_dropout_op(int node, bool active, const DropoutMasks& masks);
 std::unique_ptr<Op> make_loss_op(int node, double weight, LossKind kind);
 
 // Batch norm of `norm`, with what follows it in one pass: see graph.hpp.

@@ -132,7 +132,7 @@ void Plan::add_ops() {
     } else if (std::holds_alternative<Concat>(layer)) {
       ops_.push_back(make_concat_op(id));
     } else if (std::holds_alternative<Dropout>(layer)) {
-      ops_.push_back(make_dropout_op(id, options_.dropout, options_.seed));
+      ops_.push_back(make_dropout_op(id, options_.dropout, options_.masks));
     } else if (std::holds_alternative<LocalResponseNorm>(layer)) {
       ops_.push_back(make_response_norm_op(id));
     } else if (std::holds_alternative<MaxPool>(layer)) {

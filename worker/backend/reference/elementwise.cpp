@@ -88,7 +88,7 @@ class DroppingOut final : public Op<T> {
  public:
   DroppingOut(const Dropout& layer, const Context<T>& context)
       : probability_(layer.probability),
-        seed_(context.dropout_seed),
+        masks_(context.masks),
         factor_(static_cast<std::size_t>(context.batch * context.out.elements()), T{1}) {}
 
   void forward(Inputs<T> in, T* out, Pass pass) override {
@@ -96,9 +96,10 @@ class DroppingOut final : public Op<T> {
       std::copy_n(in[0], factor_.size(), out);
       return;
     }
-    ++passes_;
+    const auto key = splitmix64(static_cast<std::uint64_t>(masks_.seed) +
+                                static_cast<std::uint64_t>(masks_.number(passes_++)));
     for (std::size_t i = 0; i < factor_.size(); ++i) {
-      const bool keep = draw(i) >= probability_;
+      const bool keep = draw(key, i) >= probability_;
       factor_[i] = keep ? static_cast<T>(1 / (1 - probability_)) : T{0};
       out[i] = in[0][i] * factor_[i];
     }
@@ -109,14 +110,14 @@ class DroppingOut final : public Op<T> {
   }
 
  private:
-  double draw(std::uint64_t element) const {  // in [0, 1)
-    return static_cast<double>(splitmix64(splitmix64(seed_ + passes_) + element) >> 11) /
-           9007199254740992.0;
+  static double draw(std::uint64_t key, std::uint64_t element) {  // in [0, 1)
+    return static_cast<double>(splitmix64(key + element) >> 11) / 9007199254740992.0;
   }
 
   double probability_;
-  std::uint64_t seed_, passes_ = 0;
-  std::vector<T> factor_;  // of the last training pass
+  DropoutMasks masks_;
+  std::int64_t passes_ = 0;  // in training
+  std::vector<T> factor_;    // of the last training pass
 };
 
 // To the order (channels, height, width), in which linear layers expect their input.

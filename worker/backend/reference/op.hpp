@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "worker/backend/backend.hpp"
 #include "worker/net/net.hpp"
 
 namespace rackmark::worker::reference {
@@ -30,7 +31,7 @@ struct Context {
   T *weight_gradient = nullptr, *bias_gradient = nullptr;
   T *running_mean = nullptr, *running_var = nullptr;
   bool negate_residual_gradient = false;  // the deliberate fault of backend.hpp
-  std::uint64_t dropout_seed = 0;
+  DropoutMasks masks;                     // with a seed of the node's own
 };
 
 template <class T>

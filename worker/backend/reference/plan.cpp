@@ -124,7 +124,9 @@ void ReferencePlan<T>::make_ops() {
       (variance ? context.running_var : context.running_mean) = running_[i].data();
     }
     context.negate_residual_gradient = options_.faults.negate_residual_gradient;
-    context.dropout_seed = splitmix64(static_cast<std::uint64_t>(options_.seed)) + id;
+    context.masks = options_.masks;
+    context.masks.seed =
+        static_cast<std::int64_t>(splitmix64(static_cast<std::uint64_t>(options_.masks.seed)) + id);
     ops_.push_back(std::visit(
         [&]<class L>(const L& layer) -> std::unique_ptr<Op<T>> {
           if constexpr (std::is_same_v<L, Input>) {

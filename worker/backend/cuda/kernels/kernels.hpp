@@ -171,7 +171,7 @@ struct Dropout {
   Matrix x, y;  // dense
   double probability = 0.5;
   std::uint64_t seed = 0;
-  const std::int64_t* pass = nullptr;  // number of the forward pass, in the device's memory
+  const std::int64_t* pass = nullptr;  // DropoutMasks::number(), in the device's memory
   bool accumulate = false;
 };
 
@@ -221,7 +221,7 @@ struct ResponseNormBackward {
 // in the device's memory.
 struct StepState {
   // Written by the host before a step.
-  std::int64_t pass = 0;  // number of the forward pass
+  std::int64_t pass = 0;  // DropoutMasks::number() of the last forward pass
   float learning_rate = 0, momentum = 0, weight_decay = 0;
   // Kept by the device.
   float loss_scale = 1;         // what gradients of values are multiplied with

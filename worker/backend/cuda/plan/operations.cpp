@@ -75,7 +75,8 @@ class OperationMaker {
 
   std::unique_ptr<Op> make_simple(int id) {
     if (is<Add>(net_, id)) return make_add_op(id, options_.faults.negate_residual_gradient);
-    if (is<worker::Dropout>(net_, id)) return make_dropout_op(id, options_.dropout, options_.seed);
+    if (is<worker::Dropout>(net_, id))
+      return make_dropout_op(id, options_.dropout, options_.masks.seed);
     return make_simple_op(net_, id);
   }
 

@@ -187,7 +187,7 @@ void Plan::replay(std::unique_ptr<Recording>& recording, const std::function<voi
   recording->replay();
 }
 
-void Plan::write_pass() { pass_number_.send(&state()->pass, ++passes_); }
+void Plan::write_pass() { pass_number_.send(&state()->pass, options_.masks.number(passes_++)); }
 
 void Plan::write_scalars(const SgdStep& step) {
   scalars_.send(&state()->learning_rate,
