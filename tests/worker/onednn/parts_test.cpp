@@ -6,6 +6,8 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
+#include <thread>
 
 #include "worker/backend/arena_plan.hpp"
 #include "worker/backend/graph.hpp"
@@ -13,6 +15,7 @@
 #include "worker/backend/onednn/arena.hpp"
 #include "worker/backend/onednn/kernels/kernels.hpp"
 #include "worker/backend/onednn/kernels/weight_gradient.hpp"
+#include "worker/backend/onednn/threads.hpp"
 
 namespace rackmark::worker::onednn {
 namespace {
@@ -332,6 +335,35 @@ TEST_F(MemoryLimitFiles, VersionOne) {
   EXPECT_EQ(limit.free_bytes, 0) << "over the limit is nothing left, not a negative number";
   EXPECT_EQ(limit.set_by, "cgroup v1");
 }
+
+#if defined(__SSE2__)
+// A process that flushes them does so after every plan as well, in threads started later, too.
+TEST(ComputeScope, LeavesDenormalsAsTheyWere) {
+  const auto flushes = [] {
+    volatile float least = std::numeric_limits<float>::min();
+    return least / 2 == 0;
+  };
+  const auto threads_that_flush = [&] {
+    int count = 0;
+#pragma omp parallel num_threads(2) reduction(+ : count)
+    count += flushes() ? 1 : 0;
+    return count;
+  };
+  const unsigned before = _mm_getcsr();
+  for (const bool always : {true, false}) {
+    _mm_setcsr(always ? before | 0x8040U : before & ~0x8040U);
+    {
+      const ComputeScope scope(2);
+      EXPECT_EQ(threads_that_flush(), 2);
+    }
+    EXPECT_EQ(threads_that_flush(), always ? 2 : 0);
+    bool started_later = !always;
+    std::thread([&] { started_later = flushes(); }).join();
+    EXPECT_EQ(started_later, always);
+  }
+  _mm_setcsr(before);
+}
+#endif
 
 // Against sums one by one, on any host with AVX2: plans use it where pictures lie in blocks of 8.
 TEST(WeightGradient, SumsLikePlainLoops) {

@@ -12,31 +12,36 @@ namespace rackmark::worker::onednn {
 
 // While one lives, the calling thread's parallel regions have `threads` threads, and these threads
 // flush denormal results to zero and read denormals as zero: a single one of them can slow a
-// kernel by a factor of five. Puts everything back when it ends.
+// kernel by a factor of five. When it ends, the number of threads is what it was, and all of these
+// threads treat denormals as the calling thread did before (it may be one that always flushes).
 class ComputeScope {
  public:
-  explicit ComputeScope(int threads) : before_(omp_get_max_threads()) {
+  explicit ComputeScope(int threads)
+      : threads_before_(omp_get_max_threads()), flush_before_(flush_bits()) {
     omp_set_num_threads(threads);
-    set_flush(true);
+    set_flush_bits(kFlushBits);
   }
   ~ComputeScope() {
-    set_flush(false);
-    omp_set_num_threads(before_);
+    set_flush_bits(flush_before_);
+    omp_set_num_threads(threads_before_);
   }
   ComputeScope(const ComputeScope&) = delete;
   ComputeScope& operator=(const ComputeScope&) = delete;
 
  private:
-  static void set_flush(bool on) {
+  static constexpr unsigned kFlushBits = 0x8040;  // of MXCSR: results, operands
 #if defined(__SSE2__)
-    constexpr unsigned kFlushBits = 0x8040;  // flush to zero, denormals are zero
+  static unsigned flush_bits() { return _mm_getcsr() & kFlushBits; }
+  static void set_flush_bits(unsigned bits) {
 #pragma omp parallel
-    _mm_setcsr(on ? _mm_getcsr() | kFlushBits : _mm_getcsr() & ~kFlushBits);
-#else
-    (void)on;
-#endif
+    _mm_setcsr((_mm_getcsr() & ~kFlushBits) | bits);
   }
-  int before_;
+#else
+  static unsigned flush_bits() { return 0; }
+  static void set_flush_bits(unsigned) {}
+#endif
+  int threads_before_;
+  unsigned flush_before_;
 };
 
 // Runs body(first, last) on about equal parts of [0, count), the same parts for the same number of
