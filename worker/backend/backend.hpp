@@ -235,7 +235,8 @@ class Backend {
   // What this device can do with `threads` threads (0: all of this process's CPUs), measured now.
   // A backend without an answer gives nothing.
   virtual std::vector<Ceiling> ceilings(int /*threads*/) { return {}; }  // some seconds
-  // GFLOP/s of the fastest matrix product found in about `seconds`: the peak of MFU.
+  // GFLOP/s of the fastest matrix product found in about `seconds`: the peak of MFU. Nothing where
+  // plans of this precision compute in another one.
   virtual std::optional<double> matrix_peak(const std::string& /*precision*/, int /*threads*/,
                                             double /*seconds*/) {
     return std::nullopt;
