@@ -155,14 +155,19 @@ TEST(Inference, LayersOnTheInputItself) {
 // --- int8
 
 // As expect_same, with ranges from other pictures than those that are asked about.
-double distance_of_int8(const Net& net, int batch) {
+double distance_of_int8(const Net& net, int batch, float brightness = 1) {
   InferOptions options;
   options.batch = batch;
   options.precision = "int8";
-  for (int i = 0; i < 4; ++i) options.calibration.push_back(make_images(net, batch, 100 + i));
+  const auto pictures = [&](int seed) {
+    auto images = make_images(net, batch, seed);
+    for (float& value : images) value *= brightness;
+    return images;
+  };
+  for (int i = 0; i < 4; ++i) options.calibration.push_back(pictures(100 + i));
   const auto plan = fast_plan(net, options);
   EXPECT_NE(plan->facts().notes.at("int8 layers").find("fp32: "), std::string::npos);
-  const auto images = make_images(net, batch, 7);
+  const auto images = pictures(7);
   plan->run({.images = images});
   return test::relative_distance(plan->logits(), exact_logits(net, batch, images));
 }
@@ -208,6 +213,20 @@ TEST(InferenceInt8, LinearLayersAndResponseNorm) {
     n.loss(n.linear(x, "fc2", {.out = n.classes()}));
   });
   for (const int batch : {1, 3}) EXPECT_LT(distance_of_int8(net, batch), kFewRoundings) << batch;
+  EXPECT_LT(distance_of_int8(build_model("cifar10"), 2), kFewRoundings);
+}
+
+// Values far below 1 through layers that make none of their own: a flatten, and at batch 1 a join.
+TEST(InferenceInt8, TakesTheStepsOfJoinsAndFlattensFromTheirInputs) {
+  const Net net = test::make_net(12, 6, [](Net& n) {
+    const Node x = n.max_pool(n.relu(conv(n, n.input(), "a", 16)), {});
+    const Node join = n.concat({n.relu(conv(n, x, "b", 16)), n.relu(conv(n, x, "c", 16))});
+    const Node y = n.relu(n.linear(n.flatten(join), "fc1", {.out = 40, .bias = false}));
+    n.loss(n.linear(y, "fc2", {.out = n.classes(), .bias = false}));
+  });
+  for (const int batch : {1, 3}) {
+    EXPECT_LT(distance_of_int8(net, batch, 0.01F), kFewRoundings) << batch;
+  }
 }
 
 TEST(InferenceInt8, RefusesWithoutCalibrationAndUnknownPrecisions) {

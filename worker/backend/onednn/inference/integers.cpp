@@ -81,6 +81,7 @@ void share_peaks(const Net& net, const std::vector<Unit>& units, Peaks& peaks) {
       for (const int input : unit.inputs) raise(input);
     }
   }
+  std::replace(peaks.begin(), peaks.end(), 0.0F, 1.0F);  // always zero: any step will do
 }
 
 }  // namespace rackmark::worker::onednn

@@ -7,8 +7,7 @@
 
 namespace rackmark::worker::onednn {
 
-// For each value the largest magnitude that its integers must hold, by node; 0 where nobody needs
-// it.
+// For each value the largest magnitude that its integers must hold, by node; 0 where none was seen.
 using Peaks = std::vector<float>;
 
 // Convolutions and linear layers whose input cannot be negative compute in integers; the first
@@ -28,7 +27,8 @@ class IntegerChoice {
   std::vector<bool> non_negative_, computes_, stores_;  // by value
 };
 
-// Layers that hand integers on unchanged (pools, joins) share one step, the widest.
+// Layers that hand integers on unchanged (pools, joins) share one step, the widest. No peak is 0
+// afterwards.
 void share_peaks(const Net& net, const std::vector<Unit>& units, Peaks& peaks);
 
 }  // namespace rackmark::worker::onednn

@@ -72,7 +72,7 @@ Peaks find_peaks(Program& program, std::size_t values,
       }
     });
   }
-  Peaks peaks(values, 1.0F);  // of what is always zero: any step will do
+  Peaks peaks(values, 0.0F);
   for (std::size_t i = 0; i < values; ++i) {
     if (!counts[i].empty()) peaks[i] = best_peak(counts[i], largest[i], negative[i] ? 127 : 255);
   }
