@@ -39,7 +39,7 @@ struct HelloEvent {  // type "hello", first line of every rank
   std::int64_t threads = 0, parameters = 0;
   std::int64_t arena_bytes = 0;
   double training_gflop_per_image = 0;  // 0 in inference
-  double forward_gflop_per_image = 0;
+  double forward_gflop_per_image = 0;   // in inference without auxiliary heads, which do not run
   std::map<std::string, std::string> notes;  // what a reader should know, "int8 layers" -> words
   std::int64_t batch_size = 0;               // of one worker, as it is run
   std::optional<BatchSearch> batch_search;   // only where the spec asked for "max"

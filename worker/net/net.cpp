@@ -236,12 +236,25 @@ std::int64_t Net::parameter_count() const {
 }
 
 double Net::forward_flop_per_image() const {
+  return flop_of(std::vector<bool>(nodes_.size(), true));
+}
+
+double Net::inference_flop_per_image() const {
+  std::vector<bool> needed(nodes_.size(), false);
+  needed[heads_.front().node] = true;
+  for (std::size_t id = nodes_.size(); id-- > 0;) {
+    if (!needed[id]) continue;
+    for (const int input : nodes_[id].inputs) needed[input] = true;
+  }
+  return flop_of(needed);
+}
+
+double Net::flop_of(const std::vector<bool>& nodes) const {
   double flop = 0;
   for (const auto& parameter : parameters_) {
-    if (parameter.kind != ParameterKind::kConvWeight &&
-        parameter.kind != ParameterKind::kLinearWeight) {
-      continue;
-    }
+    const bool multiplies = parameter.kind == ParameterKind::kConvWeight ||
+                            parameter.kind == ParameterKind::kLinearWeight;
+    if (!multiplies || !nodes[parameter.node]) continue;
     const Shape& out = nodes_[parameter.node].shape;
     flop += 2.0 * static_cast<double>(parameter.elements()) * out.height * out.width;
   }

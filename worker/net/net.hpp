@@ -133,10 +133,12 @@ class Net {
   // Multiply-adds count 2; convolutions and linear layers only. Training = 3 x forward less the
   // data gradient of layers fed by the input.
   double forward_flop_per_image() const;
+  double inference_flop_per_image() const;  // forward to the main head only
   double training_flop_per_image() const;
 
  private:
   Node append(std::string name, Layer layer, std::vector<int> inputs, Shape shape);
+  double flop_of(const std::vector<bool>& nodes) const;  // forward, by node
   void add_parameter(int node, const char* leaf, ParameterKind kind,
                      std::vector<std::int64_t> dims);
 

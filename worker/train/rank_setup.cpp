@@ -180,7 +180,9 @@ protocol::HelloEvent hello_of(const JobSpec& spec, const PlanFacts& facts, const
   hello.threads = facts.threads;
   hello.parameters = net.parameter_count();
   hello.arena_bytes = facts.arena_bytes;
-  hello.forward_gflop_per_image = net.forward_flop_per_image() * 1e-9;
+  const bool infers = spec.mode == Mode::kInference;
+  hello.forward_gflop_per_image =
+      (infers ? net.inference_flop_per_image() : net.forward_flop_per_image()) * 1e-9;
   return hello;
 }
 

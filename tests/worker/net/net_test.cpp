@@ -94,9 +94,13 @@ TEST(Flop, CountsConvolutionsAndLinearLayers) {
   Node x = net.conv2d(net.input(), "first", {.out = 4, .kernel_h = 3, .kernel_w = 3, .bias = true});
   x = net.conv2d(net.relu(x), "second", {.out = 2});
   net.loss(net.linear(net.flatten(x), "fc", {.out = 10}));
+  EXPECT_DOUBLE_EQ(net.inference_flop_per_image(), net.forward_flop_per_image());
   const double first = 2.0 * 27 * 4 * 36, second = 2.0 * 4 * 2 * 36, fc = 2.0 * 72 * 10;
   EXPECT_DOUBLE_EQ(net.forward_flop_per_image(), first + second + fc);
   EXPECT_DOUBLE_EQ(net.training_flop_per_image(), 2 * first + 3 * second + 3 * fc);
+  net.loss(net.linear(net.flatten(x), "auxiliary", {.out = 10}), 0.3);
+  EXPECT_DOUBLE_EQ(net.forward_flop_per_image(), first + second + 2 * fc);
+  EXPECT_DOUBLE_EQ(net.inference_flop_per_image(), first + second + fc);
 }
 
 TEST(Refuses, WhatDoesNotFit) {
