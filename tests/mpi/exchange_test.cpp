@@ -69,10 +69,9 @@ TEST_F(Exchange, EveryExactOneGivesTheWeightsOfOneWorkerWithTheWholeBatch) {
     std::printf("%-28s differs by %.2g from one worker\n", name.c_str(), worst);
   };
   for (const int workers : {2, 4}) {
-    const std::string name = std::to_string(workers) + " all_reduce";
-    train(std::to_string(workers) + "-all_reduce", workers,
-          {{"all_reduce", {{"bucket_bytes", 1048576}}}});
-    same(std::to_string(workers) + "-all_reduce");
+    const std::string name = std::to_string(workers) + "-all_reduce";
+    train(name, workers, {{"all_reduce", {{"bucket_bytes", 1048576}}}});
+    same(name);
   }
   for (const int workers : {1, 2, 4}) {
     for (const int servers : {1, 3}) {

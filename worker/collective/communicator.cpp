@@ -101,13 +101,13 @@ fs::path plugin_folder() {
   return fs::read_symlink("/proc/self/exe").parent_path();
 }
 
+}  // namespace
+
 std::string host_name() {
   std::array<char, 256> name{};
   ::gethostname(name.data(), name.size() - 1);
   return name.data();
 }
-
-}  // namespace
 
 std::unique_ptr<Communicator> make_single_communicator() {
   return std::make_unique<SingleCommunicator>();

@@ -69,6 +69,8 @@ struct LaunchedRanks {
 };
 LaunchedRanks launched_ranks();
 
+std::string host_name();  // this one's
+
 // A single rank gets the single communicator; more load librackmark-mpi.so from beside the worker,
 // so that the worker itself needs no MPI library. Throws std::runtime_error naming what is missing.
 std::unique_ptr<Communicator> connect_ranks(const CommunicatorOptions& options);

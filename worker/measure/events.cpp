@@ -140,14 +140,14 @@ void Events::background() {
   for (int turn = 1;; ++turn) {
     if (stop_signal_.wait_for(lock, kFlushEvery, [this] { return stopping_; })) return;
     flush_locked();
-    if (turn % kFlushesPerTelemetry == 0) host_.keep_up();
-    if (sampling_ && (gpu_ || turn % kFlushesPerTelemetry == 0)) {
-      lock.unlock();  // reading takes a moment; the training thread must not wait for it
-      protocol::TelemetryEvent sample = telemetry_.sample();
-      if (gpu_) gpu_->sample(sample);
-      lock.lock();
-      if (sampling_ && !stopping_) send("telemetry", sample);
-    }
+    const bool second_over = turn % kFlushesPerTelemetry == 0;
+    if (!sampling_ || !(gpu_ || second_over)) continue;
+    lock.unlock();  // reading takes a moment; the training thread must not wait for it
+    if (second_over) host_.keep_up();
+    protocol::TelemetryEvent sample = telemetry_.sample();
+    if (gpu_) gpu_->sample(sample);
+    lock.lock();
+    if (sampling_ && !stopping_) send("telemetry", sample);
   }
 }
 

@@ -77,13 +77,18 @@ HostWindow::Edge HostWindow::look() {
           frequency_governor(root_ + "/sys/devices/system/cpu/cpufreq"), cpu_quota(root_)};
 }
 
-void HostWindow::begin() { begun_ = look(); }
+void HostWindow::begin() {
+  const std::lock_guard lock(mutex_);
+  begun_ = look();
+}
 
 void HostWindow::keep_up() {
+  const std::lock_guard lock(mutex_);
   if (begun_ && !use_) energy_.read();
 }
 
 void HostWindow::end() {
+  const std::lock_guard lock(mutex_);
   if (!begun_ || use_) return;
   const Edge last = look();
   protocol::HostUse& use = use_.emplace();
@@ -101,6 +106,11 @@ void HostWindow::end() {
     use.quota_cpus = last.quota->cpus;
     use.quota_throttled_s = last.quota->throttled_s - begun_->quota->throttled_s;
   }
+}
+
+std::optional<protocol::HostUse> HostWindow::use() const {
+  const std::lock_guard lock(mutex_);
+  return use_;
 }
 
 }  // namespace rackmark::worker

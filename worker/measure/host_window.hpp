@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,13 +34,14 @@ class PackageEnergy {
   double joules_ = 0;
 };
 
+// Any thread.
 class HostWindow {
  public:
   explicit HostWindow(const std::string& root = "");  // put before every path, for tests
   void begin();
   void keep_up();  // within the window, every few seconds
   void end();
-  std::optional<protocol::HostUse> use() const { return use_; }  // null before end()
+  std::optional<protocol::HostUse> use() const;  // null before end()
 
  private:
   struct Edge {
@@ -52,6 +54,7 @@ class HostWindow {
   Edge look();
 
   const std::string root_;
+  mutable std::mutex mutex_;
   PackageEnergy energy_;
   std::optional<Edge> begun_;
   std::optional<protocol::HostUse> use_;

@@ -40,7 +40,7 @@ struct LoopHooks {
 struct Window {
   std::int64_t steps = 0;
   std::int64_t start_ns = 0, end_ns = 0;
-  std::optional<double> first_loss, final_loss;  // of all steps, warm-up included
+  std::optional<double> first_loss, final_loss;  // of the measured steps
 };
 
 // Throws Failure(nan_loss) naming phase and step as soon as a loss is not finite, and

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <utility>
 
@@ -22,12 +21,6 @@ namespace rackmark::worker {
 namespace {
 
 constexpr std::size_t kBrokenPicturesNamed = 20;
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  ::gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
 
 // An evaluation sees every picture as it is.
 Augment augment_of(const JobSpec& spec) {

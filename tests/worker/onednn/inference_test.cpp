@@ -76,7 +76,6 @@ TEST(Inference, AddsIntoTheResidual) {
   });
 }
 
-// Each of these would be wrong if the sum were written over a value that somebody still reads.
 // Wide enough for Winograd.
 TEST(Inference, WideConvolutionsWithAndWithoutResidual) {
   expect_same_in_all_ways(
@@ -89,6 +88,7 @@ TEST(Inference, WideConvolutionsWithAndWithoutResidual) {
       19);
 }
 
+// These two would be wrong if the sum were written over a value that somebody still reads.
 TEST(Inference, KeepsAResidualThatOthersRead) {
   expect_same_in_all_ways([](Net& net) {
     const Node x = net.relu(conv(net, net.input(), "a", 16));

@@ -35,16 +35,12 @@ constexpr Precision kPrecisions[] = {
     {"int8", "GOP/s", MatrixType::kInt8, Content::kBytes},
 };
 
-bool isa_has(const char* part) { return isa_name().find(part) != std::string::npos; }
-
 // "" where the CPU has instructions for it.
 std::string why_not(MatrixType type) {
-  const bool matrix_unit = isa_has("amx");
   if (type == MatrixType::kBf16 && !computes_bf16()) {
     return "this CPU (" + isa_name() + ") has no bf16 products: they would be emulated in fp32";
   }
-  if (type == MatrixType::kInt8 && !matrix_unit && !isa_has("vnni") && !isa_has("_bf16") &&
-      !isa_has("_fp16")) {
+  if (type == MatrixType::kInt8 && !has_integer_dot_products()) {
     return "this CPU (" + isa_name() + ") has no int8 dot products (VNNI)";
   }
   return "";

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <set>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 
 namespace rackmark::worker::onednn {
@@ -252,6 +253,22 @@ Made make_reorder(const dnnl::engine& engine, const Desc& from, const Desc& to) 
   });
 }
 
+void reorder_now(const dnnl::engine& engine, const Desc& from_desc, const void* from,
+                 const Desc& to_desc, void* to) {
+  Made made = make_reorder(engine, from_desc, to_desc);
+  std::vector<std::byte> scratch(static_cast<std::size_t>(made.scratch_bytes) + 64);
+  dnnl::stream stream(engine);
+  std::unordered_map<int, dnnl::memory> arguments{
+      {DNNL_ARG_FROM, dnnl::memory(from_desc, engine, const_cast<void*>(from))},
+      {DNNL_ARG_TO, dnnl::memory(to_desc, engine, to)}};
+  if (made.scratch_bytes > 0) {
+    const Desc bytes({made.scratch_bytes}, DataType::u8, Tag::a);
+    arguments.insert({DNNL_ARG_SCRATCHPAD, dnnl::memory(bytes, engine, scratch.data())});
+  }
+  made.primitive.execute(stream, arguments);
+  stream.wait();
+}
+
 Desc make_desc(const Dims& dims, Tag tag) { return Desc(dims, kFloat, tag); }
 Desc make_desc(const Dims& dims, DataType type, Tag tag) { return Desc(dims, type, tag); }
 
@@ -373,6 +390,13 @@ bool has_bf16() {
 bool computes_bf16() {
   const std::string isa = isa_name();
   for (const char* part : {"_bf16", "_fp16", "_amx"})
+    if (isa.find(part) != std::string::npos) return true;
+  return false;
+}
+
+bool has_integer_dot_products() {
+  const std::string isa = isa_name();
+  for (const char* part : {"vnni", "bf16", "fp16", "amx"})
     if (isa.find(part) != std::string::npos) return true;
   return false;
 }

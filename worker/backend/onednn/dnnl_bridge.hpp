@@ -65,6 +65,9 @@ Made make_pooling_forward(const dnnl::engine& engine, const PoolingShape& shape)
 Made make_pooling_backward(const dnnl::engine& engine, const PoolingShape& shape);
 
 Made make_reorder(const dnnl::engine& engine, const Desc& from, const Desc& to);
+// Copies and changes the layout at once, with memory of its own.
+void reorder_now(const dnnl::engine& engine, const Desc& from_desc, const void* from,
+                 const Desc& to_desc, void* to);
 
 Desc make_desc(const Dims& dims, Tag tag);  // float32
 Desc make_desc(const Dims& dims, DataType type, Tag tag);
@@ -86,6 +89,8 @@ bool has_winograd();          // 2.x on AVX-512
 // environment, until more than four layer tests have been seen to pass on such a CPU.
 bool has_bf16();
 bool computes_bf16();  // the CPU has bf16 products; else oneDNN emulates them in float32
+// Products of bytes are summed in 32 bits (VNNI, AMX); without, pairs are summed in 16 bits.
+bool has_integer_dot_products();
 // Who computes in bf16 on this host: what a reader of a result should know. `in_float32`: layers
 // (a layer may be named several times) for which oneDNN has no bf16 kernel though it has others.
 std::string bf16_in_words(const std::vector<std::string>& in_float32);

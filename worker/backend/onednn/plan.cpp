@@ -36,22 +36,6 @@ std::uint64_t fnv1a64(const std::string& text) {
   return hash;
 }
 
-void copy_layout(const Assembly& assembly, const Desc& from_desc, const float* from,
-                 const Desc& to_desc, float* to) {
-  Made made = make_reorder(assembly.engine, from_desc, to_desc);
-  std::vector<std::byte> scratch(static_cast<std::size_t>(made.scratch_bytes) + 64);
-  dnnl::stream stream(assembly.engine);
-  std::unordered_map<int, dnnl::memory> arguments{
-      {DNNL_ARG_FROM, dnnl::memory(from_desc, assembly.engine, const_cast<float*>(from))},
-      {DNNL_ARG_TO, dnnl::memory(to_desc, assembly.engine, to)}};
-  if (made.scratch_bytes > 0) {
-    const Desc bytes({made.scratch_bytes}, dnnl::memory::data_type::u8, Tag::a);
-    arguments.insert({DNNL_ARG_SCRATCHPAD, dnnl::memory(bytes, assembly.engine, scratch.data())});
-  }
-  made.primitive.execute(stream, arguments);
-  stream.wait();
-}
-
 }  // namespace
 
 Plan::Plan(const Net& net, const PlanOptions& options) : Plan(net, options, Purpose::kRun) {}
@@ -308,7 +292,7 @@ void Plan::load(const Batch& batch) {
   std::vector<float> moved;  // by nets only that do not begin with a convolution
   if (wanted != plain) {
     moved.resize(static_cast<std::size_t>(padded_values(wanted)));
-    copy_layout(assembly_, plain, from, wanted, moved.data());
+    reorder_now(assembly_.engine, plain, from, wanted, moved.data());
     from = moved.data();
   }
   const Kernels& table = kernels(assembly_.block, storage_);
@@ -393,15 +377,15 @@ void Plan::write_parameter(int parameter, std::span<const float> values) {
                                 std::to_string(p.elements()) + " values, not " +
                                 std::to_string(values.size()));
   }
-  copy_layout(assembly_, plain_desc(p), values.data(), assembly_.parameter_layouts[parameter],
-              parameters_ + extents_[parameter].offset);
+  reorder_now(assembly_.engine, plain_desc(p), values.data(),
+              assembly_.parameter_layouts[parameter], parameters_ + extents_[parameter].offset);
 }
 
 std::vector<double> Plan::read(const float* block, int parameter) const {
   const Parameter& p = net_.parameters().at(parameter);
   std::vector<float> values(static_cast<std::size_t>(p.elements()));
-  copy_layout(assembly_, assembly_.parameter_layouts[parameter], block + extents_[parameter].offset,
-              plain_desc(p), values.data());
+  reorder_now(assembly_.engine, assembly_.parameter_layouts[parameter],
+              block + extents_[parameter].offset, plain_desc(p), values.data());
   return {values.begin(), values.end()};
 }
 

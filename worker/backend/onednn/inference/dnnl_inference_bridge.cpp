@@ -1,7 +1,5 @@
 #include "worker/backend/onednn/inference/dnnl_inference_bridge.hpp"
 
-#include <unordered_map>
-
 namespace rackmark::worker::onednn {
 namespace {
 
@@ -186,28 +184,6 @@ InferenceMade make_scaling_reorder(const dnnl::engine& engine, const Desc& from,
   });
 }
 
-void reorder_now(const dnnl::engine& engine, const Desc& from_desc, const void* from,
-                 const Desc& to_desc, void* to) {
-  Made made = make_reorder(engine, from_desc, to_desc);
-  std::vector<std::byte> scratch(static_cast<std::size_t>(made.scratch_bytes) + 64);
-  dnnl::stream stream(engine);
-  std::unordered_map<int, dnnl::memory> arguments{
-      {DNNL_ARG_FROM, dnnl::memory(from_desc, engine, const_cast<void*>(from))},
-      {DNNL_ARG_TO, dnnl::memory(to_desc, engine, to)}};
-  if (made.scratch_bytes > 0) {
-    const Desc bytes({made.scratch_bytes}, DataType::u8, Tag::a);
-    arguments.insert({DNNL_ARG_SCRATCHPAD, dnnl::memory(bytes, engine, scratch.data())});
-  }
-  made.primitive.execute(stream, arguments);
-  stream.wait();
-}
-
 Desc with_type_any(const Desc& desc, DataType type) { return Desc(dims_of(desc), type, Tag::any); }
-
-bool has_integer_dot_products() {
-  const std::string isa = isa_name();
-  return isa.find("vnni") != std::string::npos || isa.find("bf16") != std::string::npos ||
-         isa.find("fp16") != std::string::npos || isa.find("amx") != std::string::npos;
-}
 
 }  // namespace rackmark::worker::onednn

@@ -53,13 +53,6 @@ InferenceMade make_concat(const dnnl::engine& engine, const std::vector<Desc>& p
 InferenceMade make_scaling_reorder(const dnnl::engine& engine, const Desc& from, const Desc& to,
                                    float factor);
 
-// Copies and changes the layout at once, with memory of its own.
-void reorder_now(const dnnl::engine& engine, const Desc& from_desc, const void* from,
-                 const Desc& to_desc, void* to);
-
 Desc with_type_any(const Desc& desc, DataType type);  // same dimensions, layout left open
-
-// Products of bytes are summed in 32 bits (VNNI, AMX); without, pairs are summed in 16 bits.
-bool has_integer_dot_products();
 
 }  // namespace rackmark::worker::onednn
