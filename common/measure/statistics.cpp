@@ -399,10 +399,12 @@ const std::map<std::string, std::string>& definitions() {
        "batches "
        "of all instances. Percentiles are nearest-rank: a latency that was observed."},
       {"agreement_top1",
-       "Share of pictures for which int8 gives the same first class as fp32, after the fp32 mean "
+       "Share of pictures for which int8 or bf16 gives the same first class as fp32, after the "
+       "fp32 mean "
        "over the pictures is taken from the logits of both."},
       {"agreement_cosine",
-       "Cosine between the int8 and fp32 logits of all pictures, after the fp32 mean over the "
+       "Cosine between the int8 or bf16 and the fp32 logits of all pictures, after the fp32 mean "
+       "over the "
        "pictures is taken from both."},
       {"power_w",
        "Mean power over the measured window; absent where there is no counter or it cannot be "

@@ -56,6 +56,8 @@ struct ScalingPoint {
   std::optional<JobState> state;
   std::optional<std::int64_t> ranks;
   std::optional<double> images_per_second, spread;  // headline of the job
+  std::string spread_kind;                          // "runs" or "steps", as in Headline
+  std::int64_t runs = 0;                            // that the headline is of
   std::string why;
   std::optional<double> speed_up, efficiency;  // against the base point
   // Means over ranks of the job's newest result, per step.
@@ -73,12 +75,12 @@ struct ScalingPoint {
   std::string prediction_why;
 };
 BOOST_DESCRIBE_STRUCT(ScalingPoint, (),
-                      (agents, job_id, state, ranks, images_per_second, spread, why, speed_up,
-                       efficiency, step_ms, exposed_communication_ms, exposed_communication_share,
-                       rank_times, ceiling_job_id, ceiling_images_per_second, share_of_ceiling,
-                       ceiling_efficiency, ceiling_why, predicted_images_per_second,
-                       predicted_efficiency, predicted_exposed_ms, prediction_error,
-                       prediction_why))
+                      (agents, job_id, state, ranks, images_per_second, spread, spread_kind, runs,
+                       why, speed_up, efficiency, step_ms, exposed_communication_ms,
+                       exposed_communication_share, rank_times, ceiling_job_id,
+                       ceiling_images_per_second, share_of_ceiling, ceiling_efficiency, ceiling_why,
+                       predicted_images_per_second, predicted_efficiency, predicted_exposed_ms,
+                       prediction_error, prediction_why))
 
 struct ScalingLink {  // fitted from the all-reduces that one job timed
   std::int64_t job_id = 0, agents = 0;

@@ -46,7 +46,7 @@ BOOST_DESCRIBE_STRUCT(BackupView, (), (file, bytes, created_at))
 //   event "agent": AgentView without inventory
 // Without an id (live only; fetch /runs/{id}/steps or /logs to catch up):
 //   event "steps": {"run_id", "job_id", "rank", and the members of StepsEvent}
-//   event "telemetry": {"run_id", "job_id", "rank", members of TelemetryEvent}
+//   event "telemetry": {"run_id", "job_id", "rank", "t_ns", members of TelemetryEvent}
 //   event "logs":  {"run_id", "job_id", "lines": [LogLineView...]}
 //   event "gap":   {}: rows after the given Last-Event-ID are gone; fetch what you show anew
 //   event "ping":  {}: after 15 s without another; proxies keep the stream, readers know it lives

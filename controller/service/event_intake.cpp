@@ -182,7 +182,9 @@ void take_event(Change& change, store::RunRow& run, const Json& event) {
     change.live({"steps", run.job_id, run.id, live_data(run, event, rank)});
   } else if (type == "telemetry") {
     store::add_telemetry(change.tx, run.id, {rank, type, t_ns, event});
-    change.live({"telemetry", run.job_id, run.id, live_data(run, event, rank)});
+    Json data = live_data(run, event, rank);
+    data["t_ns"] = t_ns;  // tells readings apart and places them in time
+    change.live({"telemetry", run.job_id, run.id, std::move(data)});
   } else if (type == "hello" || type == "phase" || type == "failure" || type == "out_of_memory" ||
              type == "summary") {
     store::add_fact(change.tx, run.id, {rank, type, t_ns, event});

@@ -103,15 +103,15 @@ class Scaling {
     }
     point.job_id = job->id;
     point.state = job->state;
-    point.images_per_second = job->images_per_second;
-    point.spread = job->spread;
     const ResultView* result = result_of(job);
     if (!job->images_per_second || !result) {
-      point.images_per_second.reset();
-      point.spread.reset();
       point.why = why_no_number(*job);
       return point;
     }
+    point.images_per_second = job->images_per_second;
+    point.spread = job->spread;
+    point.spread_kind = job->spread_kind;
+    point.runs = job->headline_runs;
     point.ranks = result->ranks;
     point.rank_times = result->rank_times;
     point.step_ms = mean_of_ranks(*result, &protocol::RankTime::step_ms);
@@ -120,9 +120,7 @@ class Scaling {
     if (*point.step_ms > 0) {
       point.exposed_communication_share = *point.exposed_communication_ms / *point.step_ms;
     }
-    if (point.ceiling_images_per_second) {
-      point.share_of_ceiling = *point.images_per_second / *point.ceiling_images_per_second;
-    }
+    compare_ceiling(point, *result);
     return point;
   }
 
@@ -135,6 +133,18 @@ class Scaling {
     point.ceiling_job_id = job->id;
     point.ceiling_images_per_second = job->images_per_second;
     if (!job->images_per_second) point.ceiling_why = why_no_number(*job);
+  }
+
+  void compare_ceiling(ScalingPoint& point, const ResultView& result) const {
+    if (!point.ceiling_images_per_second) return;
+    const ResultView* ceiling = result_of(find(*point.ceiling_job_id));
+    const std::string on = ceiling ? ceiling->device_class : "";
+    if (on != result.device_class) {
+      point.ceiling_why = "not comparable: on device class " + (on.empty() ? "unknown" : on) +
+                          ", job " + std::to_string(*point.job_id) + " on " + result.device_class;
+      return;
+    }
+    point.share_of_ceiling = *point.images_per_second / *point.ceiling_images_per_second;
   }
 
   // Of the fewest agents that timed their network: every other point is then predicted, not fitted.
@@ -202,7 +212,7 @@ class Scaling {
     }
     point.speed_up = measure::speed_up(*point.images_per_second, base_->rate);
     point.efficiency = efficiency(point, *point.images_per_second);
-    if (point.ceiling_images_per_second) {
+    if (point.share_of_ceiling) {
       point.ceiling_efficiency = efficiency(point, *point.ceiling_images_per_second);
     }
   }

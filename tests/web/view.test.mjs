@@ -82,6 +82,9 @@ describe("the web view", { timeout: 900_000 }, () => {
     assert.ok(Math.abs(value / job.headline.images_per_second - 1) < 0.005, `${headline} is ${job.headline.images_per_second}`);
     assert.match(headline, /±[\d.]+\s%.*within the run.*n=1/s);
     await page.locator(`[data-steps='${measured}']`).waitFor();
+    // What came in live and what is fetched after the end are the same readings, each once.
+    const { telemetry } = (await fleet.api("GET", `/api/v1/runs/${job.runs[0].id}/steps`)).body;
+    await page.locator(`[data-telemetry='${telemetry.length}']`).waitFor();
     await page.getByRole("region", { name: "Measured numbers" }).locator("dt", { hasText: /^median step/ }).waitFor();
     assert.match(await page.getByRole("region", { name: "Environment", exact: true }).innerText(), /onednn/i);
     const phases = await page.getByRole("list", { name: "Phases" }).innerText();

@@ -288,6 +288,8 @@ export interface ScalingPoint {
   ranks: number | null;
   images_per_second: number | null;
   spread: number | null;
+  spread_kind: string;
+  runs: number;
   why: string;
   speed_up: number | null;
   efficiency: number | null;

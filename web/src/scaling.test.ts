@@ -10,6 +10,8 @@ const point = (agents: number, more: Partial<ScalingPoint> = {}): ScalingPoint =
   ranks: agents,
   images_per_second: null,
   spread: null,
+  spread_kind: "",
+  runs: 0,
   why: "",
   speed_up: null,
   efficiency: null,

@@ -38,8 +38,8 @@ export function predictionText(view: ScalingView): string {
 }
 
 export const scalingTable = (view: ScalingView): TableData => ({
-  columns: ["agents", "job", "ranks", "images_per_second", "spread", "speed_up", "efficiency", "step_ms", "exposed_communication_ms", "exposed_communication_share", "ceiling_images_per_second", "share_of_ceiling", "predicted_images_per_second", "predicted_efficiency", "prediction_error", "why"],
-  rows: view.points.map((p) => [p.agents, p.job_id, p.ranks, p.images_per_second, p.spread, p.speed_up, p.efficiency, p.step_ms, p.exposed_communication_ms, p.exposed_communication_share, p.ceiling_images_per_second, p.share_of_ceiling, p.predicted_images_per_second, p.predicted_efficiency, p.prediction_error, p.why || null]),
+  columns: ["agents", "job", "ranks", "images_per_second", "spread", "spread_kind", "runs", "speed_up", "efficiency", "step_ms", "exposed_communication_ms", "exposed_communication_share", "ceiling_images_per_second", "share_of_ceiling", "predicted_images_per_second", "predicted_efficiency", "prediction_error", "why"],
+  rows: view.points.map((p) => [p.agents, p.job_id, p.ranks, p.images_per_second, p.spread, p.spread_kind || null, p.runs, p.speed_up, p.efficiency, p.step_ms, p.exposed_communication_ms, p.exposed_communication_share, p.ceiling_images_per_second, p.share_of_ceiling, p.predicted_images_per_second, p.predicted_efficiency, p.prediction_error, p.why || null]),
 });
 
 export interface SplitRow {

@@ -591,6 +591,15 @@ TEST_F(LifeTest, LiveProgressIsShownAndTold) {
   EXPECT_EQ(live[0].data["ms"].size(), 4U);
   EXPECT_EQ(live[1].event, "logs");
   EXPECT_EQ(live[1].data["lines"][0]["number"], 1);
+
+  protocol::EventBatch host;
+  host.run_id = run_id;
+  host.seq = std::ssize(sent) + 1;
+  host.events = {event("telemetry", 0, {{"cpu_fraction", 0.5}, {"t_ns", 77}})};
+  ASSERT_TRUE(writer->accept_events(agent.id, {{host}}));
+  ASSERT_EQ(live.size(), 3U);
+  EXPECT_EQ(live[2].event, "telemetry");
+  EXPECT_EQ(live[2].data["t_ns"], 77) << "a chart over time needs it";
 }
 
 TEST_F(LifeTest, EventsOfTheLogAreRowsInOrderAndResumable) {

@@ -196,6 +196,8 @@ struct Measured {
       }
     }
     job.images_per_second = r.images_per_second;
+    job.spread_kind = "steps";
+    job.headline_runs = 1;
   }
   protocol::ScalingView view() const { return scaling_of(group, members, results); }
 };
@@ -221,6 +223,8 @@ TEST(Scaling, SaysEfficiencyExposedCommunicationAndThePredictionWithItsError) {
   EXPECT_EQ(four.ceiling_images_per_second, std::nullopt);
   EXPECT_FALSE(four.ceiling_why.empty());
   EXPECT_EQ(four.rank_times.size(), 4U);
+  EXPECT_EQ(two.runs, 1);
+  EXPECT_EQ(two.spread_kind, "steps");
 
   ASSERT_TRUE(view.link);
   EXPECT_EQ(view.link->agents, 2) << "of the fewest that timed it";
@@ -261,6 +265,15 @@ TEST(Scaling, WhatCannotBePredictedSaysWhy) {
   one_size.results[2].device_class = "another";
   EXPECT_EQ(one_size.view().points[1].efficiency, std::nullopt);
   EXPECT_THAT(one_size.view().points[1].why, HasSubstr("device class another"));
+
+  Measured elsewhere(asked({1, 2}));
+  elsewhere.add(1, "all_reduce", 4, 0);
+  elsewhere.add(1, "independent", 4, 0);
+  elsewhere.results[2].device_class = "another";
+  const auto apart = elsewhere.view().points[0];
+  EXPECT_EQ(apart.share_of_ceiling, std::nullopt);
+  EXPECT_EQ(apart.ceiling_efficiency, std::nullopt);
+  EXPECT_THAT(apart.ceiling_why, HasSubstr("device class another"));
 
   Measured alone(asked({1, 2}, {{"variable_update", "independent"}}));
   alone.add(1, "independent", 4, 0);

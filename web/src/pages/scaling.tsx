@@ -7,9 +7,9 @@ import { Loading, Problem } from "../components/notices";
 import { efficiencyOption, splitOption } from "../components/options";
 import { SpecChips } from "../components/spec_chips";
 import { Term, Tip } from "../components/tip";
-import { Missing, Time } from "../components/values";
+import { HeadlineValue, Missing, Time } from "../components/values";
 import { type GroupView, isOver, type ScalingPoint, type ScalingView } from "../contract";
-import { milliseconds, number, percent, plural, rate, spread } from "../format";
+import { milliseconds, number, percent, plural, rate } from "../format";
 import { asApiError, useLoad, useReloadOn } from "../hooks";
 import { predictionText, ranPoints, scalingSentence, scalingTable, signedPercent, splitRows } from "../scaling";
 import { useTheme } from "../theme";
@@ -31,11 +31,7 @@ function Reason({ why }: { why: string }) {
 
 function Throughput({ point }: { point: ScalingPoint }) {
   if (point.images_per_second === null) return <Missing why={point.job_id === null ? "not run" : point.why} />;
-  return (
-    <>
-      {rate(point.images_per_second)} img/s {point.spread !== null && <span class="muted">{spread(point.spread)}</span>}
-    </>
-  );
+  return <HeadlineValue headline={{ images_per_second: point.images_per_second, spread: { value: point.spread, kind: point.spread_kind }, runs: point.runs }} />;
 }
 
 function Exposed({ point }: { point: ScalingPoint }) {
