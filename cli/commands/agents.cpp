@@ -80,6 +80,7 @@ void print_agent(std::ostream& out, const protocol::AgentView& agent) {
     line("GPU", gpu.name + ", " + bytes_text(static_cast<double>(gpu.memory_bytes)) + ", driver " +
                     gpu.driver + ", " + gpu.uuid);
   }
+  for (const auto& note : inventory.notes) line("does not count", note);
   line("system", inventory.os + ", " + inventory.kernel);
   line("addresses", or_none(inventory.addresses));
   line("data roots", or_none(inventory.data_roots));

@@ -346,6 +346,7 @@ TEST(CliCommands, AnAgentIsShownAndRetired) {
     agent.inventory.cpu.physical_cores = 64;
     agent.inventory.gpus = {{"NVIDIA H200", "u1", "580.65", 150'000'000'000}};
     agent.inventory.versions = {{"openmpi", "4.1.4"}};
+    agent.inventory.notes = {"GPU 1 is left out: MIG is on"};
     if (!request.target.starts_with("/api/v1/agents/3")) return problem(404, "there is no agent 4");
     return FakeReply{200, json::encode(agent)};
   });
@@ -353,6 +354,7 @@ TEST(CliCommands, AnAgentIsShownAndRetired) {
   EXPECT_EQ(shown.status, 0) << shown.err;
   EXPECT_THAT(shown.out, AllOf(HasSubstr("agent 3 host-1: lost, never seen\n  why: no sync?\n"),
                                HasSubstr("64 cores"), HasSubstr("GPU: NVIDIA H200, 140 GiB"),
+                               HasSubstr("does not count: GPU 1 is left out: MIG is on"),
                                HasSubstr("openmpi: 4.1.4")));
   const Ran retired = run_cli(controller.url(), {"agents", "retire", "3"});
   EXPECT_THAT(retired.out, HasSubstr("the name host-1 is free"));
