@@ -29,6 +29,7 @@ inline constexpr QueryHelp kQueryHelp[] = {
     {"batch_size", "NUMBER", "Pictures of a worker and step"},
     {"job", "NUMBER", "Number of a job"},
     {"after", "NUMBER", "Lines after this number"},
+    {"from", "NUMBER", "From this step on, none left out; without: the whole, thinned"},
     {"tail", "NUMBER", "Instead: the last lines"},
     {"validate", "BOOLEAN", "Check and resolve, store nothing"},
 };
