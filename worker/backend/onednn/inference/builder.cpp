@@ -152,12 +152,7 @@ std::optional<InferenceMade> Builder::choose_padded(const Unit& unit, InferenceC
       program_.add_constant(bytes, [bytes](std::byte* to) { std::fill_n(to, bytes, std::byte{}); }),
       in.scale};
   const Desc middle = copy.desc.submemory_desc(exact, {0, 0, pad[0], pad[1]});
-  Step step;
-  step.node = info(unit.node).name;
-  step.made = make_scaling_reorder(engine_, in.desc, middle, 1);
-  step.operands = {{DNNL_ARG_FROM, in.desc, in.place}, {DNNL_ARG_TO, middle, copy.place}};
-  step.bytes = traffic(in, copy);
-  program_.add(std::move(step));
+  move(info(unit.node).name, in, {middle, copy.place}, 1);
   in = copy;
   return made;
 }

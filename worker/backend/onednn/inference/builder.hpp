@@ -84,6 +84,7 @@ class Builder {
   Value floats(int id, const Desc& like);  // float, in that layout
   Value converted(int id, const Desc& to, float factor, float scale);
   Value reordered(const std::string& node, const Value& from, const Desc& to, float factor);
+  void move(const std::string& node, const Value& from, const Value& to, float factor);
   Place place_for(int id, const Desc& desc);
   void round(const std::string& node, const Value& value);
   void find_parts();

@@ -206,13 +206,7 @@ bool Builder::join_in_place(const Unit& unit) {
     offset += padded_bytes(there);
     const bool made_there =
         part.place.kind == Place::Kind::kArena && part.place.slot == slot->second;
-    if (made_there) continue;
-    Step step;
-    step.node = info(unit.node).name;
-    step.made = make_scaling_reorder(engine_, part.desc, there, 1);
-    step.operands = {{DNNL_ARG_FROM, part.desc, part.place}, {DNNL_ARG_TO, there, target.place}};
-    step.bytes = traffic(part, target);
-    program_.add(std::move(step));
+    if (!made_there) move(info(unit.node).name, part, target, 1);
   }
   values_[unit.output] = {whole, {Place::Kind::kArena, slot->second, 0}, 1};
   return true;

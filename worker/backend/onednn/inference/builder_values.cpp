@@ -63,13 +63,18 @@ Builder::Value Builder::reordered(const std::string& node, const Value& from, co
                                   float factor) {
   Value result{to, {}, from.scale};
   result.place = {Place::Kind::kArena, program_.arena().add(padded_bytes(to), program_.event()), 0};
+  move(node, from, result, factor);
+  return result;
+}
+
+// Copies `from` to where `to` lies, in its layout and type.
+void Builder::move(const std::string& node, const Value& from, const Value& to, float factor) {
   Step step;
   step.node = node;
-  step.made = make_scaling_reorder(engine_, from.desc, to, factor);
-  step.operands = {{DNNL_ARG_FROM, from.desc, from.place}, {DNNL_ARG_TO, to, result.place}};
-  step.bytes = traffic(from, result);
+  step.made = make_scaling_reorder(engine_, from.desc, to.desc, factor);
+  step.operands = {{DNNL_ARG_FROM, from.desc, from.place}, {DNNL_ARG_TO, to.desc, to.place}};
+  step.bytes = traffic(from, to);
   program_.add(std::move(step));
-  return result;
 }
 
 Builder::Value Builder::converted(int id, const Desc& to, float factor, float scale) {
