@@ -4,6 +4,8 @@
 #include <cmath>
 #include <fstream>
 
+#include "common/host/cgroups.hpp"
+
 namespace rackmark {
 
 namespace {
@@ -35,36 +37,16 @@ double throttled_s(const std::string& folder) {
   return 0;
 }
 
-// `group` is a path such as "/a/b"; its quota and those of "/a" and "/" all hold.
-void consider_groups(std::optional<CpuQuota>& smallest, const std::string& mount, std::string group,
-                     std::optional<double> (*quota_of)(const std::string&)) {
-  for (;;) {
-    const std::string folder = mount + group;
-    const auto cpus = quota_of(folder);
-    if (cpus && (!smallest || *cpus < smallest->cpus)) smallest = {*cpus, throttled_s(folder)};
-    if (group.empty() || group == "/") return;
-    group.resize(group.rfind('/'));
-  }
-}
-
 }  // namespace
 
 std::optional<CpuQuota> cpu_quota(const std::string& root) {
-  const std::string mount = root + "/sys/fs/cgroup";
   std::optional<CpuQuota> smallest;
-  std::ifstream in(root + "/proc/self/cgroup");
-  for (std::string line; std::getline(in, line);) {  // id:controllers:path
-    const auto first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string path = line.substr(second + 1);
-    if (controllers.empty()) {
-      consider_groups(smallest, mount, path, quota_of_v2);
-      consider_groups(smallest, mount + "/unified", path, quota_of_v2);
-    } else if (("," + controllers + ",").find(",cpu,") != std::string::npos) {
-      consider_groups(smallest, mount + "/cpu", path, quota_of_v1);
+  visit_cgroups(root, "cpu", [&](const Cgroup& group) {
+    const auto cpus = group.version == 2 ? quota_of_v2(group.folder) : quota_of_v1(group.folder);
+    if (cpus && (!smallest || *cpus < smallest->cpus)) {
+      smallest = {*cpus, throttled_s(group.folder)};
     }
-  }
+  });
   return smallest;
 }
 

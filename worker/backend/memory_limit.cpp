@@ -8,6 +8,8 @@
 #include <optional>
 #include <sstream>
 
+#include "common/host/cgroups.hpp"
+
 namespace rackmark::worker {
 namespace {
 
@@ -43,36 +45,15 @@ void consider(MemoryLimit& limit, int64_t free_bytes, const char* set_by) {
   if (free_bytes < limit.free_bytes) limit = {std::max<int64_t>(free_bytes, 0), set_by};
 }
 
-// `group` is a path such as "/a/b"; its limit and those of "/a" and "/" all hold.
-void consider_groups(MemoryLimit& limit, const std::string& mount, std::string group,
-                     const Controller& c) {
-  for (;;) {
-    const std::string folder = mount + group;
-    if (const auto most = read_number(folder + "/" + c.limit)) {
-      const int64_t used = read_number(folder + "/" + c.usage).value_or(0);
-      const int64_t cache = read_field(folder + "/memory.stat", c.cache).value_or(0);
-      consider(limit, *most - std::max<int64_t>(used - cache, 0), c.name);
-    }
-    if (group.empty() || group == "/") return;
-    group.resize(group.rfind('/'));
-  }
-}
-
 void consider_cgroups(MemoryLimit& limit, const std::string& root) {
-  const std::string mount = root + "/sys/fs/cgroup";
-  std::ifstream in(root + "/proc/self/cgroup");
-  for (std::string line; std::getline(in, line);) {  // id:controllers:path
-    const auto first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string path = line.substr(second + 1);
-    if (controllers.empty()) {
-      consider_groups(limit, mount, path, kV2);
-      consider_groups(limit, mount + "/unified", path, kV2);
-    } else if (("," + controllers + ",").find(",memory,") != std::string::npos) {
-      consider_groups(limit, mount + "/memory", path, kV1);
-    }
-  }
+  visit_cgroups(root, "memory", [&](const Cgroup& group) {
+    const Controller& c = group.version == 2 ? kV2 : kV1;
+    const auto most = read_number(group.folder + "/" + c.limit);
+    if (!most) return;
+    const int64_t used = read_number(group.folder + "/" + c.usage).value_or(0);
+    const int64_t cache = read_field(group.folder + "/memory.stat", c.cache).value_or(0);
+    consider(limit, *most - std::max<int64_t>(used - cache, 0), c.name);
+  });
 }
 
 void consider_address_space(MemoryLimit& limit, const std::string& root) {
