@@ -101,7 +101,7 @@ constexpr Convolution kConvolutions[] = {
     {512, 28, 128, 1, 1}, {1024, 14, 256, 1, 1}, {1024, 14, 2048, 1, 2}};
 
 std::vector<Made> convolutions(const dnnl::engine& engine, const Convolution& c) {
-  const Tag blocked = prefers_blocks_of_16() ? Tag::nChw16c : Tag::nChw8c;
+  const Tag blocked = blocked_pictures(channel_block());
   const std::int64_t out_size = (c.size - 1) / c.stride + 1, pad = c.kernel / 2;
   ConvolutionShape s;
   s.src = make_desc({kPictures, c.in, c.size, c.size}, blocked);
@@ -109,15 +109,7 @@ std::vector<Made> convolutions(const dnnl::engine& engine, const Convolution& c)
   s.weights = make_desc({c.out, c.in, c.kernel, c.kernel}, Tag::any);
   s.strides = {c.stride, c.stride};
   s.pad_before = s.pad_after = {pad, pad};
-  std::vector<Made> all = every_convolution(engine, s, ConvolutionPass::kForward);
-  if (!has_winograd() || c.kernel != 3) return all;
-  s.kind = ConvolutionKind::kWinograd;
-  try {
-    all.push_back(make_convolution_forward(engine, s));
-  } catch (const DnnlError& error) {
-    if (!error.unimplemented) throw;
-  }
-  return all;
+  return every_convolution(engine, s, ConvolutionPass::kForward);
 }
 
 Ceiling convolution_ceiling(const Convolution& c, int threads) {

@@ -168,7 +168,7 @@ class Meter final : public BoundMeter {
     const Shape& in = net_.nodes()[node.inputs[0]].shape;
     if (std::holds_alternative<Linear>(node.layer)) return {linear(in, node.shape, pass)};
     const auto& layer = std::get<Conv2d>(node.layer);
-    const Tag blocked = prefers_blocks_of_16() ? Tag::nChw16c : Tag::nChw8c;
+    const Tag blocked = blocked_pictures(channel_block());
     ConvolutionShape s;
     s.src = make_desc({batch_, in.channels, in.height, in.width},
                       node.inputs[0] == 0 ? Tag::nchw : blocked);

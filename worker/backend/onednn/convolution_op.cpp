@@ -18,7 +18,7 @@ class ConvolutionOp final : public Op {
     const auto& layer = std::get<Conv2d>(info.layer);
     name_ = info.name;
     input_ = info.inputs[0];
-    batch_ = assembly.batch;
+    batch_ = assembly.batch, block_ = assembly.block;
     out_ = info.shape;
     src_slot_ = assembly.use(input_);
     assembly.define(node_, assembly.picture(info.shape));
@@ -26,11 +26,11 @@ class ConvolutionOp final : public Op {
     shape_ = shape_of(assembly, layer);
     forward_shape_ = shape_;
     if (runs_in_reference_code(assembly)) pad_source(assembly);
-    layer_.plan_weights(assembly, node_, algorithms(assembly, forward_shape_));
+    layer_.plan_weights(assembly, node_, forward_shape_);
     if (padded_slot_ < 0)
       winograd_ = WinogradLayer::plan(assembly, shape_, layer_.weights().weights);
     if (winograd_) return;
-    layer_.plan_forward(assembly, algorithms(assembly, forward_shape_));
+    layer_.plan_forward(assembly, forward_shape_);
     weight_gradient_ = WeightGradient::plan(assembly, forward_shape_, layer_.weights());
   }
 
@@ -47,7 +47,7 @@ class ConvolutionOp final : public Op {
       if (winograd_) {
         winograd_->plan_data(assembly);
       } else {
-        layer_.plan_data(assembly, algorithms(assembly, shape_));
+        layer_.plan_data(assembly, shape_);
       }
       src_gradient_slot_ = assembly.add_gradient(shape_.src);
       input.gradients.push_back(src_gradient_slot_);
@@ -98,11 +98,11 @@ class ConvolutionOp final : public Op {
   }
 
   void add_up_bias(Pass& pass, const float* dy, float* db) const {
-    if (db != nullptr) bias_gradient(pass.kernels, {batch_, kOwnBlock, out_}, dy, db);
+    if (db != nullptr) bias_gradient(pass.kernels, {batch_, block_, out_}, dy, db);
   }
 
   void bind_winograd(const Binding& where, const float* x_in_backward) {
-    const std::string name = "rackmark:avx2_winograd";
+    const std::string name = winograd_->name();
     const auto parameters = layer_.parameters_at(where);
     winograd_->bind(where, {.x = where.floats(src_slot_),
                             .x_in_backward = x_in_backward,
@@ -180,28 +180,14 @@ class ConvolutionOp final : public Op {
     }
   }
 
-  // Winograd, where it is wanted and the layer is one of those that it is for, before direct.
-  std::vector<ConvolutionShape> algorithms(const Assembly& assembly,
-                                           const ConvolutionShape& direct) const {
-    const auto& layer = std::get<Conv2d>(assembly.node(node_).layer);
-    const bool fits =
-        layer.kernel_h == 3 && layer.kernel_w == 3 && layer.stride == 1 && input_ != 0;
-    if (!assembly.winograd || !has_winograd() || !fits) return {direct};
-    ConvolutionShape winograd = direct;
-    winograd.kind = ConvolutionKind::kWinograd;
-    return {winograd, direct};
-  }
-
-  static constexpr int kOwnBlock = kWinogradBlock;  // channels, of our own kernels for AVX2
-
-  int node_, input_ = -1, batch_ = 0;
+  int node_, input_ = -1, batch_ = 0, block_ = 0;
   std::string name_;
   ConvolutionShape shape_;
   ConvolutionShape forward_shape_;  // of the forward pass and the weights' gradient
   WeightedLayer<ConvolutionShape> layer_{&make_convolution_forward, &make_convolution_data,
                                          &make_convolution_weights};
   std::optional<WeightGradient> weight_gradient_;  // ours, where it is faster than oneDNN's
-  std::optional<WinogradLayer> winograd_;          // ours for all passes, where oneDNN has none
+  std::optional<WinogradLayer> winograd_;          // all passes
   int padded_slot_ = -1;  // the input with zeros around it, if they read that
   Shape in_;              // of the input, then
   Shape out_;

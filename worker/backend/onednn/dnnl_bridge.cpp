@@ -74,17 +74,14 @@ Made make(const typename P::primitive_desc& desc) {
   return made;
 }
 
-dnnl::algorithm algorithm(ConvolutionKind kind) {
-  return kind == ConvolutionKind::kWinograd ? dnnl::algorithm::convolution_winograd
-                                            : dnnl::algorithm::convolution_direct;
-}
+constexpr auto kDirect = dnnl::algorithm::convolution_direct;
 
 // Backward passes only need a forward description as a hint; it need not be the one that runs.
 dnnl::convolution_forward::primitive_desc convolution_hint(const dnnl::engine& engine,
                                                            const ConvolutionShape& s) {
   const Desc any = make_desc(dims_of(s.weights), type_of(s.src), Tag::any);
-  return ask<dnnl::convolution_forward>(engine, kTraining, algorithm(s.kind), s.src, any, s.dst,
-                                        s.strides, s.pad_before, s.pad_after);
+  return ask<dnnl::convolution_forward>(engine, kTraining, kDirect, s.src, any, s.dst, s.strides,
+                                        s.pad_before, s.pad_after);
 }
 
 dnnl::inner_product_forward::primitive_desc linear_hint(const dnnl::engine& engine,
@@ -120,10 +117,10 @@ Made make_convolution_forward(const dnnl::engine& engine, const ConvolutionShape
   return checked("convolution forward", [&] {
     const auto desc =
         s.has_bias
-            ? ask<dnnl::convolution_forward>(engine, kTraining, algorithm(s.kind), s.src, s.weights,
-                                             s.bias, s.dst, s.strides, s.pad_before, s.pad_after)
-            : ask<dnnl::convolution_forward>(engine, kTraining, algorithm(s.kind), s.src, s.weights,
-                                             s.dst, s.strides, s.pad_before, s.pad_after);
+            ? ask<dnnl::convolution_forward>(engine, kTraining, kDirect, s.src, s.weights, s.bias,
+                                             s.dst, s.strides, s.pad_before, s.pad_after)
+            : ask<dnnl::convolution_forward>(engine, kTraining, kDirect, s.src, s.weights, s.dst,
+                                             s.strides, s.pad_before, s.pad_after);
     Made made = make<dnnl::convolution_forward>(desc);
     made.src = desc.src_desc();
     made.weights = desc.weights_desc();
@@ -136,7 +133,7 @@ Made make_convolution_forward(const dnnl::engine& engine, const ConvolutionShape
 Made make_convolution_data(const dnnl::engine& engine, const ConvolutionShape& s) {
   return checked("convolution backward data", [&] {
     const auto desc = ask_backward<dnnl::convolution_backward_data>(
-        engine, convolution_hint(engine, s), algorithm(s.kind), s.src, s.weights, s.dst, s.strides,
+        engine, convolution_hint(engine, s), kDirect, s.src, s.weights, s.dst, s.strides,
         s.pad_before, s.pad_after);
     Made made = make<dnnl::convolution_backward_data>(desc);
     made.src = desc.diff_src_desc();
@@ -150,11 +147,11 @@ Made make_convolution_weights(const dnnl::engine& engine, const ConvolutionShape
   return checked("convolution backward weights", [&] {
     const auto hint = convolution_hint(engine, s);
     const auto desc = s.has_bias ? ask_backward<dnnl::convolution_backward_weights>(
-                                       engine, hint, algorithm(s.kind), s.src, s.weights, s.bias,
-                                       s.dst, s.strides, s.pad_before, s.pad_after)
+                                       engine, hint, kDirect, s.src, s.weights, s.bias, s.dst,
+                                       s.strides, s.pad_before, s.pad_after)
                                  : ask_backward<dnnl::convolution_backward_weights>(
-                                       engine, hint, algorithm(s.kind), s.src, s.weights, s.dst,
-                                       s.strides, s.pad_before, s.pad_after);
+                                       engine, hint, kDirect, s.src, s.weights, s.dst, s.strides,
+                                       s.pad_before, s.pad_after);
     Made made = make<dnnl::convolution_backward_weights>(desc);
     made.src = desc.src_desc();
     made.weights = desc.diff_weights_desc();
@@ -378,13 +375,13 @@ std::string isa_name() {
   }
 }
 
-bool prefers_blocks_of_16() { return isa_name().rfind("avx512", 0) == 0; }
-
-bool has_winograd() { return DNNL_VERSION_MAJOR < 3 && prefers_blocks_of_16(); }
+int channel_block() { return isa_name().starts_with("avx512") ? 16 : 8; }
+Tag blocked_pictures(int block) { return block == 16 ? Tag::nChw16c : Tag::nChw8c; }
+Tag blocked_weights(int block) { return block == 16 ? Tag::OIhw16i16o : Tag::OIhw8i8o; }
 
 bool has_bf16() {
   const char* wanted = std::getenv("RACKMARK_ONEDNN_BF16");
-  return prefers_blocks_of_16() && wanted != nullptr && std::string_view(wanted) == "1";
+  return channel_block() == 16 && wanted != nullptr && std::string_view(wanted) == "1";
 }
 
 bool computes_bf16() {
@@ -405,7 +402,7 @@ std::string bf16_in_words(const std::vector<std::string>& in_float32) {
   const std::string cpu = "this CPU (" + isa_name() + ")";
   if (!has_bf16()) {
     const std::string here = "emulated by Rackmark: stored as bf16, computed in fp32; ";
-    if (!prefers_blocks_of_16())
+    if (channel_block() != 16)
       return here + "oneDNN has no bf16 kernels without AVX-512, which " + cpu + " has not";
     return here + "oneDNN's bf16 kernels are not verified yet and only used with " +
            "RACKMARK_ONEDNN_BF16=1";
@@ -472,8 +469,8 @@ std::vector<Made> every_convolution(const dnnl::engine& engine, const Convolutio
       made.weights = desc.weights_desc();
       made.dst = desc.diff_dst_desc();
     };
-    return every_backward<dnnl::convolution_backward_data>(describe, engine, s, algorithm(s.kind),
-                                                           s.src, s.weights, s.dst, s.strides,
+    return every_backward<dnnl::convolution_backward_data>(describe, engine, s, kDirect, s.src,
+                                                           s.weights, s.dst, s.strides,
                                                            s.pad_before, s.pad_after);
   }
   if (pass == ConvolutionPass::kWeights) {
@@ -482,17 +479,17 @@ std::vector<Made> every_convolution(const dnnl::engine& engine, const Convolutio
       made.weights = desc.diff_weights_desc();
       made.dst = desc.diff_dst_desc();
     };
-    return every_backward<dnnl::convolution_backward_weights>(
-        describe, engine, s, algorithm(s.kind), s.src, s.weights, s.dst, s.strides, s.pad_before,
-        s.pad_after);
+    return every_backward<dnnl::convolution_backward_weights>(describe, engine, s, kDirect, s.src,
+                                                              s.weights, s.dst, s.strides,
+                                                              s.pad_before, s.pad_after);
   }
   const auto describe = [](const auto& desc, Made& made) {
     made.src = desc.src_desc();
     made.weights = desc.weights_desc();
     made.dst = desc.dst_desc();
   };
-  return every_forward<dnnl::convolution_forward>(describe, engine, kTraining, algorithm(s.kind),
-                                                  s.src, s.weights, s.dst, s.strides, s.pad_before,
+  return every_forward<dnnl::convolution_forward>(describe, engine, kTraining, kDirect, s.src,
+                                                  s.weights, s.dst, s.strides, s.pad_before,
                                                   s.pad_after);
 } catch (const dnnl::error& error) {
   throw DnnlError("convolution", error);

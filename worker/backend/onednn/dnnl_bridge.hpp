@@ -32,15 +32,12 @@ struct Made {
   std::string implementation;  // oneDNN's name of the kernel
 };
 
-enum class ConvolutionKind { kDirect, kWinograd };
-
 // src NCHW, weights OIHW, dst NCHW in logical order; weights may have layout `any`. All of one
 // type, float32 or bf16; bias and gradients of weights and bias are float32 always, and dst may be.
 struct ConvolutionShape {
   Desc src, weights, bias, dst;
   Dims strides, pad_before, pad_after;
   bool has_bias = false;
-  ConvolutionKind kind = ConvolutionKind::kDirect;
 };
 Made make_convolution_forward(const dnnl::engine& engine, const ConvolutionShape& shape);
 Made make_convolution_data(const dnnl::engine& engine, const ConvolutionShape& shape);
@@ -83,8 +80,11 @@ std::string layout_text(const Desc& desc);
 
 std::string library_version();  // of the library that is loaded: "2.6.3"
 std::string isa_name();         // what oneDNN uses on this host: "avx512_core_vnni"
-bool prefers_blocks_of_16();  // true with AVX-512; otherwise blocks of 8 channels are its fast ones
-bool has_winograd();          // 2.x on AVX-512
+// Channels that its fast kernels keep together on this host: 16 with AVX-512, otherwise 8; and
+// pictures (nChw16c) and weights (OIhw16i16o) in such blocks.
+int channel_block();
+Tag blocked_pictures(int block);
+Tag blocked_weights(int block);
 // oneDNN's bf16 kernels: with AVX-512 only, and only if RACKMARK_ONEDNN_BF16 is 1 in the
 // environment, until more than four layer tests have been seen to pass on such a CPU.
 bool has_bf16();

@@ -29,8 +29,8 @@ class LinearOp final : public Op {
     src_slot_ = assembly.use(input_);
     assembly.define(node_, shape_.dst);
     dst_slot_ = assembly.values[node_].slot;
-    layer_.plan_weights(assembly, node_, {shape_});
-    layer_.plan_forward(assembly, {shape_});
+    layer_.plan_weights(assembly, node_, shape_);
+    layer_.plan_forward(assembly, shape_);
   }
 
   std::vector<int> plan_backward(Assembly& assembly) override {
@@ -38,7 +38,7 @@ class LinearOp final : public Op {
     assembly.use(input_);
     Value& input = assembly.values[input_];
     if (input.needs_gradient) {
-      layer_.plan_data(assembly, {shape_});
+      layer_.plan_data(assembly, shape_);
       src_gradient_slot_ = assembly.add_gradient(shape_.src);
       input.gradients.push_back(src_gradient_slot_);
     }

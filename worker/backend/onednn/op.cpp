@@ -28,8 +28,7 @@ int Assembly::statistic(int id, const char* leaf) const {
 }
 
 Desc Assembly::picture(const Shape& s) const {
-  return make_desc({batch, s.channels, s.height, s.width}, stored,
-                   block == 16 ? Tag::nChw16c : Tag::nChw8c);
+  return make_desc({batch, s.channels, s.height, s.width}, stored, blocked_pictures(block));
 }
 
 Desc Assembly::flat(std::int64_t values) const {

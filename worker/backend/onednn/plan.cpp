@@ -59,7 +59,7 @@ Plan::Plan(const Net& net, const PlanOptions& options, Purpose purpose)
   if (net_.heads().empty()) throw std::invalid_argument("onednn: the net has no loss");
   // Primitives are made for the number of threads that will run them.
   const ComputeScope scope(threads_);
-  assembly_.block = prefers_blocks_of_16() ? 16 : 8;
+  assembly_.block = channel_block();
   assembly_.stored = storage_ == Storage::kBfloat ? DataType::bf16 : DataType::f32;
   assembly_.winograd = fusion_.winograd && offers_winograd() && storage_ == Storage::kFloat;
   assembly_.recompute = fusion_.recompute;

@@ -16,7 +16,7 @@ namespace rackmark::worker::onednn {
 // What PlanOptions::fusion means here: parts joined by "+", or "none". "" is kDefaultFusion.
 //   bn-relu-add  batch norm, ReLU and residual add in one operation
 //   recompute    outputs of batch norm and ReLU from 4 MiB are made again in backward, not kept
-//   winograd     3x3 convolutions of stride 1 by Winograd: oneDNN 2.x with AVX-512, ours with AVX2
+//   winograd     3x3 convolutions of stride 1 by Winograd, with AVX-512 or AVX2
 struct Fusion {
   bool norm = false, recompute = false, winograd = false;
 };

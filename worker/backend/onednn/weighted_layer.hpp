@@ -24,17 +24,18 @@ class WeightedLayer {
   WeightedLayer(Maker forward, Maker data, Maker weights)
       : make_forward_(forward), make_data_(data), make_weights_(weights) {}
 
-  // `shapes` are equal but for the algorithm, best first; the last one is always there. src and dst
-  // as stored. The layout of the weights' gradient, which all algorithms share, is the layout in
-  // which the plan keeps the weights. First of the three.
-  void plan_weights(Assembly& assembly, int node, const std::vector<LayerShape>& shapes) {
+  // src and dst as stored. The layout of the weights' gradient is the layout in which the plan
+  // keeps the weights. First of the three.
+  void plan_weights(Assembly& assembly, int node, const LayerShape& shape) {
     name_ = assembly.node(node).name;
     weight_ = assembly.parameter(node, "weight");
-    stored_ = shapes.back();
+    stored_ = shape;
     Desc& master = assembly.parameter_layouts[weight_];
     const LayerShape backward = backward_shape(assembly, stored_);
     Made made = make_in_stored_type(assembly, name_, [&](DataType type) {
-      return choose_weights(assembly, type, shapes, backward.dst);
+      LayerShape computed = computed_in(type, backward);
+      computed.weights = make_desc(dims_of(shape.weights), Tag::any);  // float32 in any case
+      return make_weights_(assembly.engine, computed);
     });
     master = made.weights;
     if (stored_.has_bias) {
@@ -54,8 +55,8 @@ class WeightedLayer {
   }
 
   // The pass that makes the output.
-  void plan_forward(Assembly& assembly, const std::vector<LayerShape>& shapes) {
-    plan_reader(assembly, forward_, shapes, make_forward_, {DNNL_ARG_SRC, DNNL_ARG_DST});
+  void plan_forward(Assembly& assembly, const LayerShape& shape) {
+    plan_reader(assembly, forward_, shape, make_forward_, {DNNL_ARG_SRC, DNNL_ARG_DST});
     has_forward_ = true;
   }
 
@@ -81,10 +82,9 @@ class WeightedLayer {
   }
 
   // The pass that makes the gradient of the input.
-  void plan_data(Assembly& assembly, std::vector<LayerShape> shapes) {
-    for (LayerShape& shape : shapes) shape = backward_shape(assembly, shape);
-    data_stored_ = shapes.back();
-    plan_reader(assembly, data_, shapes, make_data_, {DNNL_ARG_DIFF_SRC, DNNL_ARG_DIFF_DST});
+  void plan_data(Assembly& assembly, const LayerShape& shape) {
+    data_stored_ = backward_shape(assembly, shape);
+    plan_reader(assembly, data_, data_stored_, make_data_, {DNNL_ARG_DIFF_SRC, DNNL_ARG_DIFF_DST});
     has_data_ = true;
   }
 
@@ -144,33 +144,6 @@ class WeightedLayer {
     return shape;
   }
 
-  // The first of `shapes` for which oneDNN has an implementation.
-  template <class Make>
-  static Made first_of(const std::vector<LayerShape>& shapes, const Make& make) {
-    for (std::size_t i = 0; i + 1 < shapes.size(); ++i) {
-      try {
-        return make(shapes[i]);
-      } catch (const DnnlError& error) {
-        if (!error.unimplemented) throw;
-      }
-    }
-    return make(shapes.back());
-  }
-
-  Made choose_weights(const Assembly& assembly, DataType type,
-                      const std::vector<LayerShape>& shapes, const Desc& gradient) const {
-    const auto with = [&](LayerShape shape, const Desc& weights) {
-      shape.dst = gradient;
-      shape = computed_in(type, shape);
-      shape.weights = weights;
-      return make_weights_(assembly.engine, shape);
-    };
-    const Made last = with(shapes.back(), make_desc(dims_of(shapes.back().weights), Tag::any));
-    return first_of(shapes, [&](const LayerShape& shape) {
-      return &shape == &shapes.back() ? last : with(shape, last.weights);
-    });
-  }
-
   void run(Pass& pass, const char* name, const OwnPass& own) {
     pass.run(name_, name, own.implementation, flop_, bytes_, [&] { own.work(pass); });
   }
@@ -178,20 +151,18 @@ class WeightedLayer {
   struct Arguments {
     int src, dst;
   };
-  void plan_reader(Assembly& assembly, WeightReader& reader, const std::vector<LayerShape>& shapes,
-                   Maker maker, Arguments arguments) {
+  void plan_reader(Assembly& assembly, WeightReader& reader, const LayerShape& stored, Maker maker,
+                   Arguments arguments) {
     const Desc& master = assembly.parameter_layouts[weight_];
     Made made = make_in_stored_type(assembly, name_, [&](DataType type) {
-      return first_of(shapes, [&](LayerShape shape) {
-        shape = computed_in(type, shape);
-        return reader.choose(master, shape.weights, [&](const Desc& weights) {
-          shape.weights = weights;
-          return maker(assembly.engine, shape);
-        });
+      LayerShape shape = computed_in(type, stored);
+      return reader.choose(master, shape.weights, [&](const Desc& weights) {
+        shape.weights = weights;
+        return maker(assembly.engine, shape);
       });
     });
-    const std::vector<StoredOperand> operands{{arguments.src, made.src, shapes.back().src},
-                                              {arguments.dst, made.dst, shapes.back().dst}};
+    const std::vector<StoredOperand> operands{{arguments.src, made.src, stored.src},
+                                              {arguments.dst, made.dst, stored.dst}};
     reader.plan(assembly, master, std::move(made), operands);
   }
 

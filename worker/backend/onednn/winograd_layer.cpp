@@ -6,16 +6,17 @@ namespace rackmark::worker::onednn {
 
 std::optional<WinogradLayer> WinogradLayer::plan(Assembly& assembly, const ConvolutionShape& shape,
                                                  const Desc& weights) {
-  const bool wanted = assembly.winograd && assembly.block == kWinogradBlock;
-  if (!wanted || weights != make_desc(dims_of(shape.weights), Tag::OIhw8i8o)) return std::nullopt;
+  const bool wanted = assembly.winograd &&
+                      weights == make_desc(dims_of(shape.weights), blocked_weights(assembly.block));
+  if (!wanted) return std::nullopt;
   const auto forward = Winograd::plan(shape);
   if (!forward) return std::nullopt;
   need_scratch(assembly, *forward);
   WinogradLayer layer(*forward);
   layer.channels_ = dims_of(shape.dst)[1];
   if (shape.has_bias) {
-    layer.padded_bias_.assign(
-        (layer.channels_ + kWinogradBlock - 1) / kWinogradBlock * kWinogradBlock, 0.0F);
+    const std::int64_t block = forward->block_size();
+    layer.padded_bias_.assign((layer.channels_ + block - 1) / block * block, 0.0F);
   }
   return layer;
 }

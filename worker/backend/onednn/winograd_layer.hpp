@@ -13,9 +13,10 @@ namespace rackmark::worker::onednn {
 class WinogradLayer {
  public:
   // Nothing where oneDNN is the better choice: see Winograd::plan(), and where the plan's weights
-  // have another layout than OIhw8i8o. `shape` as the plan stores it.
+  // have another layout than blocked_weights(). `shape` as the plan stores it.
   static std::optional<WinogradLayer> plan(Assembly& assembly, const ConvolutionShape& shape,
                                            const Desc& weights);
+  const char* name() const { return forward_.name(); }
   void plan_data(Assembly& assembly);  // the gradient of the input is wanted, too
 
   struct Places {

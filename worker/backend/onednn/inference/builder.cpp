@@ -80,7 +80,7 @@ void Builder::add_unit(const Unit& unit) {
 }
 
 void Builder::add_convolution(const Unit& unit) {
-  if (add_own_winograd(unit)) return;
+  if (add_winograd(unit)) return;
   const bool integer = choice_.computes(unit);
   Value in = integer ? integers(unit.inputs[0]) : real(unit.inputs[0]);
   Value out;
@@ -104,7 +104,6 @@ void Builder::add_convolution(const Unit& unit) {
 // The layout that the source has and the one that oneDNN likes best for the result, unless it has
 // no vector kernel for them: then the result blocked by channel, then the source moved.
 InferenceMade Builder::choose(const Unit& unit, InferenceConvolution& c, Value& in) {
-  if (auto winograd = choose_winograd(unit, c)) return *std::move(winograd);
   const InferenceMade as_is = make_inference_convolution(engine_, c);
   if (!is_slow(as_is)) return as_is;
   InferenceConvolution other = c;
@@ -119,17 +118,6 @@ InferenceMade Builder::choose(const Unit& unit, InferenceConvolution& c, Value& 
   if (!moved) return as_is;
   in = reordered(info(unit.node).name, in, moved->src, 1);
   return *std::move(moved);
-}
-
-// By shape, never by timing, as in training: all ranks and runs choose alike.
-std::optional<InferenceMade> Builder::choose_winograd(const Unit& unit, InferenceConvolution c) {
-  const auto* layer = std::get_if<Conv2d>(&info(unit.node).layer);
-  const bool fits = layer != nullptr && layer->kernel_h == 3 && layer->kernel_w == 3 &&
-                    layer->stride == 1 && unit.inputs[0] != 0;
-  const bool wanted = settings_.winograd && has_winograd();
-  if (!wanted || !fits || type_of(c.shape.src) != DataType::f32) return std::nullopt;
-  c.shape.kind = ConvolutionKind::kWinograd;
-  return try_convolution(engine_, c);
 }
 
 // Reads a copy of the pictures with zeros around them, where nothing but the padding keeps oneDNN
@@ -225,7 +213,7 @@ void Builder::fill_weights(const Unit& unit, const Desc& desc, std::byte* to) co
                        desc, to);
   }
   float* first = folded.weights.data();
-  const Kernels& table = kernels(prefers_blocks_of_16() ? 16 : 8, Storage::kBfloat);
+  const Kernels& table = kernels(channel_block(), Storage::kBfloat);
   if (settings_.rounds) table.round(first, first, std::ssize(folded.weights));
   reorder_now(engine_, make_desc(folded.dims, DataType::f32, tag), first, desc, to);
 }

@@ -50,7 +50,6 @@ class Builder {
   void add_convolution(const Unit& unit);
   void add_linear(const Unit& unit);
   InferenceMade choose(const Unit& unit, InferenceConvolution& c, Value& in);
-  std::optional<InferenceMade> choose_winograd(const Unit& unit, InferenceConvolution c);
   std::optional<InferenceMade> choose_padded(const Unit& unit, InferenceConvolution c, Value& in);
   void set_output(const Unit& unit, Desc& dst, Epilogue& epilogue, Value& out);
   void set_weights(const Unit& unit, Desc& weights, Desc& bias, Epilogue& epilogue, float in_scale);
@@ -62,8 +61,8 @@ class Builder {
   Operand bias(const Unit& unit, const Epilogue& epilogue);
 
   // builder_winograd.cpp
-  bool add_own_winograd(const Unit& unit);
-  Place padded_bias(const Unit& unit);
+  bool add_winograd(const Unit& unit);
+  Place padded_bias(const Unit& unit, std::int64_t block);
 
   // builder_shapes.cpp: what has none
   void add_pool(const Unit& unit);

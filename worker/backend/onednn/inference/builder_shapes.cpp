@@ -228,7 +228,7 @@ void Builder::add_elementwise(const Unit& unit) {
   }
   out.place = place_for(unit.output, out.desc);
   step.operands.push_back({0, out.desc, out.place});
-  const Kernels& table = kernels(prefers_blocks_of_16() ? 16 : 8);
+  const Kernels& table = kernels(channel_block());
   step.implementation = table.isa;
   const bool sum = unit.inputs.size() == 2;
   step.own = [&table, count, sum](const std::vector<std::byte*>& at) {

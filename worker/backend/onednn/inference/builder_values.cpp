@@ -18,14 +18,14 @@ Dims Builder::dims(int id) const {
 }
 
 Desc Builder::picture(int id, DataType type) const {
-  return make_desc(dims(id), type, prefers_blocks_of_16() ? Tag::nChw16c : Tag::nChw8c);
+  return make_desc(dims(id), type, blocked_pictures(channel_block()));
 }
 
 // At batch 1 a join of pictures blocked by channel is its parts one after the other, so the makers
 // of the parts may write into the join.
 void Builder::find_parts() {
   if (settings_.batch != 1) return;
-  const std::int64_t block = prefers_blocks_of_16() ? 16 : 8;
+  const std::int64_t block = channel_block();
   const auto readers = readers_of(net_, units_);
   for (const Unit& unit : units_) {
     if (!std::holds_alternative<Concat>(info(unit.node).layer) || choice_.stores(unit.output)) {
@@ -186,7 +186,7 @@ void Builder::finish(const Unit& unit, Step step, const Value& out) {
 
 // To what bf16 would have kept of it.
 void Builder::round(const std::string& node, const Value& value) {
-  const Kernels& table = kernels(prefers_blocks_of_16() ? 16 : 8, Storage::kBfloat);
+  const Kernels& table = kernels(channel_block(), Storage::kBfloat);
   const std::int64_t count = padded_values(value.desc);
   Step step;
   step.node = node;
@@ -206,12 +206,10 @@ Storage Builder::storage() const {
   return settings_.type == DataType::bf16 ? Storage::kBfloat : Storage::kFloat;
 }
 
-const Kernels& Builder::own_kernels() const {
-  return kernels(prefers_blocks_of_16() ? 16 : 8, storage());
-}
+const Kernels& Builder::own_kernels() const { return kernels(channel_block(), storage()); }
 
 PictureBatch Builder::pictures(int id) const {
-  return {settings_.batch, prefers_blocks_of_16() ? 16 : 8, info(id).shape};
+  return {settings_.batch, channel_block(), info(id).shape};
 }
 
 double Builder::traffic(const Value& a, const Value& b) {

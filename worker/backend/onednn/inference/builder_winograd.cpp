@@ -11,10 +11,10 @@ std::int64_t bytes_of(std::int64_t floats) { return floats * std::int64_t{sizeof
 }  // namespace
 
 // By shape, as in training. The transformed weights, four times as many, are made once.
-bool Builder::add_own_winograd(const Unit& unit) {
+bool Builder::add_winograd(const Unit& unit) {
   const auto* layer = std::get_if<Conv2d>(&info(unit.node).layer);
-  const bool wanted = settings_.winograd && !prefers_blocks_of_16() && layer != nullptr &&
-                      settings_.type == DataType::f32 && !choice_.computes(unit);
+  const bool wanted = settings_.winograd && layer != nullptr && settings_.type == DataType::f32 &&
+                      !choice_.computes(unit);
   if (!wanted) return false;
   const auto is_blocked = [this](int id) { return values_[id].desc == picture(id, DataType::f32); };
   if (!is_blocked(unit.inputs[0]) || (unit.residual >= 0 && !is_blocked(unit.residual)))
@@ -26,14 +26,15 @@ bool Builder::add_own_winograd(const Unit& unit) {
   shape.dst = out.desc = picture(unit.output, DataType::f32);
   const Dims kernel{layer->out, info(unit.inputs[0]).shape.channels, layer->kernel_h,
                     layer->kernel_w};
-  shape.weights = make_desc(kernel, Tag::OIhw8i8o);
+  shape.weights = make_desc(kernel, blocked_weights(channel_block()));
   shape.strides = {layer->stride, layer->stride};
   shape.pad_before = shape.pad_after = {layer->pad_h, layer->pad_w};
   const auto winograd = Winograd::plan(shape);
   if (!winograd) return false;
   out.place = unit.residual >= 0 ? values_[unit.residual].place : place_for(unit.output, out.desc);
   Step step;
-  step.implementation = "rackmark:avx2_winograd";
+  const std::int64_t block = winograd->block_size();
+  step.implementation = winograd->name();
   step.gflop = gflop(unit);
   step.bytes = traffic(in, out) + static_cast<double>(padded_bytes(shape.weights));
   const auto transform = [this, unit, desc = shape.weights, winograd](std::byte* to) {
@@ -47,7 +48,7 @@ bool Builder::add_own_winograd(const Unit& unit) {
   step.operands = {{0, in.desc, in.place},
                    {0, out.desc, out.place},
                    {0, {}, program_.add_constant(bytes_of(winograd->point_floats()), transform)},
-                   {0, {}, padded_bias(unit)},
+                   {0, {}, padded_bias(unit, block)},
                    {0, {}, add_buffer(bytes_of(winograd->work_floats()))}};
   step.own = [winograd, sum = unit.residual >= 0,
               relu = unit.relu](const std::vector<std::byte*>& at) {
@@ -60,9 +61,9 @@ bool Builder::add_own_winograd(const Unit& unit) {
 }
 
 // With zeros in the channels that fill the last block.
-Place Builder::padded_bias(const Unit& unit) {
+Place Builder::padded_bias(const Unit& unit, std::int64_t block) {
   std::vector<float> bias = fold(net_, unit, trained_).bias;
-  bias.resize((bias.size() + kWinogradBlock - 1) / kWinogradBlock * kWinogradBlock);
+  bias.resize((std::ssize(bias) + block - 1) / block * block);
   return program_.add_constant(bytes_of(std::ssize(bias)), [bias](std::byte* to) {
     std::memcpy(to, bias.data(), bias.size() * sizeof(float));
   });

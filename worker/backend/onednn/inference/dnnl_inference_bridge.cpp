@@ -102,9 +102,7 @@ InferenceMade make_inference_convolution(const dnnl::engine& engine,
                                          const InferenceConvolution& c) {
   return checked_inference("convolution inference", [&] {
     const ConvolutionShape& s = c.shape;
-    const auto algorithm = s.kind == ConvolutionKind::kWinograd
-                               ? dnnl::algorithm::convolution_winograd
-                               : dnnl::algorithm::convolution_direct;
+    const auto algorithm = dnnl::algorithm::convolution_direct;
     const bool grouped = dims_of(s.weights).size() == 5;
     return make_with_epilogue<dnnl::convolution_forward>(engine, c.epilogue, grouped, kInference,
                                                          algorithm, s.src, s.weights, s.bias, s.dst,

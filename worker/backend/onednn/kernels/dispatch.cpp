@@ -13,29 +13,32 @@ const Kernels* baseline_kernels(int block, Storage storage) {
 const Kernels* avx2_table(int block, Storage storage);
 const Kernels* avx512_table(int block, Storage storage);
 
+extern const WinogradKernels avx2_winograd, avx512_winograd;
+
+namespace {
+
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+
+}  // namespace
+
 const Kernels* avx2_kernels(int block, Storage storage) {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-             ? avx2_table(block, storage)
-             : nullptr;
+  return has_avx2() ? avx2_table(block, storage) : nullptr;
 }
 const Kernels* avx512_kernels(int block, Storage storage) {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                 __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
-             ? avx512_table(block, storage)
-             : nullptr;
+  return has_avx512() ? avx512_table(block, storage) : nullptr;
 }
-bool has_weight_gradient() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+bool has_weight_gradient() { return has_avx2(); }
+const WinogradKernels* winograd_kernels(int block) {
+  if (block == avx2_winograd.block && has_avx2()) return &avx2_winograd;
+  if (block == avx512_winograd.block && has_avx512()) return &avx512_winograd;
+  return nullptr;
 }
-bool has_winograd_kernels() { return has_weight_gradient(); }
 #else
-bool has_winograd_kernels() { return false; }
-void winograd_source(const float*, const WinogradTile&, float*, std::int64_t) {}
-void winograd_result(const float*, std::int64_t, const WinogradEnd&, float*, const WinogradTile&) {}
-void winograd_gradient(const float*, const WinogradTile&, float*, std::int64_t) {}
-void winograd_weights(const float*, bool, float*, std::int64_t, std::int64_t) {}
-void winograd_weight_gradient(const float*, std::int64_t, std::int64_t, float*) {}
-void winograd_multiply(const WinogradProduct&) {}
+const WinogradKernels* winograd_kernels(int) { return nullptr; }
 bool has_weight_gradient() { return false; }
 void add_weight_gradient(const WeightGradientTask&) {}
 const Kernels* avx2_kernels(int, Storage) { return nullptr; }

@@ -1,10 +1,11 @@
-// Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, 2015, arXiv:1509.09308) on AVX2, where
-// oneDNN has none: tiles of 6 x 6 pixels of the input, 2 pixels apart from their neighbours' ends,
-// give tiles of 4 x 4 of the output with 36 products for each pair of channels instead of 144.
+// Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, 2015, arXiv:1509.09308): tiles of 6 x 6
+// pixels of the input, 2 pixels apart from their neighbours' ends, give tiles of 4 x 4 of the
+// output with 36 products for each pair of channels instead of 144.
 //
-// Everything is float32 in blocks of 8 channels; a plane is [height][width][8]. A transformed tile
-// or kernel has 36 points, each `step` floats after the one before. No kernel allocates, throws, or
-// starts threads; one task is one block of channels of one tile, or one pair of blocks.
+// Everything is float32 in blocks of `block` channels, one vector of the instruction set; a plane
+// is [height][width][block]. A transformed tile or kernel has 36 points, each `step` floats after
+// the one before. No kernel allocates, throws, or starts threads; one task is one block of channels
+// of one tile, or one pair of blocks.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +13,6 @@
 namespace rackmark::worker::onednn {
 
 inline constexpr int kWinogradPoints = 36, kWinogradTile = 4;
-inline constexpr int kWinogradBlock = 8;  // channels
-
-bool has_winograd_kernels();  // of this host
 
 // Where a tile lies in a plane; parts that lie outside are read as zeros and not written.
 struct WinogradTile {
@@ -22,32 +20,14 @@ struct WinogradTile {
   int top, left;      // of the tile; may be negative
 };
 
-// B' d B: a tile of 6 x 6 to its 36 points.
-void winograd_source(const float* plane, const WinogradTile& tile, float* to, std::int64_t step);
-
-// A'm A: 36 points to a tile of 4 x 4, plus bias, plus (`sum`) what the plane holds, then ReLU.
+// What follows a tile of the output: plus bias, plus (`sum`) what the plane holds, then ReLU.
 struct WinogradEnd {
-  const float* bias;  // of 8 channels; null: none
+  const float* bias;  // of a block of channels; null: none
   bool sum, relu;
 };
-void winograd_result(const float* from, std::int64_t step, const WinogradEnd& end, float* plane,
-                     const WinogradTile& tile);
-
-// A y A': a tile of 4 x 4 of the output's gradient to its 36 points.
-void winograd_gradient(const float* plane, const WinogradTile& tile, float* to, std::int64_t step);
-
-// G w G': weights [3][3][8 in][8 out] to [8 in][8 out] at every point, `row` floats from one input
-// channel to the next. `turned`: as the gradient of the input wants them, rotated by half a turn
-// and [8 out][8 in].
-void winograd_weights(const float* weights, bool turned, float* to, std::int64_t step,
-                      std::int64_t row);
-
-// G'u G: the gradient of such points back to that of the weights, which is overwritten.
-void winograd_weight_gradient(const float* from, std::int64_t step, std::int64_t row,
-                              float* weights);
 
 // result[r][j] = (add ? result[r][j] : 0) + sum over d of a[r * a_row + d * a_step] * b[d][j] for
-// one row of b and result of 8 or 16 floats.
+// one row of b and result of one or two blocks.
 struct WinogradProduct {
   const float* a;
   std::int64_t a_row, a_step;
@@ -56,9 +36,32 @@ struct WinogradProduct {
   float* result;
   std::int64_t result_row;
   int rows, depth;
-  int vectors;  // of 8 floats in a row of b: 1 or 2
+  int vectors;  // blocks in a row of b: 1 or 2
   bool add;
 };
-void winograd_multiply(const WinogradProduct& product);
+
+struct WinogradKernels {
+  int block;
+  int rows;          // of a product that are worked off at once
+  const char* name;  // as profiles show it
+  // B' d B: a tile of 6 x 6 to its 36 points.
+  void (*source)(const float* plane, const WinogradTile& tile, float* to, std::int64_t step);
+  // A'm A: 36 points to a tile of 4 x 4 and its end.
+  void (*result)(const float* from, std::int64_t step, const WinogradEnd& end, float* plane,
+                 const WinogradTile& tile);
+  // A y A': a tile of 4 x 4 of the output's gradient to its 36 points.
+  void (*gradient)(const float* plane, const WinogradTile& tile, float* to, std::int64_t step);
+  // G w G': weights [3][3][in][out] of a block each to [in][out] at every point, `row` floats from
+  // one input channel to the next. `turned`: as the gradient of the input wants them, rotated by
+  // half a turn and [out][in].
+  void (*weights)(const float* weights, bool turned, float* to, std::int64_t step,
+                  std::int64_t row);
+  // G'u G: the gradient of such points back to that of the weights, which is overwritten.
+  void (*weight_gradient)(const float* from, std::int64_t step, std::int64_t row, float* weights);
+  void (*multiply)(const WinogradProduct& product);
+};
+
+// For blocks of 8 channels (AVX2) or 16 (AVX-512); null where this host lacks them.
+const WinogradKernels* winograd_kernels(int block);
 
 }  // namespace rackmark::worker::onednn
