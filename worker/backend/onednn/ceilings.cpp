@@ -37,7 +37,7 @@ constexpr Precision kPrecisions[] = {
 
 // "" where the CPU has instructions for it.
 std::string why_not(MatrixType type) {
-  if (type == MatrixType::kBf16 && !computes_bf16()) {
+  if (type == MatrixType::kBf16 && !has_bf16()) {
     return "this CPU (" + isa_name() + ") has no bf16 products: they would be emulated in fp32";
   }
   if (type == MatrixType::kInt8 && !has_integer_dot_products()) {
@@ -159,8 +159,6 @@ std::optional<double> measure_matrix_peak(const std::string& precision, int thre
   const auto* known = std::find_if(std::begin(kPrecisions), std::end(kPrecisions),
                                    [&](const Precision& p) { return precision == p.name; });
   if (known == std::end(kPrecisions) || !why_not(known->type).empty()) return std::nullopt;
-  // What the CPU could do is no peak for plans that compute in float32.
-  if (known->type == MatrixType::kBf16 && !has_bf16()) return std::nullopt;
   threads = threads_of(threads);
   const ComputeScope scope(threads);
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);

@@ -2,9 +2,7 @@
 
 #include <oneapi/dnnl/dnnl_version.h>
 
-#include <cstdlib>
 #include <set>
-#include <string_view>
 #include <unordered_map>
 #include <utility>
 
@@ -380,11 +378,6 @@ Tag blocked_pictures(int block) { return block == 16 ? Tag::nChw16c : Tag::nChw8
 Tag blocked_weights(int block) { return block == 16 ? Tag::OIhw16i16o : Tag::OIhw8i8o; }
 
 bool has_bf16() {
-  const char* wanted = std::getenv("RACKMARK_ONEDNN_BF16");
-  return channel_block() == 16 && wanted != nullptr && std::string_view(wanted) == "1";
-}
-
-bool computes_bf16() {
   const std::string isa = isa_name();
   for (const char* part : {"_bf16", "_fp16", "_amx"})
     if (isa.find(part) != std::string::npos) return true;
@@ -401,15 +394,10 @@ bool has_integer_dot_products() {
 std::string bf16_in_words(const std::vector<std::string>& in_float32) {
   const std::string cpu = "this CPU (" + isa_name() + ")";
   if (!has_bf16()) {
-    const std::string here = "emulated by Rackmark: stored as bf16, computed in fp32; ";
-    if (channel_block() != 16)
-      return here + "oneDNN has no bf16 kernels without AVX-512, which " + cpu + " has not";
-    return here + "oneDNN's bf16 kernels are not verified yet and only used with " +
-           "RACKMARK_ONEDNN_BF16=1";
+    return "emulated by Rackmark: stored as bf16, computed in fp32; " + cpu +
+           " has no bf16 products";
   }
-  std::string text = computes_bf16()
-                         ? "native: bf16 products of " + cpu
-                         : "emulated by oneDNN with AVX-512: " + cpu + " has no bf16 products";
+  std::string text = "native: bf16 products of " + cpu;
   const std::set<std::string> names(in_float32.begin(), in_float32.end());
   if (names.empty()) return text;
   text += "; stored as bf16 but computed in fp32, for want of a kernel:";

@@ -85,12 +85,12 @@ std::string isa_name();         // what oneDNN uses on this host: "avx512_core_v
 int channel_block();
 Tag blocked_pictures(int block);
 Tag blocked_weights(int block);
-// oneDNN's bf16 kernels: with AVX-512 only, and only if RACKMARK_ONEDNN_BF16 is 1 in the
-// environment, until more than four layer tests have been seen to pass on such a CPU.
+// This CPU has bf16 products and oneDNN kernels for them. Where it has not, values are stored as
+// bf16 and computed in float32 by us: oneDNN's emulation (AVX-512) takes 2.5 times as long.
 bool has_bf16();
-bool computes_bf16();  // the CPU has bf16 products; else oneDNN emulates them in float32
 // Products of bytes are summed in 32 bits (VNNI, AMX); without, pairs are summed in 16 bits.
 bool has_integer_dot_products();
+
 // Who computes in bf16 on this host: what a reader of a result should know. `in_float32`: layers
 // (a layer may be named several times) for which oneDNN has no bf16 kernel though it has others.
 std::string bf16_in_words(const std::vector<std::string>& in_float32);
