@@ -80,7 +80,7 @@ void Builder::add_unit(const Unit& unit) {
 }
 
 void Builder::add_convolution(const Unit& unit) {
-  if (add_winograd(unit)) return;
+  if (add_own_convolution(unit)) return;
   const bool integer = choice_.computes(unit);
   Value in = integer ? integers(unit.inputs[0]) : real(unit.inputs[0]);
   Value out;

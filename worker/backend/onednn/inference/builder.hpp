@@ -60,9 +60,11 @@ class Builder {
   Operand weights(const Unit& unit, const Desc& desc);
   Operand bias(const Unit& unit, const Epilogue& epilogue);
 
-  // builder_winograd.cpp
-  bool add_winograd(const Unit& unit);
-  Place padded_bias(const Unit& unit, std::int64_t block);
+  // builder_own.cpp: convolutions of ours
+  struct OwnConvolution;
+  bool add_own_convolution(const Unit& unit);
+  std::optional<OwnConvolution> own_convolution(const ConvolutionShape& shape) const;
+  Place padded_bias(const Unit& unit, std::int64_t floats);
 
   // builder_shapes.cpp: what has none
   void add_pool(const Unit& unit);

@@ -1,3 +1,4 @@
+#include "worker/backend/onednn/kernels/direct.hpp"
 #include "worker/backend/onednn/kernels/kernels.hpp"
 #include "worker/backend/onednn/kernels/weight_gradient.hpp"
 #include "worker/backend/onednn/kernels/winograd.hpp"
@@ -31,6 +32,7 @@ const Kernels* avx2_kernels(int block, Storage storage) {
 const Kernels* avx512_kernels(int block, Storage storage) {
   return has_avx512() ? avx512_table(block, storage) : nullptr;
 }
+bool has_direct_kernel() { return has_avx512(); }
 bool has_weight_gradient() { return has_avx2(); }
 const WinogradKernels* winograd_kernels(int block) {
   if (block == avx2_winograd.block && has_avx2()) return &avx2_winograd;
@@ -39,6 +41,8 @@ const WinogradKernels* winograd_kernels(int block) {
 }
 #else
 const WinogradKernels* winograd_kernels(int) { return nullptr; }
+bool has_direct_kernel() { return false; }
+void direct_row(const DirectRow&) {}
 bool has_weight_gradient() { return false; }
 void add_weight_gradient(const WeightGradientTask&) {}
 const Kernels* avx2_kernels(int, Storage) { return nullptr; }
