@@ -13,6 +13,8 @@ constexpr std::int64_t kLeastInputs = 32;
 constexpr std::int64_t kPixels = 7, kLongestRow = 14, kLongestStridedRow = 28;
 constexpr std::int64_t kPaddedFloats = 256 * 1024;  // of padded pictures, for each thread
 
+constexpr std::int64_t kTasksPerThread = 4;  // so that the last ones keep nobody waiting long
+
 }  // namespace
 
 std::optional<DirectConvolution> DirectConvolution::plan(const ConvolutionShape& shape) {
@@ -69,9 +71,9 @@ void DirectConvolution::pad(const float* plane, float* to) const {
   std::fill_n(to, pad_h_ * padded_width() * kDirectBlock, 0.0F);
 }
 
-// All rows of one image for one or two blocks of output channels.
-void DirectConvolution::rows_of(const float* padded, const float* arranged, std::int64_t panel,
-                                const DirectEnd& end, float* y) const {
+// Of one image, for one or two blocks of output channels.
+void DirectConvolution::work_off(Rows rows, const float* padded, const float* arranged,
+                                 std::int64_t panel, const DirectEnd& end, float* y) const {
   DirectRow row{};
   row.x_block = padded_plane();
   row.x_row = padded_width() * kDirectBlock;
@@ -83,7 +85,7 @@ void DirectConvolution::rows_of(const float* padded, const float* arranged, std:
   row.pixels = out_width_;
   row.blocks = static_cast<int>(width_of(panel) / kDirectBlock);
   row.sum = end.sum, row.relu = end.relu;
-  for (int h = 0; h < out_height_; ++h) {
+  for (int h = rows.first; h < rows.last; ++h) {
     row.x = padded + h * stride_ * row.x_row;
     row.y = y + 2 * panel * row.y_block + h * out_width_ * kDirectBlock;
     direct_row(row);
@@ -100,11 +102,16 @@ void DirectConvolution::convolve(const float* x, const float* arranged, const Di
 #pragma omp for schedule(static)
     for (std::int64_t plane = 0; plane < images * in_blocks_; ++plane)
       pad(x + (first * in_blocks_ + plane) * in_plane, work + plane * padded_plane());
-#pragma omp for collapse(2) schedule(static)
+    const std::int64_t wanted = kTasksPerThread * threads_ / (panels() * images) + 1;
+    const int parts = static_cast<int>(std::min<std::int64_t>(out_height_, wanted));
+#pragma omp for collapse(3) schedule(static)
     for (std::int64_t panel = 0; panel < panels(); ++panel)
       for (std::int64_t image = 0; image < images; ++image)
-        rows_of(work + image * image_floats(), arranged, panel, end,
-                y + (first + image) * out_image);
+        for (int part = 0; part < parts; ++part) {
+          const Rows rows{out_height_ * part / parts, out_height_ * (part + 1) / parts};
+          work_off(rows, work + image * image_floats(), arranged, panel, end,
+                   y + (first + image) * out_image);
+        }
   }
 }
 

@@ -50,8 +50,11 @@ class DirectConvolution {
     return 2 * panel + 1 < out_blocks_ ? 2 * kDirectBlock : kDirectBlock;
   }
   void pad(const float* plane, float* to) const;
-  void rows_of(const float* padded, const float* arranged, std::int64_t panel, const DirectEnd& end,
-               float* y) const;
+  struct Rows {
+    int first, last;
+  };
+  void work_off(Rows rows, const float* padded, const float* arranged, std::int64_t panel,
+                const DirectEnd& end, float* y) const;
 
   std::int64_t batch_ = 0, in_blocks_ = 0, out_blocks_ = 0;
   int in_height_ = 0, in_width_ = 0, out_height_ = 0, out_width_ = 0;

@@ -74,9 +74,7 @@ void Winograd::split() {
   const auto into = [this](std::int64_t crews, std::int64_t at_once) {
     const std::int64_t each = (tiles() + crews - 1) / crews;
     const std::int64_t turns = (each + at_once - 1) / at_once;
-    const std::int64_t equal = (each + turns - 1) / turns;
-    const std::int64_t whole = (equal + kernels_->rows - 1) / kernels_->rows * kernels_->rows;
-    return Split{crews, std::min(each, whole)};
+    return Split{crews, (each + turns - 1) / turns};
   };
   together_ = into(1, std::max(as_weights, fitting * threads_));
   const bool apart = tiles() >= as_weights * threads_;

@@ -42,7 +42,6 @@ struct WinogradProduct {
 
 struct WinogradKernels {
   int block;
-  int rows;          // of a product that are worked off at once
   const char* name;  // as profiles show it
   // B' d B: a tile of 6 x 6 to its 36 points.
   void (*source)(const float* plane, const WinogradTile& tile, float* to, std::int64_t step);
