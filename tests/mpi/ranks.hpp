@@ -27,7 +27,10 @@ inline constexpr const char* kMpirun =
     "timeout -k 5 240 mpirun --allow-run-as-root --oversubscribe --bind-to none --mca pml ob1 "
     "--mca "
     "btl self,vader ";
-inline const std::string kWorker = std::string(RACKMARK_BIN_DIR) + "/rackmark-worker run ";
+// Every rank appends to the same file itself: mpirun forwards pieces of 4 KiB, and those of two
+// ranks may part a long line.
+inline const std::string kWorker = "sh -c 'exec \"$0\" run \"$@\" >>\"$RACKMARK_TEST_OUT\"' " +
+                                   std::string(RACKMARK_BIN_DIR) + "/rackmark-worker ";
 
 struct Outcome {
   int status = -1;
@@ -48,6 +51,7 @@ class Ranks : public ::testing::Test {
   Ranks() {
     std::string name = fs::temp_directory_path() / "rackmark-mpi-XXXXXX";
     folder_ = ::mkdtemp(name.data());
+    ::setenv("RACKMARK_TEST_OUT", path("out").c_str(), 1);
   }
   ~Ranks() override { fs::remove_all(folder_); }
 
@@ -77,8 +81,9 @@ class Ranks : public ::testing::Test {
   }
 
   Outcome run(const std::string& command) const {
+    fs::remove(path("out"));
     const int status =
-        std::system((command + " >" + path("out") + " 2>" + path("err") + " </dev/null").c_str());
+        std::system((command + " >>" + path("out") + " 2>" + path("err") + " </dev/null").c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read("out"),
             read("err")};
   }
