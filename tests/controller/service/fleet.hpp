@@ -200,13 +200,19 @@ class Fleet : public ::testing::Test {
     return events;
   }
 
+  // Nothing in it yet.
+  static protocol::EventBatch batch_of(std::int64_t run_id, std::int64_t seq = 1) {
+    protocol::EventBatch batch;
+    batch.run_id = run_id;
+    batch.seq = seq;
+    return batch;
+  }
+
   // The story in one batch per rank.
   static std::vector<protocol::EventBatch> batches(std::int64_t run_id, const Story& story) {
     std::vector<protocol::EventBatch> out;
     for (std::int64_t rank = 0; rank < story.ranks; ++rank) {
-      protocol::EventBatch batch;
-      batch.run_id = run_id;
-      batch.seq = rank + 1;
+      protocol::EventBatch batch = batch_of(run_id, rank + 1);
       batch.events = story_of_rank(story, rank);
       batch.logs = {{rank, "stdout", rfc3339(1'000'000), "rank " + std::to_string(rank)}};
       out.push_back(std::move(batch));

@@ -161,9 +161,7 @@ class GangTest : public Fleet {
     sync(agent);
   }
   void send_story(AgentState& agent, std::int64_t run_id, std::int64_t rank) {
-    protocol::EventBatch batch;
-    batch.run_id = run_id;
-    batch.seq = 1;
+    protocol::EventBatch batch = batch_of(run_id);
     batch.events = story_of_rank({.ranks = 2, .steps = 4, .batch = 16, .ms = 100}, rank);
     ASSERT_TRUE(writer->accept_events(agent.id, {{batch}}).has_value());
   }

@@ -16,9 +16,7 @@ TEST_F(IntakeTest, BatchesAreTakenOnceAndInOrder) {
   submit(spec());
   const auto run_id = start_run(agent);
   const auto batch = [&](std::int64_t seq, const std::string& text) {
-    protocol::EventBatch b;
-    b.run_id = run_id;
-    b.seq = seq;
+    protocol::EventBatch b = batch_of(run_id, seq);
     b.logs = {{0, "stdout", "", text}};
     return b;
   };
@@ -40,9 +38,7 @@ TEST_F(IntakeTest, EventsOfAnotherAgentAreRefused) {
   auto other = enrol("b");
   submit(spec());
   const auto run_id = start_run(agent);
-  protocol::EventBatch batch;
-  batch.run_id = run_id;
-  batch.seq = 1;
+  protocol::EventBatch batch = batch_of(run_id);
   EXPECT_THAT(writer->accept_events(other.id, {{batch}})->refused_runs, ElementsAre(run_id));
   batch.run_id = 4711;
   EXPECT_THAT(writer->accept_events(agent.id, {{batch}})->refused_runs, ElementsAre(4711));
@@ -52,9 +48,7 @@ TEST_F(IntakeTest, SillyEventsAreSkippedAndTheBatchIsTaken) {
   auto agent = enrol("a");
   submit(spec());
   const auto run_id = start_run(agent);
-  protocol::EventBatch batch;
-  batch.run_id = run_id;
-  batch.seq = 1;
+  protocol::EventBatch batch = batch_of(run_id);
   batch.events = {nullptr,
                   7,
                   "x",
@@ -90,9 +84,7 @@ TEST_F(IntakeTest, LiveProgressIsShownAndTold) {
   EXPECT_EQ(live[1].event, "logs");
   EXPECT_EQ(live[1].data["lines"][0]["number"], 1);
 
-  protocol::EventBatch host;
-  host.run_id = run_id;
-  host.seq = std::ssize(sent) + 1;
+  protocol::EventBatch host = batch_of(run_id, std::ssize(sent) + 1);
   host.events = {event("telemetry", 0, {{"cpu_fraction", 0.5}, {"t_ns", 77}})};
   ASSERT_TRUE(writer->accept_events(agent.id, {{host}}));
   ASSERT_EQ(live.size(), 3U);

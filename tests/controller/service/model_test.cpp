@@ -105,9 +105,7 @@ class ModelTest : public Fleet, public ::testing::WithParamInterface<unsigned> {
     }
     const auto all = story_of_rank(story, 0);
     if (spool.size() < all.size()) {
-      protocol::EventBatch batch;
-      batch.run_id = run_id;
-      batch.seq = static_cast<std::int64_t>(spool.size()) + 1;
+      protocol::EventBatch batch = batch_of(run_id, static_cast<std::int64_t>(spool.size()) + 1);
       batch.events = {all[spool.size()]};
       spool.push_back(std::move(batch));
       if (chance(6)) end_here(host, run_id, RunState::kFailed, Reason::kWorkerCrashed);

@@ -256,9 +256,7 @@ TEST_F(QueriesTest, LogsPageAndTail) {
   auto agent = enrol("a");
   submit(spec());
   const auto run_id = start_run(agent);
-  protocol::EventBatch batch;
-  batch.run_id = run_id;
-  batch.seq = 1;
+  protocol::EventBatch batch = batch_of(run_id);
   batch.dropped = 3;
   for (int i = 0; i < 9; ++i) batch.logs.push_back({0, "stdout", "", "l" + std::to_string(i)});
   ASSERT_TRUE(writer->accept_events(agent.id, {{batch}}));
@@ -280,9 +278,7 @@ TEST_F(QueriesTest, LongLogSaysWhatWasDropped) {
   submit(spec());
   const auto run_id = start_run(agent);
   for (std::int64_t seq = 1; seq <= 23; ++seq) {
-    protocol::EventBatch batch;
-    batch.run_id = run_id;
-    batch.seq = seq;
+    protocol::EventBatch batch = batch_of(run_id, seq);
     for (int i = 0; i < 1000; ++i) batch.logs.push_back({0, "stdout", "", "x"});
     ASSERT_TRUE(writer->accept_events(agent.id, {{batch}}));
   }

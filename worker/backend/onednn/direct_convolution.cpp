@@ -3,7 +3,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cstring>
 
 namespace rackmark::worker::onednn {
 namespace {
