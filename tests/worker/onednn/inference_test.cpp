@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/worker/onednn/compare_inference.hpp"
-#include "worker/backend/onednn/inference/ranges.hpp"
+#include "worker/backend/integer_values.hpp"
 #include "worker/models/registry.hpp"
 
 namespace rackmark::worker {
@@ -260,13 +260,24 @@ TEST(Inference, PredictsItsMemoryAndSaysWhoComputesBf16) {
   }
 }
 
+// Of as many values as `often` says, and one more.
+float peak_of(const std::vector<float>& values, int often, float one_more) {
+  ValueRange range;
+  EXPECT_TRUE(range.see(values));
+  EXPECT_TRUE(range.see(std::vector{one_more}));
+  for (int i = 0; i < often; ++i) range.count(values);
+  range.count(std::vector{one_more});
+  return range.peak(255);
+}
+
 TEST(InferenceInt8, ClipsOutliersOnly) {
-  std::vector<double> even(2048, 1.0);
-  EXPECT_GT(onednn::best_peak(even, 8.0F, 255), 7.8F);
-  std::vector<double> lone(2048, 0.0);
-  std::fill(lone.begin(), lone.begin() + 512, 1e6);
-  lone.back() = 1;
-  EXPECT_LT(onednn::best_peak(lone, 8.0F, 255), 2.2F);
+  std::vector<float> even, lower;
+  for (int i = 1; i <= 2048; ++i) even.push_back(static_cast<float>(i) / 256);
+  for (int i = 1; i <= 2048; ++i) lower.push_back(static_cast<float>(i) / 1024);
+  EXPECT_GT(peak_of(even, 1, 8), 7.8F);
+  EXPECT_LT(peak_of(lower, 2000, 8), 2.2F);
+  EXPECT_EQ(peak_of({0, 0}, 1, 0), 0);
+  EXPECT_FALSE(ValueRange().see(std::vector<float>{1, NAN}));
 }
 
 }  // namespace

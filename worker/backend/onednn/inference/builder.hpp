@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "worker/backend/onednn/inference/integer_weights.hpp"
+#include "worker/backend/integer_weights.hpp"
 #include "worker/backend/onednn/inference/integers.hpp"
 #include "worker/backend/onednn/inference/program.hpp"
 #include "worker/backend/onednn/picture_loops.hpp"

@@ -4,24 +4,6 @@
 
 namespace rackmark::worker::onednn {
 
-namespace {
-
-// Whether integers are handed on unchanged.
-bool keeps_integers(const Net& net, const Unit& unit) {
-  const NodeInfo& node = net.nodes()[unit.node];
-  const Layer& layer = node.layer;
-  if (std::holds_alternative<AdaptiveAveragePool>(layer)) {
-    // Where it has nothing to do. A mean over a whole picture is far smaller than the picture's
-    // range: in its steps little of it would be left.
-    const Shape& in = net.nodes()[unit.inputs[0]].shape;
-    return in.height == node.shape.height && in.width == node.shape.width;
-  }
-  return std::holds_alternative<MaxPool>(layer) || std::holds_alternative<AveragePool>(layer) ||
-         std::holds_alternative<Concat>(layer) || std::holds_alternative<Flatten>(layer);
-}
-
-}  // namespace
-
 IntegerChoice::IntegerChoice(const Net& net, const std::vector<Unit>& units, bool integers)
     : net_(net),
       non_negative_(net.nodes().size(), false),
@@ -63,25 +45,6 @@ void IntegerChoice::find_stores(const std::vector<Unit>& units) {
     for (const int input : unit->inputs) stores_[input] = true;
     if (unit->residual >= 0 && stores_[unit->output]) stores_[unit->residual] = true;
   }
-}
-
-void share_peaks(const Net& net, const std::vector<Unit>& units, Peaks& peaks) {
-  // Chains of pools and joins settle in as many rounds as they are long.
-  for (bool changed = true; changed;) {
-    changed = false;
-    for (const Unit& unit : units) {
-      if (!keeps_integers(net, unit)) continue;
-      float widest = peaks[unit.output];
-      for (const int input : unit.inputs) widest = std::max(widest, peaks[input]);
-      const auto raise = [&](int value) {
-        changed = changed || peaks[value] < widest;
-        peaks[value] = widest;
-      };
-      raise(unit.output);
-      for (const int input : unit.inputs) raise(input);
-    }
-  }
-  std::replace(peaks.begin(), peaks.end(), 0.0F, 1.0F);  // always zero: any step will do
 }
 
 }  // namespace rackmark::worker::onednn

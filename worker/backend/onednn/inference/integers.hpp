@@ -3,12 +3,9 @@
 
 #include <vector>
 
-#include "worker/backend/inference_units.hpp"
+#include "worker/backend/integer_values.hpp"
 
 namespace rackmark::worker::onednn {
-
-// For each value the largest magnitude that its integers must hold, by node; 0 where none was seen.
-using Peaks = std::vector<float>;
 
 // Convolutions and linear layers whose input cannot be negative compute in integers; the first
 // convolution (pictures are signed) and the main head's last layer do not. Values between them are
@@ -26,9 +23,5 @@ class IntegerChoice {
   const Net& net_;
   std::vector<bool> non_negative_, computes_, stores_;  // by value
 };
-
-// Layers that hand integers on unchanged (pools, joins) share one step, the widest. No peak is 0
-// afterwards.
-void share_peaks(const Net& net, const std::vector<Unit>& units, Peaks& peaks);
 
 }  // namespace rackmark::worker::onednn

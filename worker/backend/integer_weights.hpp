@@ -6,7 +6,7 @@
 
 #include "worker/backend/folded_weights.hpp"
 
-namespace rackmark::worker::onednn {
+namespace rackmark::worker {
 
 // weights of output channel c = integers * steps[c], symmetric, |integer| <= largest.
 struct IntegerWeights {
@@ -15,4 +15,4 @@ struct IntegerWeights {
 };
 IntegerWeights quantize(const Folded& folded, int largest);
 
-}  // namespace rackmark::worker::onednn
+}  // namespace rackmark::worker

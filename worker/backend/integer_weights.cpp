@@ -1,9 +1,9 @@
-#include "worker/backend/onednn/inference/integer_weights.hpp"
+#include "worker/backend/integer_weights.hpp"
 
 #include <algorithm>
 #include <cmath>
 
-namespace rackmark::worker::onednn {
+namespace rackmark::worker {
 
 IntegerWeights quantize(const Folded& folded, int largest) {
   IntegerWeights result;
@@ -21,4 +21,4 @@ IntegerWeights quantize(const Folded& folded, int largest) {
   return result;
 }
 
-}  // namespace rackmark::worker::onednn
+}  // namespace rackmark::worker
