@@ -2,6 +2,7 @@
 // rounds is stated here once more, in arithmetic of double alone.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -23,11 +24,13 @@ inline Format format_of(Type type) {
                                : Format{8, -126, 127};
 }
 inline const char* name_of(Type type) {
-  return type == Type::kFloat ? "float" : type == Type::kHalf ? "half" : "bfloat";
+  constexpr const char* kNames[] = {"float", "half", "bfloat", "integer"};
+  return kNames[static_cast<int>(type)];
 }
 
 // To the nearest value of the type, of two the even one (the rounding mode of nearbyint).
 inline double rounded(Type type, double x) {
+  if (type == Type::kInteger) return std::nearbyint(std::clamp(x, -128.0, 127.0));
   if (!std::isfinite(x) || x == 0) return x;
   const Format f = format_of(type);
   const int exponent = std::max(std::ilogb(x), f.least);
@@ -100,12 +103,17 @@ class Stored {
       std::memcpy(&x, from, sizeof x);
       return x;
     }
+    if (type_ == Type::kInteger) return static_cast<std::int8_t>(*from);
     std::uint16_t bits = 0;
     std::memcpy(&bits, from, sizeof bits);
     return decoded(type_, bits);
   }
   void set(std::int64_t row, int channel, double x) {
     const double y = rounded(type_, x);
+    if (type_ == Type::kInteger) {
+      *at(row, channel) = static_cast<std::uint8_t>(static_cast<int>(y));
+      return;
+    }
     const auto as_float = static_cast<float>(y);
     const std::uint16_t bits = type_ == Type::kFloat ? 0 : encoded(type_, y);
     if (type_ == Type::kFloat) {

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 #include <sys/mman.h>
 
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -96,7 +97,22 @@ Kernels waiting_kernels() {
   RM_WAIT(AdjustScale, adjust_scale);
   RM_WAIT(Narrow, narrow);
   RM_WAIT(Widen, widen);
+  RM_WAIT(ToIntegers, to_integers);
 #undef RM_WAIT
+  return table;
+}
+
+// Those that integers have.
+Kernels waiting_integer_kernels() {
+  using Integers = Waiting<Type::kInteger>;
+  Kernels table{};
+  Integers::Of<LoadPictures>::set<&Kernels::load_pictures>(table);
+  Integers::Of<LoadRawPictures>::set<&Kernels::load_raw_pictures>(table);
+  Integers::Of<Copy>::set<&Kernels::copy>(table);
+  Integers::Of<MaxPool>::set<&Kernels::max_pool>(table);
+  Integers::Of<AveragePool>::set<&Kernels::average_pool>(table);
+  Integers::Of<Narrow>::set<&Kernels::narrow>(table);
+  Integers::Of<Widen>::set<&Kernels::widen>(table);
   return table;
 }
 
@@ -108,10 +124,9 @@ const Kernels& tested_kernels(Type type) {
     return true;
   }();
   static_cast<void>(kRegistered);
-  static const Kernels kFloats = waiting_kernels<Type::kFloat>();
-  static const Kernels kHalves = waiting_kernels<Type::kHalf>();
-  static const Kernels kBfloats = waiting_kernels<Type::kBfloat>();
-  return type == Type::kFloat ? kFloats : type == Type::kHalf ? kHalves : kBfloats;
+  static const std::array kTables{waiting_kernels<Type::kFloat>(), waiting_kernels<Type::kHalf>(),
+                                  waiting_kernels<Type::kBfloat>(), waiting_integer_kernels()};
+  return kTables[static_cast<std::size_t>(type)];
 }
 
 }  // namespace rackmark::worker::cuda::testing

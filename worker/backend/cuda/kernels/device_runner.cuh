@@ -78,7 +78,7 @@ struct Device {
   }
 };
 
-// add(T{}) with the stored type.
+// add(T{}) with the stored type; integers have few kernels, see integers.hpp.
 template <class Add>
 void by_type(Type type, const Add& add) {
   switch (type) {
@@ -88,6 +88,8 @@ void by_type(Type type, const Add& add) {
       return add(Half{});
     case Type::kBfloat:
       return add(Bfloat{});
+    case Type::kInteger:
+      return;
   }
 }
 

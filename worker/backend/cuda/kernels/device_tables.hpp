@@ -9,5 +9,6 @@ void add_device_norm_kernels(Type type, Kernels& kernels);
 void add_device_elementwise_kernels(Type type, Kernels& kernels);
 void add_device_window_kernels(Type type, Kernels& kernels);     // pools, response norm
 void add_device_optimizer_kernels(Type type, Kernels& kernels);  // and the loss
+void add_device_integer_kernels(Type type, Kernels& kernels);    // theirs, or those that make them
 
 }  // namespace rackmark::worker::cuda

@@ -168,7 +168,8 @@ struct LoadPicturesBody {
       : images(k.images),
         y(k.y.pixels),
         pixels(static_cast<unsigned>(k.y.height) * static_cast<unsigned>(k.y.width)),
-        planes(k.channels) {}
+        planes(k.channels),
+        factor(k.factor) {}
   RM_DEVICE Nothing begin(Span) const { return {}; }
   RM_DEVICE Values load(Nothing, Span span, unsigned row) const {
     const unsigned image = row / pixels, pixel = row - image * pixels;
@@ -178,7 +179,7 @@ struct LoadPicturesBody {
     RM_UNROLL
     for (int i = 0; i < kGroup; ++i) {
       const bool there = i < span.count && span.first + i < planes;
-      values.x[i] = there ? at[static_cast<std::int64_t>(i) * pixels] : 0.0F;
+      values.x[i] = there ? at[static_cast<std::int64_t>(i) * pixels] * factor : 0.0F;
     }
     return values;
   }
@@ -190,6 +191,7 @@ struct LoadPicturesBody {
   View<T> y;
   unsigned pixels;
   int planes;
+  float factor;
 };
 
 // Threads side by side have pixels side by side, as above.
@@ -208,7 +210,8 @@ struct LoadRawPicturesBody {
         y(k.y.pixels),
         side(static_cast<unsigned>(k.side)),
         size(static_cast<unsigned>(k.y.width)),
-        pixels(size * size) {
+        pixels(size * size),
+        factor(k.factor) {
     for (int c = 0; c < kColours; ++c) scale[c] = picture_scale(c), shift[c] = picture_shift(c);
   }
   RM_DEVICE Nothing begin(Span) const { return {}; }
@@ -225,7 +228,7 @@ struct LoadRawPicturesBody {
         bytes + (static_cast<std::uint64_t>(image) * side * side + top * side + left) * kColours;
     RM_UNROLL
     for (int c = 0; c < kColours; ++c) {
-      values.x[c] = product_and_sum(static_cast<float>(at[c]), scale[c], shift[c]);
+      values.x[c] = product_and_sum(static_cast<float>(at[c]), scale[c], shift[c]) * factor;
     }
     return values;
   }
@@ -237,6 +240,7 @@ struct LoadRawPicturesBody {
   const PictureWindow* windows;
   View<T> y;
   unsigned side, size, pixels;
+  float factor;
   float scale[kColours], shift[kColours];
 };
 

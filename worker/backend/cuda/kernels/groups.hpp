@@ -129,6 +129,32 @@ struct Vectors<float> : WholeBytes {
   }
 };
 
+template <>
+struct Vectors<Integer> : WholeBytes {
+  using Value = Integer;
+  static constexpr bool kWhole = true;
+  struct Raw {
+    int byte[kGroup];
+  };
+
+  static RM_DEVICE Raw load(const Integer* at, int) {
+    Raw raw;
+    load_bytes(reinterpret_cast<const std::uint8_t*>(at), kGroup, raw.byte);
+    return raw;
+  }
+  static RM_DEVICE void unpack(const Raw& raw, float (&x)[kGroup]) {
+    RM_UNROLL
+    for (int i = 0; i < kGroup; ++i)
+      x[i] = to_float(Integer{static_cast<std::int8_t>(raw.byte[i])});
+  }
+  static RM_DEVICE void store(Integer* at, int, const float (&x)[kGroup]) {
+    int bytes[kGroup];
+    RM_UNROLL
+    for (int i = 0; i < kGroup; ++i) bytes[i] = integer_of(x[i]) & 0xFF;
+    store_bytes(reinterpret_cast<std::uint8_t*>(at), kGroup, bytes);
+  }
+};
+
 // Value by value; those beyond `count` read as zero and are not written.
 template <class T>
 struct Singles {
@@ -178,10 +204,12 @@ inline bool is_aligned(const void* at, std::uintptr_t bytes) {
 // Whether all of these (null data: absent) can be taken in whole groups.
 template <class T>
 bool in_vectors(std::initializer_list<Matrix> all) {
+  constexpr std::int64_t kBytes = sizeof(T) == 1 ? kGroup : 16;  // of a load
   for (const Matrix& m : all) {
     if (m.data == nullptr) continue;
     const auto row_bytes = m.stride * static_cast<std::int64_t>(sizeof(T));
-    if (m.channels % kGroup != 0 || row_bytes % 16 != 0 || !is_aligned(m.data, 16)) return false;
+    if (m.channels % kGroup != 0 || row_bytes % kBytes != 0 || !is_aligned(m.data, kBytes))
+      return false;
   }
   return true;
 }

@@ -7,8 +7,10 @@
 // ignore it and have finished when they return.
 //
 // Values are stored as T (float, half or bfloat); sums, statistics, weights, their gradients and
-// losses are float. Pictures are NHWC. All kernels give the same bits for the same inputs: sums are
-// made in a fixed order, nothing is added atomically.
+// losses are float. Integers of 8 bits, which int8 inference knows, are values too, in units of
+// their own: to the nearest, of two equally near ones the even, at most -128 and 127. Their table
+// has only what inference needs of them: kernels that say so. Pictures are NHWC. All kernels give
+// the same bits for the same inputs: sums are made in a fixed order, nothing is added atomically.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +21,10 @@ struct PictureWindow;  // worker/net/pictures.hpp
 
 namespace rackmark::worker::cuda {
 
-enum class Type : std::uint8_t { kFloat, kHalf, kBfloat };
-constexpr std::int64_t width(Type type) { return type == Type::kFloat ? 4 : 2; }  // bytes
+enum class Type : std::uint8_t { kFloat, kHalf, kBfloat, kInteger };
+constexpr std::int64_t width(Type type) {  // bytes
+  return type == Type::kFloat ? 4 : type == Type::kInteger ? 1 : 2;
+}
 
 using Queue = void*;
 
@@ -49,18 +53,22 @@ constexpr std::int64_t mask_bytes(std::int64_t rows, int channels) {
 
 // --- input ---------------------------------------------------------------------------------------
 
-struct LoadPictures {  // NCHW floats to NHWC; channels from `channels` to y's are zero
+// Also integers. NCHW floats to NHWC; channels from `channels` to y's are zero.
+struct LoadPictures {
   const float* images = nullptr;
   int channels = 3;
   Picture y;
+  float factor = 1;  // of every value
 };
-// The windows of pictures of side x side RGB bytes, normalised as worker/net/pictures.hpp does, bit
-// for bit; channels from 3 to y's are zero. y's pictures are square. Windows lie inside.
+// Also integers. The windows of pictures of side x side RGB bytes, normalised as
+// worker/net/pictures.hpp does, bit for bit; channels from 3 to y's are zero. y's pictures are
+// square. Windows lie inside.
 struct LoadRawPictures {
   const std::uint8_t* pixels = nullptr;
   const PictureWindow* windows = nullptr;  // a picture
   int side = 0;
   Picture y;
+  float factor = 1;  // of every normalised value
 };
 
 // --- batch norm ----------------------------------------------------------------------------------
@@ -144,7 +152,7 @@ struct Sum {  // y = a + b, relu where wanted; y may be a or b
   bool relu = false;
   std::uint8_t* mask = nullptr;
 };
-struct Copy {  // to [+]= from * factor
+struct Copy {  // to [+]= from * factor; also integers
   Matrix from, to;
   float factor = 1;
   bool accumulate = false;
@@ -181,7 +189,7 @@ struct Windows {  // where pooling looks; an output's window starts at out * str
   int kernel = 2, stride = 2, pad = 0;
   bool adaptive = false;  // start = floor(o * in / outs), end = ceil((o + 1) * in / outs) instead
 };
-struct MaxPool {
+struct MaxPool {  // also integers
   Picture x, y;
   Windows windows;
   std::uint8_t* winner =
@@ -193,7 +201,7 @@ struct MaxPoolBackward {
   const std::uint8_t* winner = nullptr;
   bool accumulate = false;
 };
-struct AveragePool {  // padding counts as zeros; adaptive windows have none
+struct AveragePool {  // also integers; padding counts as zeros; adaptive windows have none
   Picture x, y;
   Windows windows;
 };
@@ -279,15 +287,20 @@ struct AdjustScale {
   StepState* state = nullptr;
   bool fixed = false;
 };
-struct Narrow {  // to = T(from)
+struct Narrow {  // to = T(from); also integers
   const float* from = nullptr;
   void* to = nullptr;
   std::int64_t count = 0;
 };
-struct Widen {  // to = float(from)
+struct Widen {  // to = float(from); also integers
   const void* from = nullptr;
   float* to = nullptr;
   std::int64_t count = 0;
+};
+
+struct ToIntegers {  // to = integer(from * factor)
+  Matrix from, to;
+  float factor = 1;
 };
 
 template <class Arguments>
@@ -325,6 +338,7 @@ struct Kernels {
   Kernel<AdjustScale> adjust_scale;
   Kernel<Narrow> narrow;
   Kernel<Widen> widen;
+  Kernel<ToIntegers> to_integers;
 };
 
 const Kernels& host_kernels(Type type);

@@ -1,3 +1,5 @@
+#include <array>
+
 #include "worker/backend/cuda/kernels/device_tables.hpp"
 
 namespace rackmark::worker::cuda {
@@ -9,16 +11,17 @@ Kernels make_device_kernels(Type type) {
   add_device_elementwise_kernels(type, kernels);
   add_device_window_kernels(type, kernels);
   add_device_optimizer_kernels(type, kernels);
+  add_device_integer_kernels(type, kernels);
   return kernels;
 }
 
 }  // namespace
 
 const Kernels& device_kernels(Type type) {
-  static const Kernels kFloats = make_device_kernels(Type::kFloat);
-  static const Kernels kHalves = make_device_kernels(Type::kHalf);
-  static const Kernels kBfloats = make_device_kernels(Type::kBfloat);
-  return type == Type::kFloat ? kFloats : type == Type::kHalf ? kHalves : kBfloats;
+  static const std::array kTables{
+      make_device_kernels(Type::kFloat), make_device_kernels(Type::kHalf),
+      make_device_kernels(Type::kBfloat), make_device_kernels(Type::kInteger)};
+  return kTables[static_cast<std::size_t>(type)];
 }
 
 }  // namespace rackmark::worker::cuda

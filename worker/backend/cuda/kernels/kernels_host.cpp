@@ -1,11 +1,12 @@
 // The kernels as loops of one thread over what are the threads of a grid on the device.
 #include <algorithm>
+#include <array>
 #include <memory>
 
 #include "worker/backend/cuda/kernels/elementwise.hpp"
+#include "worker/backend/cuda/kernels/integers.hpp"
 #include "worker/backend/cuda/kernels/loss.hpp"
 #include "worker/backend/cuda/kernels/norm.hpp"
-#include "worker/backend/cuda/kernels/optimizer.hpp"
 #include "worker/backend/cuda/kernels/pools.hpp"
 #include "worker/backend/cuda/kernels/response_norm.hpp"
 
@@ -52,16 +53,22 @@ Kernels make_host_kernels() {
   bodies::add_response_kernels<T, Host>(kernels);
   bodies::add_loss_kernels<T, Host>(kernels);
   bodies::add_optimizer_kernels<T, Host>(kernels);
+  kernels.to_integers = bodies::to_integers<T, Host>;
+  return kernels;
+}
+
+Kernels make_integer_kernels() {
+  Kernels kernels{};
+  bodies::add_integer_kernels<Host>(kernels);
   return kernels;
 }
 
 }  // namespace
 
 const Kernels& host_kernels(Type type) {
-  static const Kernels kFloats = make_host_kernels<float>();
-  static const Kernels kHalves = make_host_kernels<bodies::Half>();
-  static const Kernels kBfloats = make_host_kernels<bodies::Bfloat>();
-  return type == Type::kFloat ? kFloats : type == Type::kHalf ? kHalves : kBfloats;
+  static const std::array kTables{make_host_kernels<float>(), make_host_kernels<bodies::Half>(),
+                                  make_host_kernels<bodies::Bfloat>(), make_integer_kernels()};
+  return kTables[static_cast<std::size_t>(type)];
 }
 
 }  // namespace rackmark::worker::cuda

@@ -1,5 +1,6 @@
-// Stored values of 16 bits and their conversions: to float exactly, from float to the nearest, of
-// two equally near ones to the even. NaN stays NaN, what is too large becomes infinity.
+// Stored values of 16 and 8 bits and their conversions: to float exactly, from float to the
+// nearest, of two equally near ones to the even. In 16 bits NaN stays NaN, what is too large
+// becomes infinity.
 #pragma once
 
 #include <cmath>
@@ -14,6 +15,10 @@ struct Half {  // IEEE binary16
 };
 struct Bfloat {  // the upper half of a float
   std::uint16_t bits;
+};
+
+struct Integer {  // of 8 bits
+  std::int8_t value;
 };
 
 #ifdef __CUDACC__
@@ -63,6 +68,7 @@ inline std::uint16_t half_bits(float x) {
 
 #endif
 
+RM_DEVICE float to_float(Integer x) { return static_cast<float>(x.value); }
 RM_DEVICE float to_float(float x) { return x; }
 RM_DEVICE float to_float(Bfloat x) { return float_of(static_cast<std::uint32_t>(x.bits) << 16); }
 
@@ -79,7 +85,18 @@ RM_DEVICE std::uint16_t bfloat_bits(float x) {
 #endif
 }
 
+// The lower 8 bits are the integer. NaN, for which there is none, becomes the least.
+RM_DEVICE int integer_of(float x) {
+  const float within = x > -128.0F ? (x < 127.0F ? x : 127.0F) : -128.0F;
+#ifdef __CUDACC__
+  return __float2int_rn(within);
+#else
+  return static_cast<int>(std::nearbyint(within));
+#endif
+}
+
 RM_DEVICE void put(float& to, float x) { to = x; }
+RM_DEVICE void put(Integer& to, float x) { to.value = static_cast<std::int8_t>(integer_of(x)); }
 RM_DEVICE void put(Half& to, float x) { to.bits = half_bits(x); }
 RM_DEVICE void put(Bfloat& to, float x) { to.bits = bfloat_bits(x); }
 

@@ -14,7 +14,7 @@ constexpr int kThreads = 256;  // of a block
 template <class Access>
 constexpr int in_flight(int rows) {
   if (!Access::kWhole) return 1;
-  return sizeof(typename Access::Value) == 2 ? rows : rows / 2;
+  return sizeof(typename Access::Value) == 4 ? rows / 2 : rows;
 }
 
 // use(row, load(row)) for row, row + step, ... below `rows`; kInFlight rows are loaded before the
