@@ -106,6 +106,20 @@ class HostConvolution final : public Convolution {
     return turned;
   }
 
+  // What follows the sums of integers.
+  void scale(const ConvolutionOperands& o, std::vector<float>& out) const {
+    std::vector<float> residual(out.size(), 0.0F);
+    if (t_.residual) {
+      residual = dense(t_.stored_residual(), o.residual, y_pixels(), t_.out, t_.y_stride);
+    }
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      out[i] = out[i] * o.scale[i % t_.out] + o.bias[i % t_.out];
+      if (t_.residual) out[i] += residual[i] * *o.residual_scale;
+      if (t_.relu) out[i] = std::max(out[i], 0.0F);
+    }
+    put(t_.stored_y(), out, o.y, y_pixels(), t_.out, t_.y_stride);
+  }
+
   void forward(const ConvolutionOperands& o) {
     const auto in = x(o.x), w = weights_by_out(o.w);
     std::vector<float> out(static_cast<std::size_t>(y_pixels() * t_.out), 0.0F);
@@ -117,6 +131,7 @@ class HostConvolution final : public Convolution {
         for (int k = 0; k < t_.out; ++k) to[k] += value * row[k];
       }
     });
+    if (t_.is_integer()) return scale(o, out);
     if (t_.bias) {
       const auto bias = o.narrow_bias != nullptr ? widened(t_.type, o.narrow_bias, t_.out)
                                                  : std::vector<float>(o.bias, o.bias + t_.out);

@@ -52,6 +52,7 @@ class CudaBackend final : public Backend {
   }
   std::optional<double> matrix_peak(const std::string& precision, int /*threads*/,
                                     double seconds) override {
+    if (parse_inference_precision(precision).integers) return std::nullopt;  // not measured
     try {
       return products(precision, seconds).best;
     } catch (const OutOfMemory&) {  // others have the memory: no peak, and no reason to fail
@@ -64,7 +65,9 @@ class CudaBackend final : public Backend {
   std::optional<std::int64_t> predict_bytes(const Net& net, const PlanOptions& options) override {
     return Plan::predict_bytes(net, options);
   }
-  std::vector<std::string> inference_precisions() const override { return precision_names(); }
+  std::vector<std::string> inference_precisions() const override {
+    return inference_precision_names();
+  }
   std::optional<std::int64_t> predict_inference_bytes(const Net& net, const InferOptions& options,
                                                       const TrainedValues& values) override {
     return InferencePlan::predict_bytes(net, options, values);

@@ -13,6 +13,8 @@ cudnnDataType_t stored_type(Type type) {
       return CUDNN_DATA_HALF;
     case Type::kBfloat:
       return CUDNN_DATA_BFLOAT16;
+    case Type::kInteger:
+      return CUDNN_DATA_INT8;
   }
   return CUDNN_DATA_FLOAT;
 }
@@ -25,7 +27,7 @@ TensorSpec w_spec(const ConvolutionTask& t) {
   return channels_last(kTensorW, stored_type(t.type), t.out, t.channels, t.kernel_h, t.kernel_w);
 }
 TensorSpec y_spec(const ConvolutionTask& t) {
-  return channels_last(kTensorY, stored_type(t.type), t.images, t.out, t.out_height(),
+  return channels_last(kTensorY, stored_type(t.stored_y()), t.images, t.out, t.out_height(),
                        t.out_width(), t.y_stride);
 }
 TensorSpec bias_spec(const ConvolutionTask& t, ConvolutionForm form) {
@@ -48,10 +50,11 @@ TensorSpec renamed(TensorSpec spec, std::int64_t id) {
   return spec;
 }
 
-const Descriptor& geometry(GraphBuilder& graph, const ConvolutionTask& t) {
+const Descriptor& geometry(GraphBuilder& graph, const ConvolutionTask& t,
+                           cudnnDataType_t sums = CUDNN_DATA_FLOAT) {
   Descriptor shape(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
   const std::vector<std::int64_t> padding{t.pad_h, t.pad_w};
-  shape.set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT)
+  shape.set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, sums)
       .set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_CROSS_CORRELATION)
       .set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, std::int64_t{2})
       .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, std::vector<std::int64_t>{t.stride, t.stride})
@@ -102,6 +105,50 @@ Graph forward_graph(const ConvolutionTask& t, ConvolutionForm form, const Engine
   if (epilogue && t.bias) then(CUDNN_POINTWISE_ADD, &graph.tensor(bias_spec(t, form)));
   if (epilogue && t.relu) then(CUDNN_POINTWISE_RELU_FWD, nullptr);
   if (t.statistics) add_statistics(graph, t, *value);
+  return Graph(std::move(graph), target);
+}
+
+// y = relu?(conv(x, w) * scale + bias + residual * residual scale), in float32 from the sums on.
+Graph integer_graph(const ConvolutionTask& t, const EngineTarget& target) {
+  GraphBuilder graph;
+  std::int64_t id = kFirstVirtual;
+  const auto between = [&](cudnnDataType_t type) -> const Descriptor& {
+    TensorSpec spec = virtual_like(y_spec(t), id++);
+    spec.type = type;
+    return graph.tensor(spec);
+  };
+  int left = 2 + (t.residual ? 1 : 0) + (t.relu ? 1 : 0);  // operations up to y
+  const auto then = [&](cudnnPointwiseMode_t mode, const Descriptor& value,
+                        const Descriptor* other) -> const Descriptor& {
+    const Descriptor& result = --left == 0 ? graph.tensor(y_spec(t)) : between(CUDNN_DATA_FLOAT);
+    graph.pointwise(mode, value, other, result);
+    return result;
+  };
+
+  const Descriptor& sums = between(CUDNN_DATA_INT32);
+  Descriptor convolution(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
+  convolution
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, geometry(graph, t, CUDNN_DATA_INT32))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, graph.tensor(x_spec(t)))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, graph.tensor(w_spec(t)))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, sums)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0F)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0F);
+  graph.operation(std::move(convolution));
+  const Descriptor& scale = graph.tensor(by_channel(t, kTensorScale));
+  const Descriptor& bias = graph.tensor(by_channel(t, kTensorBias));
+  const Descriptor* value = &then(CUDNN_POINTWISE_MUL, sums, &scale);
+  value = &then(CUDNN_POINTWISE_ADD, *value, &bias);
+  if (t.residual) {
+    TensorSpec spec = renamed(y_spec(t), kTensorResidual);
+    spec.type = stored_type(t.stored_residual());
+    const Descriptor& factor =
+        graph.tensor(channels_last(kTensorResidualScale, CUDNN_DATA_FLOAT, 1, 1, 1, 1));
+    const Descriptor& residual = between(CUDNN_DATA_FLOAT);
+    graph.pointwise(CUDNN_POINTWISE_MUL, graph.tensor(spec), &factor, residual);
+    value = &then(CUDNN_POINTWISE_ADD, *value, &residual);
+  }
+  if (t.relu) then(CUDNN_POINTWISE_RELU_FWD, *value, nullptr);
   return Graph(std::move(graph), target);
 }
 
@@ -163,13 +210,17 @@ const char* pass_name(ConvolutionPass pass) {
   return "?";
 }
 
+std::string type_name(Type type) { return arithmetic_name(type, Arithmetic::kFull); }
+
 std::string epilogue_text(const ConvolutionTask& t) {
   std::string text;
   if (t.residual) text += " +residual";
+  if (t.residual && t.stored_residual() != t.type) text += " of " + type_name(t.residual_type);
   if (t.bias) text += " +bias";
   if (t.relu) text += " +relu";
   if (t.accumulate) text += " +accumulate";
   if (t.statistics) text += " +statistics";
+  if (t.stored_y() != t.type) text += " as " + type_name(t.y_type);
   return text;
 }
 
@@ -202,7 +253,8 @@ std::vector<ConvolutionForm> forms_of(const ConvolutionTask& task) {
   const bool narrow = task.type != Type::kFloat;
   switch (task.pass) {
     case ConvolutionPass::kForward:
-      if (task.statistics) return {kWhole};  // no kernel of ours would make the sums afterwards
+      if (task.is_integer()) return {kWhole};  // what is left of it would cost more than it gives
+      if (task.statistics) return {kWhole};    // no kernel of ours would make the sums afterwards
       if (task.bias && narrow) return {kNarrowBias, kBareForward, kWhole};
       if (task.bias) return {kWhole, kBareForward};
       if (task.residual || task.relu) return {kBareForward, kWhole};
@@ -221,6 +273,7 @@ Graph convolution_graph(const ConvolutionTask& task, ConvolutionForm form,
                         const EngineTarget& target) {
   switch (task.pass) {
     case ConvolutionPass::kForward:
+      if (task.is_integer()) return integer_graph(task, target);
       return forward_graph(task, form, target);
     case ConvolutionPass::kBackwardData:
       return backward_data_graph(task, form, target);

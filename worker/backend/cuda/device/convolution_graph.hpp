@@ -19,6 +19,8 @@ enum ConvolutionTensor : std::int64_t {
   kTensorGradient,
   kTensorSum,  // of y, by output channel
   kTensorSquareSum,
+  kTensorScale,  // of integers, by output channel
+  kTensorResidualScale,
   kFirstVirtual = 100,
 };
 

@@ -25,6 +25,8 @@ cudaDataType_t cublas_type(Type type) {
       return CUDA_R_16F;
     case Type::kBfloat:
       return CUDA_R_16BF;
+    case Type::kInteger:
+      throw std::logic_error("cuBLASLt: products of integers are not asked for");
   }
   return CUDA_R_32F;
 }

@@ -92,6 +92,12 @@ std::vector<EnginePlan::Binding> CudnnConvolution::bindings(const ConvolutionOpe
     bound.push_back({kTensorBias, const_cast<void*>(bias)});
   }
   if (task_.residual) bound.push_back({kTensorResidual, const_cast<void*>(operands.residual)});
+  if (task_.is_integer()) {
+    bound.push_back({kTensorScale, const_cast<float*>(operands.scale)});
+    if (task_.residual) {
+      bound.push_back({kTensorResidualScale, const_cast<float*>(operands.residual_scale)});
+    }
+  }
   if (task_.statistics) {
     bound.push_back({kTensorSum, operands.sums});
     bound.push_back({kTensorSquareSum, operands.sums + task_.out});
@@ -139,11 +145,15 @@ class TrialOperands {
  public:
   TrialOperands(const ConvolutionTask& t, cudaStream_t stream) : task_(t), stream_(stream) {
     operands_.x = take(t.type, x_rows(t) * x_pixel(t));
-    operands_.y = take(t.type, y_rows(t) * y_pixel(t));
+    operands_.y = take(t.stored_y(), y_rows(t) * y_pixel(t));
     operands_.w = take(t.type, weight_count(t));
     operands_.bias = static_cast<float*>(take(Type::kFloat, t.out));
     operands_.sums = static_cast<float*>(take(Type::kFloat, std::int64_t{2} * t.out));
-    if (t.residual) operands_.residual = take(t.type, y_rows(t) * y_pixel(t));
+    if (t.residual) operands_.residual = take(t.stored_residual(), y_rows(t) * y_pixel(t));
+    if (t.is_integer()) {
+      operands_.scale = static_cast<float*>(take(Type::kFloat, t.out));
+      operands_.residual_scale = static_cast<float*>(take(Type::kFloat, 1));
+    }
     if (t.pass == ConvolutionPass::kBackwardWeights) {
       operands_.gradient = static_cast<float*>(take(Type::kFloat, weight_count(t)));
     }

@@ -19,13 +19,15 @@
 namespace rackmark::worker::cuda {
 
 // How products are made of stored values. kFloat values are multiplied in float32 (kFull) or in
-// TF32 on tensor cores (kTensor); 16-bit values always on tensor cores with float32 sums.
+// TF32 on tensor cores (kTensor); 16-bit values always on tensor cores with float32 sums, integers
+// with sums of 32 bits.
 enum class Arithmetic : std::uint8_t { kFull, kTensor };
 
 // For errors, logs and the keys under which choices are kept.
 inline const char* arithmetic_name(Type type, Arithmetic arithmetic) {
   if (type == Type::kHalf) return "half";
   if (type == Type::kBfloat) return "bfloat";
+  if (type == Type::kInteger) return "int8";
   return arithmetic == Arithmetic::kTensor ? "tf32" : "float";
 }
 
@@ -49,6 +51,12 @@ struct ConvolutionTask {
   // kForward: y = relu?(conv(x, w) + bias + residual). kBackwardData: dx is added to what is there.
   // kForward of 16-bit values also, with `statistics`: sums of y and of y * y by output channel.
   bool bias = false, residual = false, relu = false, accumulate = false, statistics = false;
+  // Of integers, kForward alone: w are integers too, and y = relu?(conv(x, w) * scale + bias +
+  // residual * residual_scale), with a bias always. y and the residual are of these types.
+  Type y_type = Type::kInteger, residual_type = Type::kInteger;
+  bool is_integer() const { return type == Type::kInteger; }
+  Type stored_y() const { return is_integer() ? y_type : type; }
+  Type stored_residual() const { return is_integer() ? residual_type : type; }
   int out_height() const { return (height + 2 * pad_h - kernel_h) / stride + 1; }
   int out_width() const { return (width + 2 * pad_w - kernel_w) / stride + 1; }
   double flop() const {  // a multiply-add is 2
@@ -63,10 +71,12 @@ struct ConvolutionOperands {
   const void* w = nullptr;  // stored type
   void* y = nullptr;
   const float* bias = nullptr;
-  const void* narrow_bias = nullptr;  // the same in the stored type, where it is at hand
-  const void* residual = nullptr;     // as y, same stride
-  float* gradient = nullptr;          // of w, same order of elements
-  float* sums = nullptr;              // [2][out]
+  const float* scale = nullptr;           // of integers, by output channel
+  const float* residual_scale = nullptr;  // of integers, one number
+  const void* narrow_bias = nullptr;      // the same in the stored type, where it is at hand
+  const void* residual = nullptr;         // as y, same stride
+  float* gradient = nullptr;              // of w, same order of elements
+  float* sums = nullptr;                  // [2][out]
 };
 
 // c = a * b: a is rows x inner, b is inner x columns, all row major after the transposition that is

@@ -9,15 +9,13 @@
 
 namespace rackmark::worker::cuda {
 
-// 0.5 <= |v| < 1, of both signs, stored as `type`. xorshift: enough for values whose only task is
-// not to be alike.
+// 0.5 <= |v| < 1, of both signs, stored as `type`; integers from -128 to 127. xorshift: enough for
+// values whose only task is not to be alike.
 inline std::vector<std::byte> random_values(Type type, std::int64_t count) {
-  const std::uint32_t half = type == Type::kFloat  ? 0x3F000000  // the bits of 0.5
-                             : type == Type::kHalf ? 0x3800
-                                                   : 0x3F00;
-  const std::uint32_t mantissa = type == Type::kFloat  ? 0x7FFFFF
-                                 : type == Type::kHalf ? 0x3FF
-                                                       : 0x7F;
+  constexpr std::uint32_t kHalves[] = {0x3F000000, 0x3800, 0x3F00, 0};  // the bits of 0.5
+  constexpr std::uint32_t kMantissas[] = {0x7FFFFF, 0x3FF, 0x7F, 0x7F};
+  const auto kind = static_cast<std::size_t>(type);
+  const std::uint32_t half = kHalves[kind], mantissa = kMantissas[kind];
   const auto bytes = static_cast<std::size_t>(width(type));
   std::vector<std::byte> values(static_cast<std::size_t>(count) * bytes);
   std::uint32_t state = 0x9E3779B9;

@@ -51,7 +51,7 @@ Place Assembly::define(int id) {
   value.shape = value.order = node(id).shape;
   const std::int64_t pixels = rows(value.shape);
   if (value.concat < 0) {
-    value.place = add_place(pixels, value.shape.channels, type);
+    value.place = add_place(pixels, value.shape.channels, value.type);
   } else {
     value.place = whole_concat(value.concat);
     value.place.offset += value.first_channel;

@@ -30,8 +30,10 @@ struct Place {
 // picture of the batch.
 struct Value {
   Place place;
-  Shape shape;  // of the net
-  Shape order;  // of a flat value: the picture whose elements it holds, in NHWC order
+  Type type = Type::kFloat;  // of a picture's elements
+  float step = 1;            // of integers: what a stored 1 stands for
+  Shape shape;               // of the net
+  Shape order;               // of a flat value: the picture whose elements it holds, in NHWC order
   bool is_flat = false;
   bool needs_gradient = false;  // some parameter lies before it
   Place gradient;               // exists once a reader has written its part of it
@@ -53,7 +55,9 @@ struct Assembly {
         type(the_type),
         arithmetic(the_arithmetic),
         values(the_net.nodes().size()),
-        layouts(the_net.parameters().size()) {}
+        layouts(the_net.parameters().size()) {
+    for (Value& value : values) value.type = the_type;
+  }
   const Net& net;
   int batch;
   Type type;  // of values and their gradients

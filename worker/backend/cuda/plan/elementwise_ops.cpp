@@ -251,8 +251,9 @@ class ConcatOp final : public Op {
   void run(Pass& pass, const char* name, const std::vector<Copy>& copies) {
     for (const Copy& copy : copies) {
       const double values = static_cast<double>(copy.from.rows) * copy.from.channels;
-      pass.run(name_, name, "copy", pass.kernels.copy,
-               2 * values * static_cast<double>(width(parts_.front().from.type)), copy);
+      const Type type = parts_.front().from.type;
+      pass.run(name_, name, "copy", pass.of(type).copy,
+               2 * values * static_cast<double>(width(type)), copy);
     }
   }
 

@@ -2,6 +2,7 @@
 // the weights, bias, residual and ReLU in the library's own epilogue where it has one.
 #include <algorithm>
 
+#include "worker/backend/cuda/plan/constants.hpp"
 #include "worker/backend/cuda/plan/convolution_task.hpp"
 #include "worker/backend/cuda/plan/inference_op.hpp"
 
@@ -24,12 +25,12 @@ class InferenceLayerOp : public InferenceOp {
   }
   void write_constants(Device& device, std::byte* base) override {
     const std::vector<float> stored = layout_.to_memory(folded_.weights);
-    write(device, stored, type_, base + weights_at_);
-    write(device, folded_.bias, Type::kFloat, base + bias_at_);
+    write_values(device, stored, type_, base + weights_at_);
+    write_values(device, folded_.bias, Type::kFloat, base + bias_at_);
     w_ = base + weights_at_;
     bias_ = reinterpret_cast<const float*>(base + bias_at_);
     if (has_narrow_bias()) {
-      write(device, folded_.bias, type_, base + narrow_bias_at_);
+      write_values(device, folded_.bias, type_, base + narrow_bias_at_);
       narrow_bias_ = base + narrow_bias_at_;
     }
     folded_ = {};
@@ -50,16 +51,6 @@ class InferenceLayerOp : public InferenceOp {
   const void* narrow_bias_ = nullptr;
 
  private:
-  static void write(Device& device, const std::vector<float>& values, Type type, std::byte* to) {
-    const std::int64_t count = std::ssize(values);
-    if (type == Type::kFloat) return device.upload(to, values.data(), 4 * count);
-    const auto wide = device.allocate(4 * count);
-    device.upload(wide.get(), values.data(), 4 * count);
-    device.kernels(type).narrow(device.queue(),
-                                {reinterpret_cast<const float*>(wide.get()), to, count});
-    device.wait();  // before `wide` goes
-  }
-
   Type type_ = Type::kFloat;
   std::int64_t weights_at_ = 0, bias_at_ = 0, narrow_bias_at_ = 0;
 };

@@ -20,5 +20,8 @@ class InferenceOp : public Op {
 // Of a unit whose node is a convolution, a linear layer or a batch norm.
 std::unique_ptr<InferenceOp> make_inference_layer_op(const Net& net, const Unit& unit,
                                                      const TrainedValues& values);
+// Of a convolution, in 8-bit integers; values of the assembly say in which steps.
+std::unique_ptr<InferenceOp> make_integer_convolution_op(const Net& net, const Unit& unit,
+                                                         const TrainedValues& values);
 
 }  // namespace rackmark::worker::cuda

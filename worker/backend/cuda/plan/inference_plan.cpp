@@ -1,8 +1,10 @@
 #include "worker/backend/cuda/plan/inference_plan.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 
+#include "worker/backend/cuda/plan/integer_choice.hpp"
 #include "worker/backend/cuda/plan/operations.hpp"
 
 namespace rackmark::worker::cuda {
@@ -13,30 +15,105 @@ bool has_weights_to_fold(const Layer& layer) {
          std::holds_alternative<BatchNorm>(layer);
 }
 
+// The plan that ranges are taken with: few pictures a batch say as much as many.
+InferOptions calibrating(const InferOptions& options) {
+  constexpr int kPictures = 16;
+  return {
+      .batch = std::min(options.batch, kPictures), .precision = "fp32", .fusion = options.fusion};
+}
+
 }  // namespace
 
-InferencePlan::InferencePlan(PredictOnly, const Net& net, const InferOptions& options,
-                             const TrainedValues& values)
-    : PlanParts(net, options.batch, options.precision, options.fusion),
+InferencePlan::InferencePlan(const Net& net, const InferOptions& options,
+                             const TrainedValues& values, const Peaks& peaks)
+    : PlanParts(net, options.batch, parse_inference_precision(options.precision),
+                parse_fusion(options.fusion, options.precision)),
       input_(net_, options.batch, options.raw_side, false) {
-  add_ops(values, options.raw_side);
+  add_ops(values, options.raw_side, peaks);
   plan();
 }
 
 InferencePlan::InferencePlan(std::shared_ptr<Device> device, const Net& net,
                              const InferOptions& options, const TrainedValues& values)
-    : InferencePlan(PredictOnly{}, net, options, values) {
+    : InferencePlan(net, options, values, calibrated(device, net, options, values)) {
   open(std::move(device), most_bytes());
   allocate();
 }
 
 std::int64_t InferencePlan::predict_bytes(const Net& net, const InferOptions& options,
                                           const TrainedValues& values) {
-  return InferencePlan(PredictOnly{}, net, options, values).most_bytes();
+  std::int64_t bytes = InferencePlan(net, options, values, {}).most_bytes();
+  if (parse_inference_precision(options.precision).integers) {
+    bytes = std::max(bytes, predict_bytes(net, calibrating(options), values));
+  }
+  return bytes;
 }
 
-void InferencePlan::add_ops(const TrainedValues& values, int raw_side) {
+// What integers must hold: of every value, as float32 makes it from pictures like those to come.
+Peaks InferencePlan::calibrated(const std::shared_ptr<Device>& device, const Net& net,
+                                const InferOptions& options, const TrainedValues& values) {
+  if (!parse_inference_precision(options.precision).integers) return {};
+  if (options.calibration.empty()) {
+    throw std::invalid_argument("cuda: int8 needs calibration pictures");
+  }
+  return InferencePlan(device, net, calibrating(options), values).find_peaks(options.calibration);
+}
+
+Peaks InferencePlan::find_peaks(const std::vector<std::vector<float>>& batches) {
+  const auto floats = static_cast<std::size_t>(assembly_.batch * net_.nodes()[0].shape.elements());
+  std::vector<ValueRange> ranges(net_.nodes().size());
+  for (const bool again : {false, true}) {
+    for (const auto& batch : batches) {
+      show_values(std::span(batch).first(floats), [&](int node, std::span<const float> values) {
+        if (again) return ranges[node].count(values);
+        if (ranges[node].see(values)) return;
+        throw std::invalid_argument("cuda: node '" + net_.nodes()[node].name +
+                                    "' gives values that are not finite: no range for int8");
+      });
+    }
+  }
+  Peaks peaks;
+  for (const ValueRange& range : ranges) peaks.push_back(range.peak(kIntegerSteps));
+  return peaks;
+}
+
+// The values of all pictures on the way, one after the other, as the host sees them.
+void InferencePlan::show_values(std::span<const float> images, const ValueSeen& see) {
+  input_.load({.images = images});
+  Pass pass = make_pass();
+  std::vector<float> block, values;
+  for (const auto& op : ops_) {
+    op->forward(pass);
+    const Value& value = assembly_.values[op->output()];
+    if (value.is_flat) continue;  // linear layers do not compute in integers
+    const Place& place = value.place;
+    const std::int64_t between = place.stride - place.channels;  // what belongs to others
+    block.resize(static_cast<std::size_t>(place.rows * place.stride - between));
+    const std::byte* from =
+        memory_.get() + regions_.arena + assembly_.arena.offset(place.slot) + 4 * place.offset;
+    device_->download(block.data(), from, 4 * std::ssize(block));
+    values.clear();
+    for (std::int64_t row = 0; row < place.rows; ++row) {
+      const auto first = block.begin() + row * place.stride;
+      values.insert(values.end(), first, first + place.channels);
+    }
+    see(op->output(), values);
+  }
+  input_.release();
+}
+
+void InferencePlan::add_ops(const TrainedValues& values, int raw_side, const Peaks& peaks) {
   const std::vector<Unit> units = inference_units(net_, fusion_.norm);
+  std::optional<IntegerChoice> integers;
+  if (precision_.integers) {
+    integers.emplace(net_, units);
+    const auto steps = integer_steps(net_, units, peaks);
+    for (std::size_t id = 0; id < steps.size(); ++id) {
+      assembly_.values[id].step = steps[id];
+      if (integers->stores(static_cast<int>(id))) assembly_.values[id].type = Type::kInteger;
+    }
+    note_integers(units);
+  }
   const auto readers = readers_of(net_, units);
   const bool convolutions_read_input =
       std::all_of(readers[0].begin(), readers[0].end(), [&](int unit) {
@@ -46,13 +123,30 @@ void InferencePlan::add_ops(const TrainedValues& values, int raw_side) {
   for (const Unit& unit : units) {
     if (fusion_.norm) place_in_concat(unit.output, readers, units);
     if (has_weights_to_fold(net_.nodes()[unit.node].layer)) {
-      auto layer = make_inference_layer_op(net_, unit, values);
+      auto layer = integers && integers->computes(unit)
+                       ? make_integer_convolution_op(net_, unit, values)
+                       : make_inference_layer_op(net_, unit, values);
       layers_.push_back(layer.get());
       ops_.push_back(std::move(layer));
     } else {
       ops_.push_back(make_simple_op(net_, unit.node));
     }
   }
+}
+
+void InferencePlan::note_integers(const std::vector<Unit>& units) {
+  int layers = 0;
+  std::string others;
+  for (const Unit& unit : units) {
+    const NodeInfo& node = net_.nodes()[unit.node];
+    if (std::holds_alternative<Linear>(node.layer))
+      others += (others.empty() ? "" : ", ") + node.name;
+    if (std::holds_alternative<Conv2d>(node.layer)) ++layers;
+  }
+  const auto linear = std::count(others.begin(), others.end(), ',') + (others.empty() ? 0 : 1);
+  notes_["int8 layers"] = std::to_string(layers) + " of " + std::to_string(layers + linear) +
+                          (others.empty() ? "" : "; fp16: " + others);
+  notes_["int8 weights"] = "8 bits a weight, one scale an output channel";
 }
 
 // Whatever only a concat reads is made inside the concat's value.
@@ -124,6 +218,7 @@ void InferencePlan::allocate() {
 PlanFacts InferencePlan::facts() const {
   PlanFacts facts = device_facts(regions_.total);
   input_.describe(facts);
+  facts.notes.insert(notes_.begin(), notes_.end());
   return facts;
 }
 

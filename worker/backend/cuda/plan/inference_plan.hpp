@@ -1,19 +1,25 @@
 // A net that only answers, on a device: folded weights, values in one arena, one recording.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <memory>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "worker/backend/backend.hpp"
 #include "worker/backend/cuda/plan/batch_input.hpp"
 #include "worker/backend/cuda/plan/inference_op.hpp"
 #include "worker/backend/cuda/plan/plan_parts.hpp"
+#include "worker/backend/integer_values.hpp"
 
 namespace rackmark::worker::cuda {
 
 class InferencePlan final : public InferPlan, private PlanParts {
  public:
-  // `values` is only read during the call. Throws as Backend::compile_inference.
+  // `values` is only read during the call. Throws as Backend::compile_inference. For int8 a plan in
+  // float32 of few pictures runs first and is gone when this one takes memory.
   InferencePlan(std::shared_ptr<Device> device, const Net& net, const InferOptions& options,
                 const TrainedValues& values);
   // Bytes of the device that the constructor would take at most, without a device.
@@ -32,10 +38,16 @@ class InferencePlan final : public InferPlan, private PlanParts {
   struct Regions {  // offsets into the block, in bytes
     std::int64_t constants = 0, pictures = 0, windows = 0, workspace = 0, arena = 0, total = 0;
   };
-  struct PredictOnly {};
-  InferencePlan(PredictOnly, const Net& net, const InferOptions& options,
-                const TrainedValues& values);
-  void add_ops(const TrainedValues& values, int raw_side);
+  // Without a device. `peaks` of int8: see integer_steps().
+  InferencePlan(const Net& net, const InferOptions& options, const TrainedValues& values,
+                const Peaks& peaks);
+  static Peaks calibrated(const std::shared_ptr<Device>& device, const Net& net,
+                          const InferOptions& options, const TrainedValues& values);
+  Peaks find_peaks(const std::vector<std::vector<float>>& batches);
+  using ValueSeen = std::function<void(int node, std::span<const float>)>;
+  void show_values(std::span<const float> images, const ValueSeen& see);
+  void add_ops(const TrainedValues& values, int raw_side, const Peaks& peaks);
+  void note_integers(const std::vector<Unit>& units);
   void place_in_concat(int id, const std::vector<std::vector<int>>& readers,
                        const std::vector<Unit>& units);
   void plan();
@@ -49,6 +61,7 @@ class InferencePlan final : public InferPlan, private PlanParts {
   BatchInput input_;  // what is on its way goes into the plan's memory
   std::vector<std::unique_ptr<Op>> ops_;
   std::vector<InferenceOp*> layers_;  // those of ops_ that have constants
+  std::map<std::string, std::string> notes_;
   std::int64_t constant_bytes_ = 0;
   Regions regions_;
   std::unique_ptr<Recording> recording_;

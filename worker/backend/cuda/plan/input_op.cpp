@@ -15,15 +15,16 @@ class InputOp final : public Op {
     Value& value = assembly.values[0];
     value.shape = value.order = shape_;
     const int channels =
-        pad_channels_ ? padded_channels(shape_.channels, assembly.type) : shape_.channels;
-    value.place = place_ = assembly.add_place(assembly.rows(shape_), channels, assembly.type);
+        pad_channels_ ? padded_channels(shape_.channels, value.type) : shape_.channels;
+    value.place = place_ = assembly.add_place(assembly.rows(shape_), channels, value.type);
+    factor_ = 1 / value.step;
   }
   std::vector<int> plan_backward(Assembly&) override { return {}; }
 
   void bind(const Binding& where) override {
     const Picture y{where.matrix(place_), images_, shape_.height, shape_.width};
-    load_ = {where.images, shape_.channels, y};
-    load_raw_ = {where.pixels, where.windows, raw_side_, y};
+    load_ = {where.images, shape_.channels, y, factor_};
+    load_raw_ = {where.pixels, where.windows, raw_side_, y, factor_};
   }
 
   // Reads the batch in forward alone: backward runs beside the next one's arrival.
@@ -31,11 +32,11 @@ class InputOp final : public Op {
     const double values = images_ * static_cast<double>(shape_.elements());
     const auto written = static_cast<double>(place_.bytes());
     if (raw_side_ != 0) {
-      pass.run("input", "load", "load_raw_pictures", pass.kernels.load_raw_pictures,
+      pass.run("input", "load", "load_raw_pictures", pass.of(place_.type).load_raw_pictures,
                values + written, load_raw_);
     } else {
-      pass.run("input", "load", "load_pictures", pass.kernels.load_pictures, 4 * values + written,
-               load_);
+      pass.run("input", "load", "load_pictures", pass.of(place_.type).load_pictures,
+               4 * values + written, load_);
     }
   }
   void backward(Pass&) override {}
@@ -46,6 +47,7 @@ class InputOp final : public Op {
   int raw_side_;
   Shape shape_;
   int images_ = 0;
+  float factor_ = 1;
   Place place_;
   LoadPictures load_;
   LoadRawPictures load_raw_;

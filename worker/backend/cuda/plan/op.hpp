@@ -72,6 +72,8 @@ struct Pass {
   std::function<void(int parameter)> ready;
   Stopwatch* stopwatch = nullptr;  // of a profile
 
+  const Kernels& of(Type type) const { return device.kernels(type); }
+
   // Runs and, in a profile, times `work`.
   void run(const std::string& node, const char* pass, const std::string& implementation,
            double flop, double bytes, const std::function<void()>& work);

@@ -5,11 +5,10 @@
 
 namespace rackmark::worker::cuda {
 
-PlanParts::PlanParts(const Net& net, int batch, const std::string& precision,
-                     const std::string& fusion)
+PlanParts::PlanParts(const Net& net, int batch, const Precision& precision, const Fusion& fusion)
     : net_(net),
-      fusion_(parse_fusion(fusion, precision)),
-      precision_(parse_precision(precision)),
+      fusion_(fusion),
+      precision_(precision),
       assembly_(net_, batch, precision_.type, precision_.arithmetic) {
   if (batch < 1) {
     throw std::invalid_argument("cuda: batch " + std::to_string(batch) + " must be at least 1");

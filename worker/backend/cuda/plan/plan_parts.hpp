@@ -3,7 +3,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "worker/backend/backend.hpp"
@@ -15,9 +14,8 @@ namespace rackmark::worker::cuda {
 
 class PlanParts {
  protected:
-  // Throws std::invalid_argument for a batch below 1, a net without a loss, and names that are not
-  // known.
-  PlanParts(const Net& net, int batch, const std::string& precision, const std::string& fusion);
+  // Throws std::invalid_argument for a batch below 1 and a net without a loss.
+  PlanParts(const Net& net, int batch, const Precision& precision, const Fusion& fusion);
   ~PlanParts() = default;
 
   // Plans are made without a device; from here on there is one. Throws OutOfMemory when it has not

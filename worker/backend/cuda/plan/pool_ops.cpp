@@ -63,7 +63,7 @@ class MaxPoolOp final : public PoolOp {
     winner_ = where.mask(winner_slot_);
   }
   void forward(Pass& pass) override {
-    pass.run(name_, "forward", "max_pool", pass.kernels.max_pool, bytes(),
+    pass.run(name_, "forward", "max_pool", pass.of(x_place_.type).max_pool, bytes(),
              {x_, y_, windows_, pass.training ? winner_ : nullptr});
   }
   void backward(Pass& pass) override {
@@ -91,7 +91,7 @@ class AveragePoolOp final : public PoolOp {
     }
   }
   void forward(Pass& pass) override {
-    pass.run(name_, "forward", "average_pool", pass.kernels.average_pool, bytes(),
+    pass.run(name_, "forward", "average_pool", pass.of(x_place_.type).average_pool, bytes(),
              {x_, y_, windows_});
   }
   void backward(Pass& pass) override {

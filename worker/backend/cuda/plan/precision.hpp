@@ -1,4 +1,4 @@
-// How the names of PlanOptions::precision are computed.
+// How the names of PlanOptions::precision and InferOptions::precision are computed.
 #pragma once
 
 #include <string>
@@ -12,8 +12,12 @@ struct Precision {
   Type type = Type::kFloat;  // of stored values
   Arithmetic arithmetic = Arithmetic::kFull;
   bool scales_loss = false;  // gradients of values need it to stay representable
+  bool integers = false;     // convolutions compute in 8 bits, what lies beside them in `type`
 };
-std::vector<std::string> precision_names();          // fp32, tf32, bf16, fp16
-Precision parse_precision(const std::string& name);  // throws std::invalid_argument naming them
+std::vector<std::string> precision_names();            // of training: fp32, tf32, bf16, fp16
+std::vector<std::string> inference_precision_names();  // these and int8
+// Both throw std::invalid_argument naming them.
+Precision parse_precision(const std::string& name);
+Precision parse_inference_precision(const std::string& name);
 
 }  // namespace rackmark::worker::cuda

@@ -29,7 +29,8 @@ void require_size(std::size_t got, std::int64_t wanted, const std::string& what)
 }  // namespace
 
 Plan::Plan(PredictOnly, const Net& net, const PlanOptions& options)
-    : PlanParts(net, options.batch, options.precision, options.fusion),
+    : PlanParts(net, options.batch, parse_precision(options.precision),
+                parse_fusion(options.fusion, options.precision)),
       options_(options),
       input_(net_, options.batch, options.raw_side, true) {
   operations_ = make_operations(assembly_, options_, fusion_);

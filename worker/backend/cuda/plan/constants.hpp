@@ -1,0 +1,14 @@
+// Values that a plan writes into the device's memory once.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "worker/backend/cuda/device/device.hpp"
+
+namespace rackmark::worker::cuda {
+
+// As `type` stores them. Returns when they are there.
+void write_values(Device& device, const std::vector<float>& values, Type type, std::byte* to);
+
+}  // namespace rackmark::worker::cuda
