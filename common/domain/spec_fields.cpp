@@ -79,7 +79,7 @@ void add_network_rows(std::vector<Row>& rows) {
                      .help("Training steps, forward passes only, or training to an accuracy."));
   rows.push_back(Row("precision", AT(precision))
                      .help("Number format of the heavy arithmetic: fp32, bf16 and, in inference, "
-                           "int8 on cpu; all but int8 on gpu."));
+                           "int8; tf32 and fp16 on gpu alone."));
   rows.push_back(Row("loss_scale", AT(loss_scale))
                      .custom("number_or_dynamic", get_loss_scale, set_loss_scale)
                      .range(1, 1 << 24)

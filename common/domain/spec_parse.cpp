@@ -269,13 +269,9 @@ class Parser {
     if (gpu_only && !gpu) {
       add("precision", name, trains(spec_) ? "fp32, bf16 on cpu" : "fp32, bf16, int8 on cpu",
           "needs resources.device gpu");
-    } else if (spec_.precision != Precision::kInt8) {
-      return;
-    } else if (trains(spec_)) {
+    } else if (spec_.precision == Precision::kInt8 && trains(spec_)) {
       add("precision", name, gpu ? "fp32, tf32, bf16, fp16 in training" : "fp32, bf16 in training",
           "needs mode inference");
-    } else if (gpu) {
-      add("precision", name, "fp32, tf32, bf16, fp16 on gpu", "is not served on gpu yet");
     }
   }
 

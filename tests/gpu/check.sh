@@ -8,9 +8,9 @@
 #                   smoke   does it work, how fast are we alone, where does the time go (270 s)
 #                   bench   the comparison with PyTorch, five works (580 s)
 #                   checks  verification of the rest, faults, sanitizer, memory, losses, pictures (560 s)
-#                   extra   a job through the service, bf16 against PyTorch, fusion levels (200 s)
+#                   extra   a job through the service, fusion levels, int8, bf16 against PyTorch (200 s)
 #   --only          these steps: preflight facts roofline device verify-small verify-rest verify faults
-#                   memcheck ours run bench bench-bf16 memory pictures profile cache fusion losses service
+#                   memcheck ours run bench bench-bf16 memory pictures profile cache fusion int8 losses service
 #   --limit         seconds for everything; what does not fit is "not run"
 #   --tiny          small batches and pictures: tries this script, measures nothing of interest
 #   --dry-run       says what would run
@@ -38,7 +38,7 @@ set_of() { # NAME: steps in $steps, seconds in $seconds
     smoke) steps="preflight facts roofline device verify-small ours profile" seconds=270 ;;
     bench) steps="preflight facts bench" seconds=580 ;;
     checks) steps="preflight facts verify-rest faults memcheck run memory losses cache pictures" seconds=560 ;;
-    extra) steps="preflight facts service bench-bf16 fusion" seconds=200 ;;
+    extra) steps="preflight facts service fusion int8 bench-bf16" seconds=200 ;;
     *) usage "--set is '$1'; allowed: all smoke bench checks extra" ;;
   esac
 }
@@ -429,6 +429,23 @@ step_fusion() {
   for fusion in $levels bn-relu-add+conv-statistics bn-relu-add none; do
     bench_train fp16 "$batch" 1 --warmup 1 --json --fusion "$fusion" "${lengths[@]}"
     attempt fusion "$fusion" 45 0 "${command[@]}" && keep fusion_rate "$fusion"
+  done
+}
+
+# int8 with fp32 on pictures, then int8 and fp16 in turns. Every start compiles engines for some seconds.
+step_int8() {
+  local run precision precisions='fp16 int8' net nets='resnet50 inception_v3' lengths=(--seconds 4 --warm-seconds 1)
+  run=("${ours[@]}" "$bin/rackmark-worker" run --backend "$backend" --spec "$work/spec.json")
+  [ -z "$tiny" ] || { nets='cifar10' precisions='fp32 int8' lengths=(); }
+  for _ in 1 2 3; do
+    for precision in $precisions; do
+      attempt int8 "rate/$precision" 100 0 "${ours[@]}" "$bin/rackmark-bench-infer" "$model" "$precision" "$batch" \
+        --backend "$backend" --steps 1 --warmup 1 --image-size "$size" --json "${lengths[@]}" && keep int8_rate "$precision"
+    done
+  done
+  for net in $nets; do
+    spec "$net" int8 16 '"measured": 10' '"mode": "inference"'
+    attempt int8 "agreement/$net" 60 0 "${run[@]}" && python3 "$here/events.py" "$last"
   done
 }
 

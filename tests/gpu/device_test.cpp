@@ -41,9 +41,12 @@ double tolerance_of(const ConvolutionKind& kind, double terms) {
 // Values on a device, written and read as floats.
 class Values {
  public:
-  Values(Device& device, Type type, std::int64_t count, unsigned seed)
+  // Draws between -1 and 1 times `factor`; integers between -128 and 127 unless it is given.
+  Values(Device& device, Type type, std::int64_t count, unsigned seed, float factor = 0)
       : device_(device), type_(type), count_(count), memory_(device.allocate(count * width(type))) {
-    const auto values = draws(static_cast<std::size_t>(count), seed);
+    auto values = draws(static_cast<std::size_t>(count), seed);
+    if (factor == 0) factor = type == Type::kInteger ? 127.0F : 1.0F;
+    for (float& value : values) value *= factor;
     std::vector<std::byte> stored(static_cast<std::size_t>(count * width(type)));
     if (type == Type::kFloat) {
       std::memcpy(stored.data(), values.data(), stored.size());
@@ -83,21 +86,27 @@ struct Outcome {
   std::string implementation;
 };
 
+// Sums of a hundred products of integers stay between -128 and 127, or pass it now and then.
+constexpr float kScaleOfIntegers = 2e-3F;
+
 // The bias also in the stored type: draws of equal seeds are the same values.
 Outcome run(Device& device, const ConvolutionTask& t, bool narrow_bias_at_hand = false) {
   const std::int64_t x_count = std::int64_t{t.images} * t.height * t.width * t.x_stride,
                      y_count = std::int64_t{t.images} * t.out_height() * t.out_width() * t.y_stride,
                      w_count = std::int64_t{t.out} * t.kernel_h * t.kernel_w * t.channels;
   const Values x(device, t.type, x_count, 1), w(device, t.type, w_count, 2),
-      y(device, t.type, y_count, 3), residual(device, t.type, y_count, 4),
+      y(device, t.stored_y(), y_count, 3), residual(device, t.stored_residual(), y_count, 4),
       bias(device, Type::kFloat, t.out, 5), narrow_bias(device, t.type, t.out, 5),
-      gradient(device, Type::kFloat, w_count, 6);
+      scale(device, Type::kFloat, t.out, 7, kScaleOfIntegers),
+      residual_scale(device, Type::kFloat, 1, 8), gradient(device, Type::kFloat, w_count, 6);
   const auto convolution = device.prepare(t);
   const auto workspace = device.allocate(convolution->workspace_bytes());
   convolution->run({.x = x.data(),
                     .w = w.data(),
                     .y = y.data(),
                     .bias = t.bias ? static_cast<const float*>(bias.data()) : nullptr,
+                    .scale = static_cast<const float*>(scale.data()),
+                    .residual_scale = static_cast<const float*>(residual_scale.data()),
                     .narrow_bias = narrow_bias_at_hand ? narrow_bias.data() : nullptr,
                     .residual = t.residual ? residual.data() : nullptr,
                     .gradient = static_cast<float*>(gradient.data())},
@@ -114,6 +123,12 @@ double worst_difference(const Outcome& a, const Outcome& b) {
     worst = std::max<double>(worst, std::abs(a.values[i] - b.values[i]));
   }
   return worst;
+}
+
+double mean_difference(const Outcome& a, const Outcome& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.values.size(); ++i) sum += std::abs(a.values[i] - b.values[i]);
+  return sum / static_cast<double>(a.values.size());
 }
 
 double terms_of(const ConvolutionTask& t) {
@@ -205,6 +220,32 @@ TEST_P(CudaDeviceTest, EpiloguesAndSumsAreThoseOfTheHost) {
   expect_as_on_the_host(data);
   data.x_stride = 48;
   expect_as_on_the_host(data);
+}
+
+TEST_P(CudaDeviceTest, IntegersAreThoseOfTheHost) {
+  if (GetParam().type != Type::kHalf) GTEST_SKIP() << "beside 16-bit values of this kind alone";
+  for (const bool residual : {false, true}) {
+    for (const Type other : {Type::kInteger, Type::kHalf}) {
+      for (const int y_stride : {24, 48}) {
+        ConvolutionTask t = task(ConvolutionPass::kForward);
+        t.type = Type::kInteger;
+        t.bias = t.relu = true;
+        t.residual = residual;
+        t.residual_type = other;
+        t.y_stride = y_stride;
+        for (const Type y_type : {Type::kInteger, Type::kHalf}) {
+          t.y_type = y_type;
+          const Outcome ours = run(*gpu_, t), truth = run(*host_, t);
+          // One unit where a sum lies half way; 16 bits keep 11 of up to 2^10.
+          const double tolerance = y_type == Type::kInteger ? 1 : 0.51;
+          EXPECT_LE(worst_difference(ours, truth), tolerance)
+              << task_text(t) << " by " << ours.implementation;
+          EXPECT_LE(mean_difference(ours, truth), 0.02) << task_text(t) << ": rounds otherwise";
+          EXPECT_EQ(run(*gpu_, t).bits, ours.bits) << task_text(t) << ": not the same bits twice";
+        }
+      }
+    }
+  }
 }
 
 TEST_P(CudaDeviceTest, ProductsAreThoseOfTheHost) {

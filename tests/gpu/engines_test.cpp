@@ -1,5 +1,6 @@
 // The choice of engines, for an H200 that is only described (h200.json): cuDNN builds its plans
 // without a GPU, so what would fail there fails here. convolution_survey goes through all networks.
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -103,6 +104,39 @@ TEST(Engines, FormsAreThoseThatAreServed) {
     EXPECT_EQ(form(a_task(kind, ConvolutionPass::kBackwardWeights)),
               narrow ? ConvolutionForm::kNarrowGradient : ConvolutionForm::kWhole);
   }
+}
+
+// cuDNN has none ready made for them. Those that it compiles at run time it offers only where there
+// is a driver; without one the toolkit's stub stands in, which refuses what was compiled.
+TEST(Engines, IntegersAreServedByEnginesThatAreCompiled) {
+  if (dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL) == nullptr &&
+      dlopen(RACKMARK_CUDA_STUB, RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+    GTEST_SKIP() << "neither a driver nor its stub: " << dlerror();
+  }
+  const ConvolutionKind integers{Type::kInteger, Arithmetic::kTensor, "int8"};
+  ConvolutionTask whole = a_task(integers, ConvolutionPass::kForward);
+  whole.bias = whole.relu = whole.residual = true;
+  ConvolutionTask in_concat = whole, narrow = whole, first = whole;
+  in_concat.y_stride = 96;
+  narrow.y_type = Type::kHalf;
+  first.channels = static_cast<int>(first.x_stride = 16);
+  for (const auto& task : {whole, in_concat, narrow, first}) {
+    EXPECT_EQ(forms_of(task), std::vector{ConvolutionForm::kWhole});
+    std::string refusal;
+    const Graph graph = convolution_graph(task, ConvolutionForm::kWhole, h200());
+    const auto offers = offered_engines(graph, h200(), CUDNN_HEUR_MODE_A, 100, refusal);
+    ASSERT_FALSE(offers.empty()) << task_text(task) << ": " << refusal;
+    EXPECT_TRUE(keeps_the_rules(offers[0], task)) << task_text(task);
+    EXPECT_TRUE(offers[0].has(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION)) << task_text(task);
+    try {
+      EnginePlan(graph, h200(), offers[0].choice);
+    } catch (const std::runtime_error& error) {
+      EXPECT_THAT(error.what(), HasSubstr("cuLibraryLoadData")) << task_text(task);
+    }
+  }
+  EXPECT_EQ(
+      task_text(narrow),
+      "conv forward int8 256x64x56x56:64 -> 64:64 k3x3 s1 p1,1 +residual +bias +relu as half");
 }
 
 std::vector<EngineOffer> all_offers(const ConvolutionTask& task, ConvolutionForm form) {

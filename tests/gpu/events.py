@@ -31,7 +31,11 @@ def main():
     line = f"batch {setup.get('batch_size')}, backend {setup.get('backend')}"
     if ends:
         end = ends[-1]
-        line += f", {rate_of(end):.1f} img/s, loss {end['first_loss']} to {end['final_loss']}"
+        line += f", {rate_of(end):.1f} img/s"
+        if end["first_loss"] is not None:
+            line += f", loss {end['first_loss']} to {end['final_loss']}"
+        if end.get("agreement"):
+            line += ", cosine {cosine:.3f} and top-1 {top1:.2f} with fp32".format(**end["agreement"])
     if setup.get("arena_bytes"):
         line += f", {setup['arena_bytes'] / 1e9:.2f} GB"
     print(line + "; telemetry: busy " + middle(events, "gpu_fraction", "{:.2f}")

@@ -15,7 +15,7 @@ import sys
 INCEPTION_ROOFLINE = 10617  # img/s at fusion level B, operation by operation
 NOT_MEASURED = "not measured"
 CHECKS = ("preflight", "device", "verify", "faults", "memcheck", "run", "memory", "pictures", "comparison",
-          "profile", "fusion", "cache", "losses", "service")
+          "profile", "fusion", "int8", "cache", "losses", "service")
 # Of the loss at the start: how far means over 20 steps may be from those of fp32. Rounding differs and
 # grows from step to step; a wrong gradient is much further off. fp16 skips its first steps until its
 # loss scale (65,536 at first) fits: the batch and so the loss is the same again, and is left out.
@@ -120,6 +120,13 @@ def smallest_of_pytorch(facts, work):
                 if not line["variant"].endswith("graphs")), default=None)
 
 
+def int8_over_fp16(facts):
+    """Turn by turn; no bar is set."""
+    rates = facts.all_of("int8_rate", "images_per_s")
+    ratios = [ours / half for ours, half in zip(rates.get("int8", []), rates.get("fp16", []))]
+    return "resnet50 inference int8 b256 over fp16", span(ratios, "{:.2f}x") if ratios else NOT_MEASURED, "", ""
+
+
 def memory_ratio(facts, work):
     ours = next((line["arena_bytes"] for line in facts.measured(work, "rackmark", "arena_bytes")), None)
     theirs = smallest_of_pytorch(facts, work)
@@ -147,8 +154,8 @@ def bars(facts):
                     lambda value: value <= 0.8))
     rows.append(at_least("resnet50 training fp16 b256, packed pictures",
                          facts.all_of("real_pictures", "images_per_s").get("packed", []), 6500))
-    # No backend for GPUs computes int8, and none decodes pictures.
-    rows += [("int8 inference", NOT_MEASURED, "", ""), ("nvJPEG", NOT_MEASURED, "", "")]
+    rows.append(int8_over_fp16(facts))
+    rows.append(("nvJPEG", NOT_MEASURED, "", ""))  # no backend decodes pictures on a GPU
     return rows
 
 
@@ -240,6 +247,8 @@ def works(facts):
 def others(facts):
     for name, rates in facts.all_of("fusion_rate", "images_per_s").items():
         yield f"fusion {name:28s} {span(rates, '{:.0f}')} img/s"
+    for name, rates in facts.all_of("int8_rate", "images_per_s").items():
+        yield f"inference {name:9s} {span(rates, '{:.0f}')} img/s"
     waits = facts.all_of("real_pictures", "input_wait_ms")
     for name, rates in facts.all_of("real_pictures", "images_per_s").items():
         yield (f"pictures {name:9s} {span(rates, '{:.0f}')} img/s, "
@@ -284,6 +293,8 @@ def self_test():
               bench("latency-resnet50-fp16", "rackmark", 0, images_per_s=1, p50_ms=0.5),
               bench("train-resnet50-bf16", "rackmark", 0, error="exit status 1"),
               {"step": "real_pictures", "name": "packed", "images_per_s": 6400.0, "input_wait_ms": 0.0},
+              {"step": "int8_rate", "name": "fp16", "images_per_s": 10000.0},
+              {"step": "int8_rate", "name": "int8", "images_per_s": 15000.0},
               {"step": "loss_curve", "name": "fp32", "losses": [7.0, 6.0]},
               {"step": "loss_curve", "name": "tf32", "losses": [7.0, 7.0, 6.1]},
               {"step": "loss_curve", "name": "bf16", "losses": [7.0, 9.0]},
@@ -300,7 +311,7 @@ def self_test():
               "  losses of bf16 from fp32's": "FAILED", "  losses of fp16 from fp32's": "FAILED",
               "resnet50 training fp16 b256": "ok", "resnet50 training tf32 b256 over PyTorch": "part",
               "resnet50 inference fp16 b1, p50": "ok", "device memory, training fp16 b256, over PyTorch": "miss",
-              "resnet50 training fp16 b256, packed pictures": "miss", "int8 inference": "", "nvJPEG": ""}
+              "resnet50 training fp16 b256, packed pictures": "miss", "resnet50 inference int8 b256 over fp16": "", "nvJPEG": ""}
     got = {row[0]: row[3] for row in bars(facts)[3:] + checks(facts)}
     got["resnet50 training fp16 b256"] = bars(facts)[0][3]
     wrong = {name: verdict for name, verdict in got.items() if verdict != wanted.get(name, none)}
@@ -308,6 +319,8 @@ def self_test():
         sys.exit(f"table.py: {wrong or bars(facts)[:3]}")
     if facts.fastest("train-resnet50-fp16") != "compile-graphs" or len(facts.ratios("train-resnet50-fp16")) != 3:
         sys.exit("table.py: PyTorch's fastest")
+    if int8_over_fp16(facts)[1] != "1.50x" or int8_over_fp16(Facts([]))[1] != none:
+        sys.exit("table.py: int8 over fp16")
     if any(row[3] not in (none, "") for row in bars(Facts([])) + checks(Facts([]))):
         sys.exit("table.py: a verdict without facts")
     with contextlib.redirect_stdout(io.StringIO()):
