@@ -139,21 +139,44 @@ TEST(CudaPlan, NormsAndResiduals) {
 
 // Parts made in place (norms, pools, ReLUs), parts that are copied (a convolution, one with other
 // readers), a concat inside a concat, and one whose value is flattened.
-TEST(CudaPlan, Concats) {
-  const auto net = make_net(10, 4, [](Net& n) {
+Net joined_net(int b_channels, int mixed_channels) {
+  return make_net(10, 4, [=](Net& n) {
     const Conv2d one{.out = 8};
     Node x = n.relu(n.batch_norm(n.conv2d(n.input(), "stem", {.out = 16}), "bn0"));
     const Node a = n.relu(n.batch_norm(n.conv2d(x, "a", one), "bn_a"));
-    const Node b = n.relu(n.conv2d(x, "b", {.out = 5, .bias = true}));
+    const Node b = n.relu(n.conv2d(x, "b", {.out = b_channels, .bias = true}));
     const Node c = n.conv2d(x, "c", one);
     const Node d = n.max_pool(x, {3, 1, 1});
     const Node inner = n.concat({n.relu(c), d});
     Node y = n.concat({a, b, inner, a});
-    y = n.relu(n.conv2d(n.average_pool(y, {3, 2, 1}), "mix", {.out = 6, .bias = true}));
+    y = n.average_pool(y, {3, 2, 1});
+    y = n.relu(n.conv2d(y, "mix", {.out = mixed_channels, .bias = true}));
     n.loss(n.linear(n.flatten(n.concat({n.max_pool(y, {2, 2}), n.average_pool(y, {2, 2})})), "fc",
                     {4}));
   });
-  expect_same_training(net, 3);
+}
+
+TEST(CudaPlan, Concats) {
+  expect_same_training(joined_net(8, 8), 3);
+  expect_same_training(joined_net(5, 6), 3);
+}
+
+// Libraries load 16 bytes at a time.
+TEST(CudaPlan, PartsOfConcatsBeginWhereLibrariesCanLoad) {
+  const auto copies = [](const Net& net, const char* precision) {
+    const auto plan = cuda_plan(net, {.batch = 3, .precision = precision});
+    const Data data = make_data(net, 3);
+    const auto rows = plan->profile(data.batch());
+    return std::count_if(rows.begin(), rows.end(), [](const OpTime& row) {
+      return row.pass == "forward" && row.implementation == "copy";
+    });
+  };
+  const auto always = copies(joined_net(8, 8), "fp32");  // layers, and what others read too
+  EXPECT_EQ(copies(joined_net(8, 8), "fp16"), always);
+  EXPECT_EQ(copies(joined_net(8, 4), "fp32"), always);
+  EXPECT_EQ(copies(joined_net(8, 4), "fp16"), always + 1);
+  EXPECT_EQ(copies(joined_net(4, 8), "fp32"), always);
+  EXPECT_EQ(copies(joined_net(4, 8), "fp16"), always + 1);  // what comes after b
 }
 
 TEST(CudaPlan, AuxiliaryHeadsAndSigmoid) {

@@ -4,6 +4,11 @@
 #include <stdexcept>
 
 namespace rackmark::worker::cuda {
+namespace {
+
+constexpr std::int64_t kLoadBytes = 16;  // where libraries let a row begin
+
+}  // namespace
 
 int Assembly::parameter(int node, const char* leaf) const {
   const std::string name = net.nodes()[node].name + '.' + leaf;
@@ -32,12 +37,17 @@ Place Assembly::add_place(std::int64_t row_count, int channels, Type of) {
 }
 
 void Assembly::place_in_concat(int id, int concat, const std::vector<int>& parts) {
-  values[id].concat = concat;
-  values[id].first_channel = 0;
+  int first = 0;
   for (const int part : parts) {
-    if (part == id) return;
-    values[id].first_channel += node(part).shape.channels;
+    if (part == id) break;
+    first += node(part).shape.channels;
   }
+  const auto is_aligned = [&](int channels) {
+    return channels * width(values[id].type) % kLoadBytes == 0;
+  };
+  if (!is_aligned(first) || !is_aligned(node(concat).shape.channels)) return;
+  values[id].concat = concat;
+  values[id].first_channel = first;
 }
 
 Place Assembly::whole_concat(int id) {

@@ -81,7 +81,7 @@ struct Assembly {
   Place add_place(std::int64_t rows, int channels, Type type);
 
   // Says that only a concat, of these parts in this order, reads the value: it is made inside the
-  // concat's.
+  // concat's, unless its rows would begin where libraries cannot load; it is copied there then.
   void place_in_concat(int id, int concat, const std::vector<int>& parts);
   // Gives a picture's value its memory: its part of the concat's where it has one, else its own.
   Place define(int id);
