@@ -6,7 +6,7 @@
 #   --prebuilt DIR  programs and libraries made by tests/gpu/carry; without it, build here with CMake
 #   --set           all     what fits into 8 minutes, without PyTorch (the default)
 #                   smoke   does it work, how fast are we alone, where does the time go (270 s)
-#                   bench   the comparison with PyTorch, five works (580 s)
+#                   bench   the comparison with PyTorch, six works (580 s)
 #                   checks  verification of the rest, faults, sanitizer, memory, losses, pictures (560 s)
 #                   extra   a job through the service, fusion levels, int8, bf16 against PyTorch (200 s)
 #   --only          these steps: preflight facts roofline device verify-small verify-rest verify faults
@@ -405,7 +405,7 @@ compare() { # STEP SECONDS [options]: compare.py, whose lines go into facts as t
   cat "$last"
   printf '\n' >>"$facts"  # a line that was cut ends here
 }
-works_of_bench='train-resnet50-fp16,infer-resnet50-fp16,train-resnet50-tf32,train-inception_v3-fp16,latency-resnet50-fp16'
+works_of_bench='train-resnet50-fp16,infer-resnet50-fp16,train-resnet50-tf32,train-inception_v3-fp16,latency-resnet50-fp16,train-resnet50-fp16-sums'
 step_ours() { compare ours 130 --ours-only --rounds 1 --works "$works_of_bench,train-resnet50-bf16"; }
 step_bench() { compare bench 600 --works "$works_of_bench" --sustained ${tiny:+0.}20; }
 step_bench-bf16() { compare bench-bf16 150 --works train-resnet50-bf16; }

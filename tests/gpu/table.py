@@ -141,6 +141,8 @@ def bars(facts):
         rows.append(at_least(f"resnet50 training {kind} b256", ours, 6500))
         rows.append(at_least("  the record's 7,970", ours, 7970))
         rows.append(over_pytorch(facts, "  over PyTorch, its fastest", work, 2))
+    rows.append(at_least("resnet50 training fp16 b256, convolutions sum",
+                         facts.rates("train-resnet50-fp16-sums", "rackmark").values(), 7970))
     rows.append(at_least("inception_v3 training fp16 b256",
                          facts.rates("train-inception_v3-fp16", "rackmark").values(),
                          0.6 * INCEPTION_ROOFLINE))

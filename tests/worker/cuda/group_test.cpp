@@ -40,7 +40,7 @@ std::vector<Trained> train_on_ranks(bool has_groups, const AllReduceOptions& opt
     threads.emplace_back([&, rank] {
       const auto ranks = all.rank(static_cast<std::size_t>(rank));
       const Net net = worker::small_net();
-      const auto backend = host_cuda_backend_in_groups(has_groups);
+      const auto backend = host_cuda_backend({.has_groups = has_groups});
       const auto plan = backend->compile(net, {.batch = kBatch, .precision = precision});
       fill(*plan);
       FixedInput input(net, rank);

@@ -68,7 +68,8 @@ void put(Type type, const std::vector<float>& values, void* to, std::int64_t pix
 
 class HostConvolution final : public Convolution {
  public:
-  explicit HostConvolution(const ConvolutionTask& task) : t_(task) {}
+  HostConvolution(const ConvolutionTask& task, std::optional<double> ms) : t_(task), ms_(ms) {}
+  std::optional<double> ms() const override { return ms_; }
   std::int64_t workspace_bytes() const override { return 512; }
   std::string implementation() const override { return "host loops"; }
 
@@ -187,6 +188,7 @@ class HostConvolution final : public Convolution {
   }
 
   ConvolutionTask t_;
+  std::optional<double> ms_;
 };
 
 class HostProduct final : public Product {
@@ -331,9 +333,9 @@ class HostCollective final : public Collective {
 
 class HostDevice final : public Device {
  public:
-  HostDevice(std::int64_t memory_bytes, bool has_groups)
-      : free_bytes_(memory_bytes), has_groups_(has_groups) {}
-  bool joins_groups() const override { return has_groups_; }
+  explicit HostDevice(const HostDeviceOptions& options)
+      : options_(options), free_bytes_(options.memory_bytes) {}
+  bool joins_groups() const override { return options_.has_groups; }
   std::string new_group() override {
     static std::atomic<int> next{0};
     return "group " + std::to_string(next++);
@@ -370,7 +372,8 @@ class HostDevice final : public Device {
   Queue queue() override { return nullptr; }
   const Kernels& kernels(Type type) const override { return host_kernels(type); }
   std::unique_ptr<Convolution> prepare(const ConvolutionTask& task) override {
-    return std::make_unique<HostConvolution>(task);
+    const auto& ms = options_.convolution_ms;
+    return std::make_unique<HostConvolution>(task, ms ? ms(task) : std::nullopt);
   }
   std::unique_ptr<Product> prepare(const ProductTask& task) override {
     return std::make_unique<HostProduct>(task);
@@ -384,14 +387,14 @@ class HostDevice final : public Device {
   }
 
  private:
+  HostDeviceOptions options_;
   std::int64_t free_bytes_;
-  bool has_groups_;
 };
 
 }  // namespace
 
-std::unique_ptr<Device> make_host_device(std::int64_t memory_bytes, bool has_groups) {
-  return std::make_unique<HostDevice>(memory_bytes, has_groups);
+std::unique_ptr<Device> make_host_device(const HostDeviceOptions& options) {
+  return std::make_unique<HostDevice>(options);
 }
 
 }  // namespace rackmark::worker::cuda::test

@@ -4,15 +4,22 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 
 #include "worker/backend/cuda/device/device.hpp"
 
 namespace rackmark::worker::cuda::test {
 
-// `memory_bytes`: what it pretends to have. `has_groups`: whether such devices of this process can
-// exchange values among themselves, each in a thread of its own.
-std::unique_ptr<Device> make_host_device(std::int64_t memory_bytes = std::int64_t{4} << 30,
-                                         bool has_groups = false);
+// What it pretends.
+struct HostDeviceOptions {
+  std::int64_t memory_bytes = std::int64_t{4} << 30;
+  // Such devices of this process can exchange values among themselves, each in a thread of its own.
+  bool has_groups = false;
+  // How long its engines take; none: they were not timed.
+  std::function<std::optional<double>(const ConvolutionTask&)> convolution_ms;
+};
+std::unique_ptr<Device> make_host_device(const HostDeviceOptions& options = {});
 
 }  // namespace rackmark::worker::cuda::test

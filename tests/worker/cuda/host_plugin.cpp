@@ -33,9 +33,9 @@ class BackendOnHost final : public Backend {
   }
 
  private:
-  std::unique_ptr<Backend> inner_ =
-      make_cuda_backend({[] { return std::string(); },
-                         [] { return cuda::test::make_host_device(std::int64_t{16} << 30); }});
+  std::unique_ptr<Backend> inner_ = make_cuda_backend(
+      {[] { return std::string(); },
+       [] { return cuda::test::make_host_device({.memory_bytes = std::int64_t{16} << 30}); }});
 };
 
 }  // namespace

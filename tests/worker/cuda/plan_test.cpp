@@ -179,6 +179,44 @@ TEST(CudaPlan, PartsOfConcatsBeginWhereLibrariesCanLoad) {
   EXPECT_EQ(copies(joined_net(4, 8), "fp16"), always + 1);  // what comes after b
 }
 
+// Layer by layer, by what their engines take; training is the same either way.
+TEST(CudaPlan, ConvolutionsMakeSumsWhereThatIsFaster) {
+  const auto net = make_net(8, 4, [](Net& n) {
+    Node x = n.relu(n.batch_norm(n.conv2d(n.input(), "a", {.out = 8}), "bn_a"));
+    x = n.relu(n.batch_norm(n.conv2d(x, "b", {.out = 16}), "bn_b"));
+    n.loss(n.linear(n.flatten(x), "fc", {4}));
+  });
+  const Data data = make_data(net, 3);
+  const auto trained_with = [&](const cuda::test::HostDeviceOptions& device,
+                                const std::string& wanted, std::vector<std::string> adding_up) {
+    SCOPED_TRACE(wanted);
+    const auto plan = host_cuda_backend(device)->compile(
+        net, {.batch = 3, .precision = "fp16", .fusion = "bn-relu-add+conv-statistics"});
+    EXPECT_EQ(plan->facts().notes.at("conv-statistics"), wanted);
+    std::vector<std::string> rows;
+    for (const OpTime& row : plan->profile(data.batch())) {
+      if (row.implementation == "norm_sums") rows.push_back(row.node);
+    }
+    EXPECT_EQ(rows, adding_up);
+    fill(*plan);
+    for (int step = 0; step < 2; ++step) plan->step(data.batch(), kStep);
+    return plan->read_parameter(0);
+  };
+  const auto always = trained_with({}, "by 2 of 2 convolutions, where that is faster", {});
+  const auto by_width = [](const cuda::ConvolutionTask& task) -> std::optional<double> {
+    return task.statistics && task.out == 16 ? 1e3 : 1e-3;
+  };
+  const auto once = trained_with({.convolution_ms = by_width},
+                                 "by 1 of 2 convolutions, where that is faster", {"bn_b"});
+  const auto dear = [](const cuda::ConvolutionTask& task) -> std::optional<double> {
+    return task.statistics ? 1e3 : 1e-3;
+  };
+  const auto never = trained_with({.convolution_ms = dear},
+                                  "by 0 of 2 convolutions, where that is faster", {"bn_a", "bn_b"});
+  EXPECT_LT(relative_distance(once, always), 0.01);
+  EXPECT_LT(relative_distance(never, always), 0.01);
+}
+
 TEST(CudaPlan, AuxiliaryHeadsAndSigmoid) {
   expect_same_training(make_net(8, 5,
                                 [](Net& n) {
@@ -471,18 +509,21 @@ TEST(CudaPlan, RefusesWhatDoesNotFit) {
   const auto wanted = host_cuda_backend()->predict_bytes(net, small_options());
   ASSERT_TRUE(wanted);
   try {
-    host_cuda_backend(*wanted - 1)->compile(net, small_options());
+    host_cuda_backend({.memory_bytes = *wanted - 1})->compile(net, small_options());
     FAIL() << "was not refused";
   } catch (const OutOfMemory& error) {
     EXPECT_EQ(error.bytes_wanted, *wanted);
     EXPECT_EQ(error.bytes_free, *wanted - 1);
   }
-  EXPECT_LE(host_cuda_backend(*wanted)->compile(net, small_options())->facts().arena_bytes,
+  EXPECT_LE(host_cuda_backend({.memory_bytes = *wanted})
+                ->compile(net, small_options())
+                ->facts()
+                .arena_bytes,
             *wanted);
 }
 
 TEST(CudaPlan, MemoryIsTheDevices) {
-  const auto small = host_cuda_backend(16 << 20);
+  const auto small = host_cuda_backend({.memory_bytes = 16 << 20});
   const auto limit = small->device_memory();
   ASSERT_TRUE(limit);
   EXPECT_EQ(limit->free_bytes, 14 << 20);

@@ -12,17 +12,10 @@
 
 namespace rackmark::worker::test {
 
-inline std::unique_ptr<Backend> host_cuda_backend(std::int64_t memory_bytes = std::int64_t{4}
-                                                                              << 30) {
+inline std::unique_ptr<Backend> host_cuda_backend(
+    const cuda::test::HostDeviceOptions& options = {}) {
   return make_cuda_backend(
-      {[] { return std::string(); }, [=] { return cuda::test::make_host_device(memory_bytes); }});
-}
-
-// Plans whose devices exchange gradients among themselves, or leave that to the host.
-inline std::unique_ptr<Backend> host_cuda_backend_in_groups(bool has_groups) {
-  return make_cuda_backend(
-      {[] { return std::string(); },
-       [=] { return cuda::test::make_host_device(std::int64_t{4} << 30, has_groups); }});
+      {[] { return std::string(); }, [=] { return cuda::test::make_host_device(options); }});
 }
 
 inline std::unique_ptr<TrainPlan> cuda_plan(const Net& net, PlanOptions options) {

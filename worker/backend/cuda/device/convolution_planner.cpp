@@ -186,8 +186,10 @@ std::optional<ConvolutionCandidate> ConvolutionPlanner::remembered(
     if (entry->form != form_name(form)) continue;
     const Graph graph = convolution_graph(task, form, target_);
     std::string refusal;  // then it is chosen anew
-    return built(task, form, graph, target_, {.engine = entry->engine, .knobs = entry->knobs},
-                 refusal);
+    auto candidate = built(task, form, graph, target_,
+                           {.engine = entry->engine, .knobs = entry->knobs}, refusal);
+    if (candidate) candidate->ms = entry->ms;
+    return candidate;
   }
   return std::nullopt;  // of another version of this file
 }
@@ -203,6 +205,7 @@ ConvolutionCandidate ConvolutionPlanner::fastest(const ConvolutionTask& task,
     best_ms = times[i];
   }
   ConvolutionCandidate& winner = candidates[best];
+  winner.ms = best_ms;
   if (best_ms) {
     cache_.put(task_text(task), {.form = form_name(winner.form),
                                  .engine = winner.choice.engine,

@@ -24,6 +24,7 @@ struct ConvolutionCandidate {
   bool compiled_at_run_time = false;
   std::shared_ptr<const EnginePlan> plan;
   std::int64_t extra_bytes = 0;  // of the form, in front of the engine's own workspace
+  std::optional<double> ms;      // of a run, as it was chosen
   std::int64_t workspace_bytes() const { return extra_bytes + plan->workspace_bytes(); }
   std::string name() const;  // "cudnn engine 62 {2=4 ...}, narrow_gradient"
 };

@@ -38,6 +38,7 @@ class CudnnConvolution final : public Convolution {
         candidate_(std::move(candidate)) {}
   std::int64_t workspace_bytes() const override { return candidate_.workspace_bytes(); }
   std::string implementation() const override { return candidate_.name(); }
+  std::optional<double> ms() const override { return candidate_.ms; }
   void run(const ConvolutionOperands& operands, void* workspace) override;
 
  private:

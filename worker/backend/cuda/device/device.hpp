@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -101,6 +102,7 @@ class Prepared {
   virtual ~Prepared() = default;
   virtual std::int64_t workspace_bytes() const = 0;
   virtual std::string implementation() const = 0;  // the engine's name, for profiles
+  virtual std::optional<double> ms() const { return std::nullopt; }  // of a run, where it was timed
   virtual void run(const Operands& operands, void* workspace) = 0;
 };
 using Convolution = Prepared<ConvolutionOperands>;

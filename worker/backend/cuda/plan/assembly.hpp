@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,13 @@ struct Place {
   std::int64_t bytes() const { return rows * stride * width(type); }
 };
 
+// Sums over a value's rows, by channel, that the operation which makes the value may have on the
+// way.
+struct ChannelSums {
+  int slot = -1;
+  bool made = true;  // false where adding up afterwards is faster; settled with the engines
+};
+
 // What a node computes for the whole batch. Pictures have one row a pixel, flat values one row a
 // picture of the batch.
 struct Value {
@@ -35,11 +43,11 @@ struct Value {
   Shape shape;               // of the net
   Shape order;               // of a flat value: the picture whose elements it holds, in NHWC order
   bool is_flat = false;
-  bool needs_gradient = false;  // some parameter lies before it
-  Place gradient;               // exists once a reader has written its part of it
-  int concat = -1;              // the only reader, a concat, inside whose value this one lies
-  int first_channel = 0;        // there
-  int sums_slot = -1;           // sums over its rows that the operation makes on the way
+  bool needs_gradient = false;        // some parameter lies before it
+  Place gradient;                     // exists once a reader has written its part of it
+  int concat = -1;                    // the only reader, a concat, inside whose value this one lies
+  int first_channel = 0;              // there
+  std::shared_ptr<ChannelSums> sums;  // may be null
 };
 
 // Where an operation writes its part of a value's gradient.

@@ -28,8 +28,8 @@ class Norm {
     for (const int p : {weight_, bias_}) {
       assembly.layouts[p] = plain_layout(assembly.net.parameters()[p]);
     }
-    summed_slot_ = assembly.values[input_].sums_slot;
-    if (summed_slot_ >= 0) assembly.arena.use(summed_slot_, assembly.event);
+    sums_ = assembly.values[input_].sums;
+    if (sums_) assembly.arena.use(sums_->slot, assembly.event);
     kept_slot_ = assembly.add_floats(2 * channels());     // mean, inverse deviation
     applied_slot_ = assembly.add_floats(2 * channels());  // scale, shift
   }
@@ -43,7 +43,7 @@ class Norm {
     binding_ = {where.parameters[weight_], where.parameters[bias_], where.gradients[weight_],
                 where.gradients[bias_],    where.running[mean_],    where.running[variance_]};
     partial_ = static_cast<float*>(where.scratch);
-    summed_ = where.floats(summed_slot_);
+    if (sums_ && sums_->made) summed_ = where.floats(sums_->slot);
     mean_values_ = where.floats(kept_slot_);
     scale_ = where.floats(applied_slot_);
     a_ = where.floats(coefficients_slot_);
@@ -108,7 +108,8 @@ class Norm {
   std::string name_;
   int input_ = -1, weight_ = -1, bias_ = -1, mean_ = -1, variance_ = -1;
   Place x_place_;
-  int summed_slot_ = -1, kept_slot_ = -1, applied_slot_ = -1, coefficients_slot_ = -1;
+  std::shared_ptr<const ChannelSums> sums_;  // of x; may be null
+  int kept_slot_ = -1, applied_slot_ = -1, coefficients_slot_ = -1;
   Matrix x_;
   Bound binding_;
   const float* summed_ = nullptr;  // by the convolution before; null: own sums

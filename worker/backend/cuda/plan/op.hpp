@@ -6,7 +6,9 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "worker/backend/backend.hpp"
@@ -91,6 +93,9 @@ class Engines {
   explicit Engines(Device& device) : device_(device) {}
   std::shared_ptr<Convolution> find(const ConvolutionTask& task);
   std::shared_ptr<Product> find(const ProductTask& task);
+  // Milliseconds of the own kernel that adds up the rows of such a value for a batch norm; nullopt:
+  // no memory to try it in.
+  std::optional<double> norm_sums_ms(const Place& x);
   std::int64_t workspace_bytes() const { return workspace_bytes_; }  // of the hungriest one
 
  private:
@@ -98,6 +103,7 @@ class Engines {
   std::int64_t workspace_bytes_ = 0;
   std::map<ConvolutionTask, std::shared_ptr<Convolution>> convolutions_;
   std::map<ProductTask, std::shared_ptr<Product>> products_;
+  std::map<std::tuple<std::int64_t, int, Type>, std::optional<double>> norm_sums_ms_;
 };
 
 class Op {
@@ -118,7 +124,7 @@ class Op {
 // Node 0. `raw_side` not 0: of pictures of so many pixels as bytes.
 std::unique_ptr<Op> make_input_op(bool pad_channels, int raw_side = 0);
 // With `relu`, a Relu node that alone reads the layer: the operation's output is that node's. With
-// `statistics`, the sums that a batch norm after it needs (Value::sums_slot).
+// `statistics`, the sums that a batch norm after it needs (Value::sums), where that is faster.
 std::unique_ptr<Op> make_convolution_op(int node, int relu, bool statistics);
 std::unique_ptr<Op> make_linear_op(int node, int relu);
 std::unique_ptr<Op> make_norm_op(const NormGroup& group);

@@ -168,8 +168,20 @@ PlanFacts Plan::facts() const {
     facts.notes["loss scale"] =
         options_.loss_scale ? std::to_string(*options_.loss_scale) : "dynamic";
   }
+  if (fusion_.statistics) facts.notes["conv-statistics"] = statistics_in_words();
   input_.describe(facts);
   return facts;
+}
+
+std::string Plan::statistics_in_words() const {
+  int all = 0, made = 0;
+  for (const Value& value : assembly_.values) {
+    if (!value.sums) continue;
+    ++all;
+    made += value.sums->made;
+  }
+  return "by " + std::to_string(made) + " of " + std::to_string(all) +
+         " convolutions, where that is faster";
 }
 
 std::string Plan::layout_key() const {

@@ -58,6 +58,7 @@ class Plan final : public TrainPlan, private PlanParts {
                  arena = 0, total = 0;
   };
   struct PredictOnly {};
+  std::string statistics_in_words() const;
   Plan(PredictOnly, const Net& net, const PlanOptions& options);
   void plan();
   void place_parameters(const std::vector<int>& order);
