@@ -72,7 +72,7 @@ void DirectConvolution::pad(const float* plane, float* to) const {
 
 // Of one image, for one or two blocks of output channels.
 void DirectConvolution::work_off(Rows rows, const float* padded, const float* arranged,
-                                 std::int64_t panel, const DirectEnd& end, float* y) const {
+                                 std::int64_t panel, const ConvolutionEnd& end, float* y) const {
   DirectRow row{};
   row.x_block = padded_plane();
   row.x_row = padded_width() * kDirectBlock;
@@ -91,7 +91,7 @@ void DirectConvolution::work_off(Rows rows, const float* padded, const float* ar
   }
 }
 
-void DirectConvolution::convolve(const float* x, const float* arranged, const DirectEnd& end,
+void DirectConvolution::convolve(const float* x, const float* arranged, const ConvolutionEnd& end,
                                  float* y, float* work) const {
   const std::int64_t in_plane = std::int64_t{in_height_} * in_width_ * kDirectBlock;
   const std::int64_t out_image = out_blocks_ * out_height_ * out_width_ * kDirectBlock;

@@ -7,14 +7,10 @@
 #include <optional>
 
 #include "worker/backend/onednn/dnnl_bridge.hpp"
+#include "worker/backend/onednn/kernels/convolution_end.hpp"
 #include "worker/backend/onednn/kernels/direct.hpp"
 
 namespace rackmark::worker::onednn {
-
-struct DirectEnd {
-  const float* bias;  // padded to an even number of blocks
-  bool sum, relu;     // plus what y holds; then ReLU
-};
 
 class DirectConvolution {
  public:
@@ -30,8 +26,8 @@ class DirectConvolution {
 
   // From OIhw16i16o.
   void arrange(const float* weights, float* to) const;
-  // y is overwritten unless end.sum.
-  void convolve(const float* x, const float* arranged, const DirectEnd& end, float* y,
+  // y is overwritten unless end.sum. The bias has bias_floats().
+  void convolve(const float* x, const float* arranged, const ConvolutionEnd& end, float* y,
                 float* work) const;
 
  private:
@@ -54,7 +50,7 @@ class DirectConvolution {
     int first, last;
   };
   void work_off(Rows rows, const float* padded, const float* arranged, std::int64_t panel,
-                const DirectEnd& end, float* y) const;
+                const ConvolutionEnd& end, float* y) const;
 
   std::int64_t batch_ = 0, in_blocks_ = 0, out_blocks_ = 0;
   int in_height_ = 0, in_width_ = 0, out_height_ = 0, out_width_ = 0;

@@ -192,7 +192,7 @@ void Winograd::multiply(const Crew& crew, const float* sources, std::int64_t cou
   });
 }
 
-void Winograd::convolve(const float* x, const float* points, const WinogradEnd& end, float* y,
+void Winograd::convolve(const float* x, const float* points, const ConvolutionEnd& end, float* y,
                         float* work) const {
 #pragma omp parallel num_threads(threads_)
   {
@@ -204,7 +204,7 @@ void Winograd::convolve(const float* x, const float* points, const WinogradEnd& 
       multiply(crew, sources, count, points, results);
       crew.share_tiles(*this, out_.blocks, first, count,
                        [&](std::int64_t block, std::int64_t t, const Tile& at) {
-                         WinogradEnd here = end;
+                         ConvolutionEnd here = end;
                          if (end.bias != nullptr) here.bias = end.bias + block * block_size();
                          kernels_->result(out_at(results, block, t), out_step(), here,
                                           y + (at.image * out_.blocks + block) * plane(out_),

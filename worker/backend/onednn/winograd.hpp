@@ -36,7 +36,7 @@ class Winograd {
   // `weights` as the forward pass has them, also when turned.
   void transform(const float* weights, float* points) const;
   // With bias (padded to whole blocks) and the rest of `end`; y is overwritten unless end.sum.
-  void convolve(const float* x, const float* points, const WinogradEnd& end, float* y,
+  void convolve(const float* x, const float* points, const ConvolutionEnd& end, float* y,
                 float* work) const;
   // dw is overwritten; `points` is work memory. Not when turned.
   void weight_gradient(const float* x, const float* dy, float* dw, float* points,

@@ -37,7 +37,7 @@ void WinogradLayer::bind(const Binding& where, const Places& at) {
 }
 
 void WinogradLayer::forward() {
-  WinogradEnd end{};
+  ConvolutionEnd end{};
   if (at_.bias != nullptr) {
     std::copy_n(at_.bias, channels_, padded_bias_.begin());
     end.bias = padded_bias_.data();

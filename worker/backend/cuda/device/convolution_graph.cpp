@@ -65,6 +65,19 @@ const Descriptor& geometry(GraphBuilder& graph, const ConvolutionTask& t,
   return graph.keep(std::move(shape));
 }
 
+// y = conv(x, w), summed up in this type.
+void add_product(GraphBuilder& graph, const ConvolutionTask& t, cudnnDataType_t sums,
+                 const Descriptor& y) {
+  Descriptor convolution(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
+  convolution.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, geometry(graph, t, sums))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, graph.tensor(x_spec(t)))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, graph.tensor(w_spec(t)))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, y)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0F)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0F);
+  graph.operation(std::move(convolution));
+}
+
 void add_statistics(GraphBuilder& graph, const ConvolutionTask& t, const Descriptor& y) {
   Descriptor sums(CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR);
   sums.set(CUDNN_ATTR_OPERATION_GENSTATS_MODE, CUDNN_GENSTATS_SUM_SQSUM)
@@ -86,14 +99,7 @@ Graph forward_graph(const ConvolutionTask& t, ConvolutionForm form, const Engine
 
   auto next = results.begin();
   const Descriptor* value = &graph.tensor(*next++);
-  Descriptor convolution(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
-  convolution.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, geometry(graph, t))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, graph.tensor(x_spec(t)))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, graph.tensor(w_spec(t)))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, *value)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0F)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0F);
-  graph.operation(std::move(convolution));
+  add_product(graph, t, CUDNN_DATA_FLOAT, *value);
   const auto then = [&](cudnnPointwiseMode_t mode, const Descriptor* other) {
     const Descriptor& result = graph.tensor(*next++);
     graph.pointwise(mode, *value, other, result);
@@ -126,15 +132,7 @@ Graph integer_graph(const ConvolutionTask& t, const EngineTarget& target) {
   };
 
   const Descriptor& sums = between(CUDNN_DATA_INT32);
-  Descriptor convolution(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
-  convolution
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, geometry(graph, t, CUDNN_DATA_INT32))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, graph.tensor(x_spec(t)))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, graph.tensor(w_spec(t)))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, sums)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0F)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0F);
-  graph.operation(std::move(convolution));
+  add_product(graph, t, CUDNN_DATA_INT32, sums);
   const Descriptor& scale = graph.tensor(by_channel(t, kTensorScale));
   const Descriptor& bias = graph.tensor(by_channel(t, kTensorBias));
   const Descriptor* value = &then(CUDNN_POINTWISE_MUL, sums, &scale);

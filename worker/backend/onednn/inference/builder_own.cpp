@@ -13,8 +13,8 @@ struct Builder::OwnConvolution {
   std::int64_t weight_floats = 0, bias_floats = 0, work_floats = 0;
   std::function<void(const float* weights, float* to)> arrange;  // once, from blocked weights
   struct Run {
-    const float *x, *weights, *bias;
-    bool sum, relu;
+    const float *x, *weights;
+    ConvolutionEnd end;
     float *y, *work;
   };
   std::function<void(const Run&)> run;
@@ -30,6 +30,11 @@ std::int64_t bytes_of(std::int64_t floats) { return floats * std::int64_t{sizeof
 std::optional<Builder::OwnConvolution> Builder::own_convolution(
     const ConvolutionShape& shape) const {
   OwnConvolution own;
+  const auto set_run = [&own](const auto& plan) {
+    own.run = [plan](const OwnConvolution::Run& r) {
+      plan.convolve(r.x, r.weights, r.end, r.y, r.work);
+    };
+  };
   const std::int64_t block = channel_block();
   if (const auto plan = settings_.winograd ? Winograd::plan(shape) : std::nullopt) {
     own.name = plan->name();
@@ -37,9 +42,7 @@ std::optional<Builder::OwnConvolution> Builder::own_convolution(
     own.bias_floats = (dims_of(shape.dst)[1] + block - 1) / block * block;
     own.work_floats = plan->work_floats();
     own.arrange = [plan](const float* weights, float* to) { plan->transform(weights, to); };
-    own.run = [plan](const OwnConvolution::Run& r) {
-      plan->convolve(r.x, r.weights, {r.bias, r.sum, r.relu}, r.y, r.work);
-    };
+    set_run(*plan);
     return own;
   }
   if (const auto plan = DirectConvolution::plan(shape)) {
@@ -48,9 +51,7 @@ std::optional<Builder::OwnConvolution> Builder::own_convolution(
     own.bias_floats = plan->bias_floats();
     own.work_floats = plan->work_floats();
     own.arrange = [plan](const float* weights, float* to) { plan->arrange(weights, to); };
-    own.run = [plan](const OwnConvolution::Run& r) {
-      plan->convolve(r.x, r.weights, {r.bias, r.sum, r.relu}, r.y, r.work);
-    };
+    set_run(*plan);
     return own;
   }
   return std::nullopt;
@@ -97,7 +98,7 @@ bool Builder::add_own_convolution(const Unit& unit) {
   step.own = [run = own->run, sum = unit.residual >= 0,
               relu = unit.relu](const std::vector<std::byte*>& at) {
     const auto floats = [&at](int i) { return reinterpret_cast<float*>(at[i]); };
-    run({floats(0), floats(2), floats(3), sum, relu, floats(1), floats(4)});
+    run({floats(0), floats(2), {floats(3), sum, relu}, floats(1), floats(4)});
   };
   if (settings_.peaks != nullptr) report_.float_layers.push_back(info(unit.node).name);
   finish(unit, std::move(step), out);

@@ -10,6 +10,8 @@
 
 #include <cstdint>
 
+#include "worker/backend/onednn/kernels/convolution_end.hpp"
+
 namespace rackmark::worker::onednn {
 
 inline constexpr int kWinogradPoints = 36, kWinogradTile = 4;
@@ -18,12 +20,6 @@ inline constexpr int kWinogradPoints = 36, kWinogradTile = 4;
 struct WinogradTile {
   int height, width;  // of the plane
   int top, left;      // of the tile; may be negative
-};
-
-// What follows a tile of the output: plus bias, plus (`sum`) what the plane holds, then ReLU.
-struct WinogradEnd {
-  const float* bias;  // of a block of channels; null: none
-  bool sum, relu;
 };
 
 // result[r][j] = (add ? result[r][j] : 0) + sum over d of a[r * a_row + d * a_step] * b[d][j] for
@@ -46,7 +42,7 @@ struct WinogradKernels {
   // B' d B: a tile of 6 x 6 to its 36 points.
   void (*source)(const float* plane, const WinogradTile& tile, float* to, std::int64_t step);
   // A'm A: 36 points to a tile of 4 x 4 and its end.
-  void (*result)(const float* from, std::int64_t step, const WinogradEnd& end, float* plane,
+  void (*result)(const float* from, std::int64_t step, const ConvolutionEnd& end, float* plane,
                  const WinogradTile& tile);
   // A y A': a tile of 4 x 4 of the output's gradient to its 36 points.
   void (*gradient)(const float* plane, const WinogradTile& tile, float* to, std::int64_t step);
