@@ -1,5 +1,6 @@
 // Kernels over single values: numbers as they are stored, pictures, sums, masks, biases, dropout.
 #include "tests/worker/cuda/kernel_cases.hpp"
+#include "worker/backend/cuda/kernels/rows.hpp"
 #include "worker/net/net.hpp"
 #include "worker/net/pictures.hpp"
 
@@ -91,6 +92,40 @@ TEST(CudaKernels, NarrowAndWiden) {
 }
 
 // --- elementwise ---------------------------------------------------------------------------------
+
+// A body that counts how often it is given each group of each row.
+struct Counting {
+  using Access = bodies::Vectors<float>;
+  static constexpr int kInFlight = 2;
+  std::vector<int>* seen;
+  int groups;
+  bodies::Nothing begin(bodies::Span) const { return {}; }
+  bodies::Nothing load(bodies::Nothing, bodies::Span, unsigned) const { return {}; }
+  void finish(bodies::Nothing, bodies::Span span, unsigned row, bodies::Nothing) const {
+    ++seen->at(row * static_cast<unsigned>(groups) + static_cast<unsigned>(span.first) / 8);
+  }
+};
+
+// Whatever the grid, and in the order of segments.
+TEST(CudaKernels, EveryRowIsWalkedOnce) {
+  for (const std::int64_t rows : {1, 2, 7, 100, 1001}) {
+    for (const int groups : {1, 3, 8, 40}) {
+      for (const std::int64_t lanes : {1, 2, 5, 64, 2000}) {
+        for (const std::int64_t segment_threads : {1, 16, 100, 100000}) {
+          SCOPED_TRACE(std::to_string(rows) + " " + std::to_string(groups) + " " +
+                       std::to_string(lanes) + " " + std::to_string(segment_threads));
+          const std::int64_t threads = lanes * groups + groups / 2;
+          const bodies::Walk walk = bodies::walk_over(rows, groups * 8, threads, segment_threads);
+          std::vector<int> seen(static_cast<std::size_t>(rows * groups));
+          for (std::int64_t t = 0; t < threads; ++t) {
+            bodies::walk_rows(Counting{&seen, groups}, walk, static_cast<unsigned>(t));
+          }
+          ASSERT_EQ(std::count(seen.begin(), seen.end(), 1), std::ssize(seen));
+        }
+      }
+    }
+  }
+}
 
 TEST(CudaKernels, LoadPicturesTransposesAndPads) {
   for (const Type type : kTypes) {

@@ -108,6 +108,13 @@ struct Speeds {
     apply.relu = true, apply.mask = mask;
     watch.measure("norm_apply, relu" + at, 2 * size + bits,
                   [&] { kernels.norm_apply(nullptr, apply); });
+    // As in a step: right after whoever wrote x. What the cache still has shows against the parts.
+    watch.measure("copy" + at, 2 * size, [&] { kernels.copy(nullptr, {residual, x}); });
+    watch.measure("copy, norm_sums, norm_apply" + at, 5 * size + bits, [&] {
+      kernels.copy(nullptr, {residual, x});
+      kernels.norm_sums(nullptr, {x, partial});
+      kernels.norm_apply(nullptr, apply);
+    });
     apply.residual = residual;
     watch.measure("norm_apply, residual, relu" + at, 3 * size + bits,
                   [&] { kernels.norm_apply(nullptr, apply); });

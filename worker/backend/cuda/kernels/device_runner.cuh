@@ -40,14 +40,14 @@ struct Device {
   template <class Body>
   static void rows(Queue queue, const char* name, const Body& body, std::int64_t rows,
                    int channels) {
-    constexpr std::int64_t kProcessors = 132, kRows = 8;
+    constexpr std::int64_t kProcessors = 132, kRows = 8, kSegmentBlocks = 32;
     const std::int64_t groups = groups_of(channels), items = rows * groups;
     if (items == 0) return;
     const std::int64_t all = blocks_for(items), few = blocks_for((items + kRows - 1) / kRows);
     const std::int64_t wanted = std::max(few, std::min(all, kProcessors * 8));
     const std::int64_t blocks = std::max(std::min(wanted, kProcessors * 32), blocks_for(groups));
-    const Walk walk{static_cast<unsigned>(rows), static_cast<unsigned>(groups),
-                    static_cast<unsigned>(blocks * kThreads / groups), channels};
+    const Walk walk =
+        walk_over(rows, channels, blocks * kThreads, std::int64_t{kSegmentBlocks} * kThreads);
     rows_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream(queue)>>>(body, walk);
     check_launch(name);
   }

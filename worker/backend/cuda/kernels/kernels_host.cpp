@@ -14,14 +14,15 @@ namespace rackmark::worker::cuda {
 namespace {
 
 struct Host {
-  // Three lanes, so that rows are cut as on the device, and one thread too many, as there.
+  // Three segments of two lanes, so that rows are cut as on the device, and a group of threads too
+  // many, as there.
   template <class Body>
   static void rows(Queue, const char*, const Body& body, std::int64_t rows, int channels) {
-    constexpr std::int64_t kLanes = 3;
-    const auto groups = static_cast<unsigned>(bodies::groups_of(channels));
-    const auto lanes = static_cast<unsigned>(std::clamp<std::int64_t>(rows, 1, kLanes));
-    const bodies::Walk walk{static_cast<unsigned>(rows), groups, lanes, channels};
-    for (unsigned thread = 0; thread <= groups * lanes; ++thread) {
+    constexpr std::int64_t kLanes = 7, kSegmentLanes = 2;
+    const std::int64_t groups = bodies::groups_of(channels);
+    const bodies::Walk walk =
+        bodies::walk_over(rows, channels, kLanes * groups, kSegmentLanes * groups);
+    for (unsigned thread = 0; thread < kLanes * groups; ++thread) {
       bodies::walk_rows(body, walk, thread);
     }
   }

@@ -1,7 +1,13 @@
 // How threads go through the rows of a matrix. A thread keeps to one group of channels, so that it
-// divides once and reads scales and the like once, and takes every `lanes`-th row. Threads side by
-// side have groups side by side: together they read whole lines of memory.
+// divides once and reads scales and the like once. Threads side by side have groups side by side:
+// together they read whole lines of memory. Rows are cut into segments, one after the other, each
+// with lanes of its own that take every so many rows of it: blocks begin in their order, so what is
+// read and written moves from the first row to the last, and the last ones are still in the cache
+// when the kernel ends. Sums (sums.hpp) go from the last row to the first, after whoever wrote
+// them.
 #pragma once
+
+#include <algorithm>
 
 #include "worker/backend/cuda/kernels/groups.hpp"
 
@@ -42,12 +48,26 @@ RM_DEVICE Span span_of(unsigned group, int channels) {
   return {first, channels - first};
 }
 
-// `lanes` = threads / groups, at least 1; threads beyond lanes x groups have nothing to do. Rows
-// are fewer than 2^31 (checked where kernels are launched).
+// Threads beyond lanes x groups have nothing to do. Rows are fewer than 2^31 (checked where kernels
+// are launched).
 struct Walk {
   unsigned rows = 0, groups = 1, lanes = 1;
+  unsigned segment_lanes = 1, segment_rows = 1;  // lanes are a multiple of the former
   int channels = kGroup;
 };
+// `threads`: at least one for each group. `segment_threads`: about as many for a segment.
+inline Walk walk_over(std::int64_t rows, int channels, std::int64_t threads,
+                      std::int64_t segment_threads) {
+  const std::int64_t groups = groups_of(channels), lanes = threads / groups;
+  const std::int64_t segments = std::clamp<std::int64_t>(threads / segment_threads, 1, lanes);
+  const std::int64_t segment_lanes = lanes / segments;
+  return {static_cast<unsigned>(rows),
+          static_cast<unsigned>(groups),
+          static_cast<unsigned>(segments * segment_lanes),
+          static_cast<unsigned>(segment_lanes),
+          static_cast<unsigned>((rows + segments - 1) / segments),
+          channels};
+}
 
 // One thread's share. A body has: Access; Channels begin(Span), what a thread keeps; Values
 // load(channels, Span, row); finish(channels, Span, row, values), which writes; kInFlight.
@@ -56,9 +76,13 @@ RM_DEVICE void walk_rows(const Body& body, const Walk& walk, unsigned thread) {
   const unsigned lane = thread / walk.groups;
   if (lane >= walk.lanes) return;
   const Span span = span_of<typename Body::Access>(thread - lane * walk.groups, walk.channels);
+  const unsigned segment = lane / walk.segment_lanes, first = segment * walk.segment_rows;
+  const unsigned end =
+      first + walk.segment_rows < walk.rows ? first + walk.segment_rows : walk.rows;
   const auto channels = body.begin(span);
   for_rows<Body::kInFlight>(
-      lane, walk.lanes, walk.rows, [&](unsigned row) { return body.load(channels, span, row); },
+      first + (lane - segment * walk.segment_lanes), walk.segment_lanes, end,
+      [&](unsigned row) { return body.load(channels, span, row); },
       [&](unsigned row, const auto& values) { body.finish(channels, span, row, values); });
 }
 

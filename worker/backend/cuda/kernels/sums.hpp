@@ -2,6 +2,10 @@
 // kernel adds up the blocks' (Combination). Within a block threads add pairwise, in an order that
 // follows from the shape alone.
 //
+// Rows are read from the last to the first: what wrote them went the other way, so the last ones
+// may still be in the cache, and the first ones are when the kernel after this one begins with
+// them.
+//
 // Kernels whose threads need each other's results run in phases: all threads of a block finish one
 // before any begins the next. What passes from phase to phase lies in `Shared`.
 #pragma once
@@ -95,8 +99,10 @@ struct ColumnSums {
     float sums[kSums][kGroup] = {};
     for_rows<Summand::kInFlight>(
         row, static_cast<unsigned>(plan.lanes * plan.row_blocks), rows,
-        [&](unsigned r) { return summand.load(span, r); },
-        [&](unsigned r, const auto& values) { summand.add(of_channels, span, r, values, sums); });
+        [&](unsigned r) { return summand.load(span, rows - 1 - r); },
+        [&](unsigned r, const auto& values) {
+          summand.add(of_channels, span, rows - 1 - r, values, sums);
+        });
     RM_UNROLL
     for (int s = 0; s < kSums; ++s) {
       RM_UNROLL
