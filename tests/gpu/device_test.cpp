@@ -357,8 +357,9 @@ TEST_P(CudaDeviceTest, AGroupOfOneKeepsItsValues) {
   if (GetParam().type != Type::kFloat) return;  // gradients are float32 in every precision
   constexpr std::int64_t kCount = 100'003;
   ASSERT_TRUE(gpu_->joins_groups()) << "no NCCL here";
-  const auto group = gpu_->join_group(gpu_->new_group(), 0, 1);
   const Values values(*gpu_, Type::kFloat, kCount, 1);
+  const auto group = gpu_->join_group(gpu_->new_group(), 0, 1);
+  group->offer(static_cast<float*>(values.data()), kCount);
   const auto before = values.bits();
   group->mean(static_cast<float*>(values.data()), kCount);
   group->join();

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <span>
 #include <stdexcept>
 #include <vector>
 
@@ -323,12 +324,21 @@ class HostCollective final : public Collective {
   HostCollective(const std::string& name, int rank, int size)
       : rank_(rank), group_(find_group(name, size)) {}
   std::string library() const override { return "host threads"; }
-  void mean(float* values, std::int64_t count) override { group_->mean(rank_, values, count); }
+  void offer(float* values, std::int64_t count) override {
+    offered_ = {values, static_cast<std::size_t>(count)};
+  }
+  void mean(float* values, std::int64_t count) override {
+    if (values < offered_.data() || values + count > offered_.data() + offered_.size()) {
+      throw std::logic_error("a mean outside the memory that was offered");
+    }
+    group_->mean(rank_, values, count);
+  }
   void join() override {}
 
  private:
   int rank_;
   std::shared_ptr<HostGroup> group_;
+  std::span<float> offered_;
 };
 
 class HostDevice final : public Device {

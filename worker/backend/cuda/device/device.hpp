@@ -153,6 +153,9 @@ class Collective {
  public:
   virtual ~Collective() = default;
   virtual std::string library() const = 0;  // "nccl 2.28.3"
+  // Memory in which means will be made, before the first of them: a library may then let other
+  // devices at it. It stays until the collective is gone.
+  virtual void offer(float* /*values*/, std::int64_t /*count*/) {}
   // Replaces every value by its mean over the ranks. Begins when what the queue was given before
   // has run, and runs beside what it is given afterwards.
   virtual void mean(float* values, std::int64_t count) = 0;

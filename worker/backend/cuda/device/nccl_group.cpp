@@ -20,6 +20,7 @@ struct Nccl {
   decltype(&ncclCommGetAsyncError) get_async_error = nullptr;
   decltype(&ncclCommAbort) abort = nullptr;
   decltype(&ncclGetErrorString) get_error_string = nullptr;
+  decltype(&ncclCommRegister) register_buffer = nullptr;  // 2.19 and newer
 };
 
 template <class Function>
@@ -41,6 +42,7 @@ const Nccl* nccl() {
                        find(library, "ncclCommGetAsyncError", functions.get_async_error) &&
                        find(library, "ncclCommAbort", functions.abort) &&
                        find(library, "ncclGetErrorString", functions.get_error_string);
+    find(library, "ncclCommRegister", functions.register_buffer);
     return whole ? &functions : nullptr;
   }();
   return loaded;
@@ -103,7 +105,17 @@ class NcclCollective final : public Collective {
     if (group_ != nullptr) nccl()->abort(group_);
   }
 
-  std::string library() const override { return version_text(); }
+  std::string library() const override {
+    return version_text() + (registered_ ? ", registered buffer" : "");
+  }
+
+  // What a transport cannot use it leaves as it is: means come out the same, by copies.
+  void offer(float* values, std::int64_t count) override {
+    if (nccl()->register_buffer == nullptr) return;
+    void* handle = nullptr;  // given back with the group
+    registered_ = nccl()->register_buffer(group_, values, 4 * static_cast<std::size_t>(count),
+                                          &handle) == ncclSuccess;
+  }
 
   void mean(float* values, std::int64_t count) override {
     follow(stream_.get(), queue_);
@@ -130,6 +142,7 @@ class NcclCollective final : public Collective {
   Stream stream_;
   Event reached_;
   ncclComm_t group_ = nullptr;
+  bool registered_ = false;
 };
 
 }  // namespace

@@ -16,6 +16,8 @@ GroupExchange::GroupExchange(Device& device, const TrainPlan::RankGroup& group,
     ++parameters_in_[bucket];
   }
   for (Wait& wait : waits_) wait = {device.make_mark(), device.make_mark()};
+  const TrainPlan::Extent& last = buckets_.back();
+  collective_->offer(gradients_, last.offset + last.count);
 }
 
 void GroupExchange::begin() { missing_ = parameters_in_; }
