@@ -8,7 +8,8 @@
 #                   smoke   does it work, how fast are we alone, where does the time go (270 s)
 #                   bench   the comparison with PyTorch, six works (580 s)
 #                   checks  verification of the rest, faults, sanitizer, memory, losses, pictures (560 s)
-#                   extra   a job through the service, fusion levels, int8, bf16 against PyTorch (200 s)
+#                   extra   a job through the service, bf16 against PyTorch, fusion levels (200 s)
+#                   int8    int8 inference: agreement with fp32, rate beside fp16 (250 s)
 #   --only          these steps: preflight facts roofline device verify-small verify-rest verify faults
 #                   memcheck ours run bench bench-bf16 memory pictures profile cache fusion int8 losses service
 #   --limit         seconds for everything; what does not fit is "not run"
@@ -38,8 +39,9 @@ set_of() { # NAME: steps in $steps, seconds in $seconds
     smoke) steps="preflight facts roofline device verify-small ours profile" seconds=270 ;;
     bench) steps="preflight facts bench" seconds=580 ;;
     checks) steps="preflight facts verify-rest faults memcheck run memory losses cache pictures" seconds=560 ;;
-    extra) steps="preflight facts service fusion int8 bench-bf16" seconds=200 ;;
-    *) usage "--set is '$1'; allowed: all smoke bench checks extra" ;;
+    extra) steps="preflight facts service bench-bf16 fusion" seconds=200 ;;
+    int8) steps="preflight facts int8" seconds=250 ;;
+    *) usage "--set is '$1'; allowed: all smoke bench checks extra int8" ;;
   esac
 }
 set_of all
@@ -405,7 +407,7 @@ compare() { # STEP SECONDS [options]: compare.py, whose lines go into facts as t
   cat "$last"
   printf '\n' >>"$facts"  # a line that was cut ends here
 }
-works_of_bench='train-resnet50-fp16,infer-resnet50-fp16,train-resnet50-tf32,train-inception_v3-fp16,latency-resnet50-fp16,train-resnet50-fp16-sums'
+works_of_bench='train-resnet50-fp16,infer-resnet50-fp16,train-resnet50-tf32,train-resnet50-fp16-sums,train-inception_v3-fp16,latency-resnet50-fp16'
 step_ours() { compare ours 130 --ours-only --rounds 1 --works "$works_of_bench,train-resnet50-bf16"; }
 step_bench() { compare bench 600 --works "$works_of_bench" --sustained ${tiny:+0.}20; }
 step_bench-bf16() { compare bench-bf16 150 --works train-resnet50-bf16; }
@@ -432,20 +434,19 @@ step_fusion() {
   done
 }
 
-# int8 with fp32 on pictures, then int8 and fp16 in turns. Every start compiles engines for some seconds.
+# int8 with fp32 on pictures, then int8 and fp16 in turns, of the same shapes: every start compiles
+# the chosen engines again for half a minute, the first one all that are tried.
 step_int8() {
-  local run precision precisions='fp16 int8' net nets='resnet50 inception_v3' lengths=(--seconds 4 --warm-seconds 1)
-  run=("${ours[@]}" "$bin/rackmark-worker" run --backend "$backend" --spec "$work/spec.json")
-  [ -z "$tiny" ] || { nets='cifar10' precisions='fp32 int8' lengths=(); }
-  for _ in 1 2 3; do
+  local precision precisions='fp16 int8' net=$model lengths=(--seconds 4 --warm-seconds 1)
+  [ -z "$tiny" ] || { net=cifar10 precisions='fp32 int8' lengths=(); }
+  spec "$net" int8 "$batch" '"measured": 10' '"mode": "inference"'
+  attempt int8 "agreement/$net" 150 0 "${ours[@]}" "$bin/rackmark-worker" run --backend "$backend" \
+    --spec "$work/spec.json" && python3 "$here/events.py" "$last"
+  for _ in 1 2; do
     for precision in $precisions; do
-      attempt int8 "rate/$precision" 100 0 "${ours[@]}" "$bin/rackmark-bench-infer" "$model" "$precision" "$batch" \
+      attempt int8 "rate/$precision" 90 0 "${ours[@]}" "$bin/rackmark-bench-infer" "$model" "$precision" "$batch" \
         --backend "$backend" --steps 1 --warmup 1 --image-size "$size" --json "${lengths[@]}" && keep int8_rate "$precision"
     done
-  done
-  for net in $nets; do
-    spec "$net" int8 16 '"measured": 10' '"mode": "inference"'
-    attempt int8 "agreement/$net" 60 0 "${run[@]}" && python3 "$here/events.py" "$last"
   done
 }
 

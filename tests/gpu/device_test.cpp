@@ -92,10 +92,13 @@ constexpr float kScaleOfIntegers = 2e-3F;
 // The bias also in the stored type: draws of equal seeds are the same values.
 Outcome run(Device& device, const ConvolutionTask& t, bool narrow_bias_at_hand = false) {
   const std::int64_t x_count = std::int64_t{t.images} * t.height * t.width * t.x_stride,
-                     y_count = std::int64_t{t.images} * t.out_height() * t.out_width() * t.y_stride,
+                     y_pixels = std::int64_t{t.images} * t.out_height() * t.out_width(),
+                     y_count = y_pixels * t.y_stride,
                      w_count = std::int64_t{t.out} * t.kernel_h * t.kernel_w * t.channels;
   const Values x(device, t.type, x_count, 1), w(device, t.type, w_count, 2),
-      y(device, t.stored_y(), y_count, 3), residual(device, t.stored_residual(), y_count, 4),
+      y(device, t.stored_y(), y_count, 3),
+      residual(device, t.stored_residual(),
+               y_pixels * std::max(t.stored_residual_stride(), t.y_stride), 4),
       bias(device, Type::kFloat, t.out, 5), narrow_bias(device, t.type, t.out, 5),
       scale(device, Type::kFloat, t.out, 7, kScaleOfIntegers),
       residual_scale(device, Type::kFloat, 1, 8), gradient(device, Type::kFloat, w_count, 6);
@@ -232,6 +235,7 @@ TEST_P(CudaDeviceTest, IntegersAreThoseOfTheHost) {
         t.bias = t.relu = true;
         t.residual = residual;
         t.residual_type = other;
+        t.residual_stride = 32;
         t.y_stride = y_stride;
         for (const Type y_type : {Type::kInteger, Type::kHalf}) {
           t.y_type = y_type;

@@ -116,12 +116,16 @@ TEST(Engines, IntegersAreServedByEnginesThatAreCompiled) {
   const ConvolutionKind integers{Type::kInteger, Arithmetic::kTensor, "int8"};
   ConvolutionTask whole = a_task(integers, ConvolutionPass::kForward);
   whole.bias = whole.relu = whole.residual = true;
-  ConvolutionTask in_concat = whole, narrow = whole, first = whole;
+  whole.residual_stride = 64;
+  ConvolutionTask in_concat = whole, narrow = whole, first = whole, odd = whole;
   in_concat.y_stride = 96;
-  narrow.y_type = Type::kHalf;
+  narrow.y_type = narrow.residual_type = Type::kHalf;
   first.channels = static_cast<int>(first.x_stride = 16);
-  for (const auto& task : {whole, in_concat, narrow, first}) {
-    EXPECT_EQ(forms_of(task), std::vector{ConvolutionForm::kWhole});
+  odd.images = 1, odd.stride = 2, odd.out = 24, odd.kernel_w = 7, odd.pad_w = 3;
+  odd.y_stride = 24, odd.residual = odd.relu = false;
+  for (const auto& task : {whole, in_concat, narrow, first, odd}) {
+    const bool strided = task.y_stride != task.out;
+    EXPECT_EQ(forms_of(task).size(), strided ? 2U : 1U);
     std::string refusal;
     const Graph graph = convolution_graph(task, ConvolutionForm::kWhole, h200());
     const auto offers = offered_engines(graph, h200(), CUDNN_HEUR_MODE_A, 100, refusal);
@@ -136,7 +140,8 @@ TEST(Engines, IntegersAreServedByEnginesThatAreCompiled) {
   }
   EXPECT_EQ(
       task_text(narrow),
-      "conv forward int8 256x64x56x56:64 -> 64:64 k3x3 s1 p1,1 +residual +bias +relu as half");
+      "conv forward int8 256x64x56x56:64 -> 64:64 k3x3 s1 p1,1 +residual of half:64 +bias +relu "
+      "as half");
 }
 
 std::vector<EngineOffer> all_offers(const ConvolutionTask& task, ConvolutionForm form) {
@@ -215,6 +220,7 @@ TEST_F(PlannerTest, TakesTheFastestAndRemembersIt) {
     const auto again = planner.choose(task);
     EXPECT_EQ(again.name(), candidates[1].name());
     EXPECT_EQ(again.workspace_bytes(), candidates[1].workspace_bytes());
+    EXPECT_EQ(again.ms, 1.0);
     EXPECT_EQ(asked_, 1) << kind.name;
   }
 }

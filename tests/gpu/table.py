@@ -123,7 +123,8 @@ def smallest_of_pytorch(facts, work):
 def int8_over_fp16(facts):
     """Turn by turn; no bar is set."""
     rates = facts.all_of("int8_rate", "images_per_s")
-    ratios = [ours / half for ours, half in zip(rates.get("int8", []), rates.get("fp16", []))]
+    ours, half = rates.get("int8", []), rates.get("fp16", [])
+    ratios = [a / b for a, b in zip(ours, half)] if len(ours) == len(half) else []
     return "resnet50 inference int8 b256 over fp16", span(ratios, "{:.2f}x") if ratios else NOT_MEASURED, "", ""
 
 

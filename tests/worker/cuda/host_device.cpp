@@ -76,6 +76,10 @@ class HostConvolution final : public Convolution {
 
   void run(const ConvolutionOperands& o, void* workspace) override {
     std::memset(workspace, 0xff, 512);  // which must be nobody else's
+    for (const void* at : std::initializer_list<const void*>{o.x, o.w, o.y, o.bias, o.narrow_bias,
+                                                             o.residual, o.gradient, o.sums}) {
+      require_aligned(at);
+    }
     switch (t_.pass) {
       case ConvolutionPass::kForward:
         return forward(o);
@@ -87,6 +91,11 @@ class HostConvolution final : public Convolution {
   }
 
  private:
+  // What engines are told.
+  static void require_aligned(const void* at) {
+    if (reinterpret_cast<std::uintptr_t>(at) % 16 == 0) return;
+    throw std::logic_error("a convolution's operand does not begin on 16 bytes");
+  }
   std::int64_t x_pixels() const { return std::int64_t{t_.images} * t_.height * t_.width; }
   std::int64_t y_pixels() const {
     return std::int64_t{t_.images} * t_.out_height() * t_.out_width();
@@ -112,7 +121,8 @@ class HostConvolution final : public Convolution {
   void scale(const ConvolutionOperands& o, std::vector<float>& out) const {
     std::vector<float> residual(out.size(), 0.0F);
     if (t_.residual) {
-      residual = dense(t_.stored_residual(), o.residual, y_pixels(), t_.out, t_.y_stride);
+      residual =
+          dense(t_.stored_residual(), o.residual, y_pixels(), t_.out, t_.stored_residual_stride());
     }
     for (std::size_t i = 0; i < out.size(); ++i) {
       out[i] = out[i] * o.scale[i % t_.out] + o.bias[i % t_.out];
@@ -387,6 +397,11 @@ class HostDevice final : public Device {
   }
   std::unique_ptr<Product> prepare(const ProductTask& task) override {
     return std::make_unique<HostProduct>(task);
+  }
+  std::optional<double> kernel_ms(const std::string&,
+                                  const std::function<Work()>& make_work) override {
+    make_work()();
+    return 1.0;  // what engines pretend is about it
   }
   std::unique_ptr<Recording> record(const std::function<void()>& work) override {
     return std::make_unique<HostRecording>(work);

@@ -65,11 +65,42 @@ Net inception_net() {
   });
 }
 
-TEST(CudaInference, FoldsBatchNormAndAddsResiduals) { expect_same_answers(residual_net(), 3); }
+// Sums that are made inside a concat, of a value that lies elsewhere; of 16 channels, and of 12,
+// whose rows do not begin where libraries can load.
+Net sum_in_concat_net(int channels) {
+  return make_net(9, 4, [=](Net& n) {
+    const Node x = n.relu(n.conv2d(n.input(), "a", {.out = channels, .bias = true}));
+    const Node sum = n.relu(n.add(n.conv2d(x, "b", {.out = channels}), x));
+    const Node c = n.relu(n.conv2d(x, "c", {.out = 16, .bias = true}));
+    const Node y = n.relu(n.conv2d(n.concat({c, sum}), "d", {.out = 8}));
+    n.loss(n.linear(n.flatten(y), "fc", {4}));
+  });
+}
+// The pictures themselves are read by what does not compute in integers.
+Net normed_input_net() {
+  return make_net(8, 4, [](Net& n) {
+    const Node x = n.relu(n.conv2d(n.batch_norm(n.input(), "first"), "a", {.out = 16}));
+    n.loss(n.linear(n.flatten(n.max_pool(x, {2, 2})), "fc", {4}));
+  });
+}
+Net twice_read_input_net() {
+  return make_net(8, 4, [](Net& n) {
+    const Node a = n.relu(n.conv2d(n.input(), "a", {.out = 16}));
+    const Node b = n.relu(n.conv2d(n.local_response_norm(n.input(), {}), "b", {.out = 16}));
+    n.loss(n.linear(n.flatten(n.max_pool(n.concat({a, b}), {2, 2})), "fc", {4}));
+  });
+}
+
+TEST(CudaInference, FoldsBatchNormAndAddsResiduals) {
+  expect_same_answers(residual_net(), 3);
+  expect_same_answers(normed_input_net(), 3);
+  expect_same_answers(twice_read_input_net(), 3);
+}
 
 TEST(CudaInference, MakesPartsInsideConcats) {
   expect_same_answers(concat_net(), 2);
   expect_same_answers(inception_net(), 2);
+  for (const int channels : {16, 12}) expect_same_answers(sum_in_concat_net(channels), 2);
 }
 
 TEST(CudaInference, AnswersBytesAsFloatsMadeOfThem) {
@@ -126,6 +157,13 @@ TEST(CudaInferenceInt8, AddsResiduals) {
 TEST(CudaInferenceInt8, JoinsAndPoolsHandIntegersOn) {
   expect_close_answers(concat_net(), 2, 0.05, "3 of 5; fp16: fc1, fc2");
   expect_close_answers(inception_net(), 2, 0.05, "9 of 10; fp16: fc");
+  for (const int channels : {16, 12})
+    expect_close_answers(sum_in_concat_net(channels), 2, 0.05, "4 of 5; fp16: fc");
+}
+
+TEST(CudaInferenceInt8, PicturesMayBeOtherThanIntegers) {
+  expect_close_answers(normed_input_net(), 3, 0.05, "1 of 2; fp16: fc");
+  expect_close_answers(twice_read_input_net(), 3, 0.05, "2 of 3; fp16: fc");
 }
 
 InferOptions int8_options(const Net& net, int batch) {
@@ -160,19 +198,26 @@ TEST(CudaInferenceInt8, TakesBytes) {
   EXPECT_EQ(bytes->logits(), floats->logits());
 }
 
-TEST(CudaInferenceInt8, TakesNoMoreMemoryThanPredicted) {
+// For one picture the plan that ranges are taken with is the larger one.
+TEST(CudaInferenceInt8, FitsIntoWhatIsPredictedAndNoLess) {
+  const Net net = inception_net();
   for (const int batch : {1, 40}) {
-    const Net net = inception_net();
     const InferOptions options = int8_options(net, batch);
-    const auto backend = host_cuda_backend();
-    const auto predicted = backend->predict_inference_bytes(net, options, make_values(net));
-    const auto facts = backend->compile_inference(net, options, make_values(net))->facts();
-    EXPECT_GE(predicted, facts.arena_bytes);
-    InferOptions half = options;
-    half.precision = "fp16";
-    EXPECT_LT(facts.arena_bytes,
-              backend->compile_inference(net, half, make_values(net))->facts().arena_bytes);
+    const auto predicted =
+        host_cuda_backend()->predict_inference_bytes(net, options, make_values(net)).value();
+    const auto compiled = [&](std::int64_t memory) {
+      return host_cuda_backend({.memory_bytes = memory})
+          ->compile_inference(net, options, make_values(net));
+    };
+    EXPECT_LE(compiled(predicted)->facts().arena_bytes, predicted);
+    EXPECT_THROW(compiled(predicted - 1), OutOfMemory);
   }
+  const InferOptions options = int8_options(net, 40);
+  InferOptions half = options;
+  half.precision = "fp16";
+  const auto backend = host_cuda_backend();
+  EXPECT_LT(backend->compile_inference(net, options, make_values(net))->facts().arena_bytes,
+            backend->compile_inference(net, half, make_values(net))->facts().arena_bytes);
 }
 
 TEST(CudaInferenceInt8, RefusesWhatHasNoRange) {
@@ -188,6 +233,9 @@ TEST(CudaInferenceInt8, RefusesWhatHasNoRange) {
     return "";
   };
   EXPECT_EQ(message(make_values(net)), "cuda: int8 needs calibration pictures");
+  options.calibration = {std::vector<float>(7)};
+  EXPECT_EQ(message(make_values(net)),
+            "cuda: a calibration batch has 7 values, at least 486 are wanted");
   options = int8_options(net, 2);
   TrainedValues broken = make_values(net);
   broken.parameters[0][0] = NAN;

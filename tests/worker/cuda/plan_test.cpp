@@ -156,9 +156,20 @@ Net joined_net(int b_channels, int mixed_channels) {
   });
 }
 
+// A part that another convolution reads as well: both give it a gradient.
+Net shared_part_net(int odd_channels) {
+  return make_net(8, 4, [=](Net& n) {
+    const Node odd = n.relu(n.conv2d(n.input(), "odd", {.out = odd_channels, .bias = true}));
+    const Node part = n.relu(n.batch_norm(n.conv2d(n.input(), "part", {.out = 8}), "bn"));
+    const Node beside = n.relu(n.conv2d(part, "beside", {.out = 8, .bias = true}));
+    n.loss(n.linear(n.flatten(n.concat({odd, part, beside})), "fc", {4}));
+  });
+}
+
 TEST(CudaPlan, Concats) {
   expect_same_training(joined_net(8, 8), 3);
   expect_same_training(joined_net(5, 6), 3);
+  for (const int channels : {8, 5}) expect_same_training(shared_part_net(channels), 3);
 }
 
 // Libraries load 16 bytes at a time.

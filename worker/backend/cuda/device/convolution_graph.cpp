@@ -115,7 +115,8 @@ Graph forward_graph(const ConvolutionTask& t, ConvolutionForm form, const Engine
 }
 
 // y = relu?(conv(x, w) * scale + bias + residual * residual scale), in float32 from the sums on.
-Graph integer_graph(const ConvolutionTask& t, const EngineTarget& target) {
+Graph integer_graph(ConvolutionTask t, ConvolutionForm form, const EngineTarget& target) {
+  if (form == ConvolutionForm::kCopiedResult) t.y_stride = t.out;
   GraphBuilder graph;
   std::int64_t id = kFirstVirtual;
   const auto between = [&](cudnnDataType_t type) -> const Descriptor& {
@@ -138,8 +139,9 @@ Graph integer_graph(const ConvolutionTask& t, const EngineTarget& target) {
   const Descriptor* value = &then(CUDNN_POINTWISE_MUL, sums, &scale);
   value = &then(CUDNN_POINTWISE_ADD, *value, &bias);
   if (t.residual) {
-    TensorSpec spec = renamed(y_spec(t), kTensorResidual);
-    spec.type = stored_type(t.stored_residual());
+    const TensorSpec spec =
+        channels_last(kTensorResidual, stored_type(t.stored_residual()), t.images, t.out,
+                      t.out_height(), t.out_width(), t.stored_residual_stride());
     const Descriptor& factor =
         graph.tensor(channels_last(kTensorResidualScale, CUDNN_DATA_FLOAT, 1, 1, 1, 1));
     const Descriptor& residual = between(CUDNN_DATA_FLOAT);
@@ -213,7 +215,9 @@ std::string type_name(Type type) { return arithmetic_name(type, Arithmetic::kFul
 std::string epilogue_text(const ConvolutionTask& t) {
   std::string text;
   if (t.residual) text += " +residual";
-  if (t.residual && t.stored_residual() != t.type) text += " of " + type_name(t.residual_type);
+  if (t.residual && t.is_integer()) {
+    text += " of " + type_name(t.residual_type) + ":" + std::to_string(t.residual_stride);
+  }
   if (t.bias) text += " +bias";
   if (t.relu) text += " +relu";
   if (t.accumulate) text += " +accumulate";
@@ -240,6 +244,8 @@ const char* form_name(ConvolutionForm form) {
       return "converted_gradient";
     case ConvolutionForm::kNarrowGradient:
       return "narrow_gradient";
+    case ConvolutionForm::kCopiedResult:
+      return "copied_result";
   }
   return "?";
 }
@@ -251,6 +257,7 @@ std::vector<ConvolutionForm> forms_of(const ConvolutionTask& task) {
   const bool narrow = task.type != Type::kFloat;
   switch (task.pass) {
     case ConvolutionPass::kForward:
+      if (task.is_integer() && task.y_stride != task.out) return {kWhole, kCopiedResult};
       if (task.is_integer()) return {kWhole};  // what is left of it would cost more than it gives
       if (task.statistics) return {kWhole};    // no kernel of ours would make the sums afterwards
       if (task.bias && narrow) return {kNarrowBias, kBareForward, kWhole};
@@ -271,7 +278,7 @@ Graph convolution_graph(const ConvolutionTask& task, ConvolutionForm form,
                         const EngineTarget& target) {
   switch (task.pass) {
     case ConvolutionPass::kForward:
-      if (task.is_integer()) return integer_graph(task, target);
+      if (task.is_integer()) return integer_graph(task, form, target);
       return forward_graph(task, form, target);
     case ConvolutionPass::kBackwardData:
       return backward_data_graph(task, form, target);

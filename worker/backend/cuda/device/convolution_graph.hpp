@@ -32,6 +32,7 @@ enum class ConvolutionForm : std::uint8_t {
   kSeparateSum,  // backward data, accumulate: into the workspace, to be added by a kernel
   kConvertedGradient,  // backward weights: converted to float at the exit
   kNarrowGradient,     // backward weights: in the stored type, to be widened by a kernel
+  kCopiedResult,       // forward of integers into a concat: dense, copied there by a kernel
 };
 const char* form_name(ConvolutionForm form);
 std::vector<ConvolutionForm> forms_of(const ConvolutionTask& task);

@@ -25,6 +25,9 @@ std::int64_t form_bytes(const ConvolutionTask& t, ConvolutionForm form) {
       return aligned(std::int64_t{t.images} * t.height * t.width * t.channels * value);
     case ConvolutionForm::kNarrowGradient:
       return aligned(std::int64_t{t.out} * t.channels * t.kernel_h * t.kernel_w * value);
+    case ConvolutionForm::kCopiedResult:
+      return aligned(std::int64_t{t.images} * t.out_height() * t.out_width() * t.out *
+                     width(t.stored_y()));
     default:
       return 0;
   }
@@ -155,10 +158,13 @@ std::vector<ConvolutionCandidate> convolution_candidates(const ConvolutionTask& 
     if (!found.empty()) return found;
   }
   for (const auto& [compiled, frugal] : {std::pair(true, true), {false, false}, {true, false}}) {
+    std::vector<ConvolutionCandidate> of_all_forms;
     for (const auto& offered : forms) {
       auto found = candidates.of(offered, compiled, frugal);
-      if (!found.empty()) return found;
+      if (!found.empty() && !task.is_integer()) return found;
+      std::move(found.begin(), found.end(), std::back_inserter(of_all_forms));
     }
+    if (!of_all_forms.empty()) return of_all_forms;
   }
   return {};
 }

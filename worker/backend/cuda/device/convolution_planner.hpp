@@ -34,7 +34,8 @@ struct ConvolutionCandidate {
 bool keeps_the_rules(const EngineOffer& offer, const ConvolutionTask& task);
 
 // In the order of preference; all can run. Engines that cuDNN has ready come first: those compiled
-// at run time take seconds each, so a few of them are tried, and only when there is no other.
+// at run time take seconds each, so a few of them are tried, and only when there is no other; of
+// integers, which have no other, a few of every form.
 // `refusal`, where there is none: the last thing that cuDNN said.
 std::vector<ConvolutionCandidate> convolution_candidates(const ConvolutionTask& task,
                                                          const EngineTarget& target,

@@ -140,7 +140,14 @@ class CudaDevice final : public Device {
   std::unique_ptr<Product> prepare(const ProductTask& task) override {
     return make_product(cublas_.raw(), queue_, cache_, task);
   }
-  // Preparing is over when a step is recorded.
+  std::optional<double> kernel_ms(const std::string& name,
+                                  const std::function<Work()>& make_work) override {
+    if (const auto known = cache_.find(name)) return known->ms;
+    const auto ms = trial_times(queue_, name, {name}, [&](std::size_t) { return make_work(); })[0];
+    if (ms) cache_.put(name, {.form = "kernel", .ms = *ms});
+    return ms;
+  }
+  // Plans record when they are first run: preparing is over then.
   std::unique_ptr<Recording> record(const std::function<void()>& work) override {
     cache_.save();
     return queue_.record(work);

@@ -84,8 +84,9 @@ std::vector<EnginePlan::Binding> CudnnConvolution::bindings(const ConvolutionOpe
     case ConvolutionPass::kForward:
       break;
   }
+  void* y = form == kCopiedResult ? extra : operands.y;
   std::vector<EnginePlan::Binding> bound{
-      {kTensorX, x}, {kTensorW, const_cast<void*>(operands.w)}, {kTensorY, operands.y}};
+      {kTensorX, x}, {kTensorW, const_cast<void*>(operands.w)}, {kTensorY, y}};
   if (form == kBareForward) return bound;
   if (task_.bias) {
     const void* narrow = operands.narrow_bias != nullptr ? operands.narrow_bias : extra;
@@ -121,6 +122,12 @@ void CudnnConvolution::after(const ConvolutionOperands& operands, void* extra) {
     case ConvolutionForm::kNarrowGradient:
       return kernels_.widen(setting_.queue,
                             {.from = extra, .to = operands.gradient, .count = weight_count(task_)});
+    case ConvolutionForm::kCopiedResult: {
+      Matrix dense = y_matrix(task_, extra);
+      dense.stride = task_.out;
+      return setting_.kernels(task_.stored_y())
+          .copy(setting_.queue, {.from = dense, .to = y_matrix(task_, operands.y)});
+    }
     default:
       return;
   }
@@ -150,7 +157,9 @@ class TrialOperands {
     operands_.w = take(t.type, weight_count(t));
     operands_.bias = static_cast<float*>(take(Type::kFloat, t.out));
     operands_.sums = static_cast<float*>(take(Type::kFloat, std::int64_t{2} * t.out));
-    if (t.residual) operands_.residual = take(t.stored_residual(), y_rows(t) * y_pixel(t));
+    if (t.residual) {
+      operands_.residual = take(t.stored_residual(), y_rows(t) * t.stored_residual_stride());
+    }
     if (t.is_integer()) {
       operands_.scale = static_cast<float*>(take(Type::kFloat, t.out));
       operands_.residual_scale = static_cast<float*>(take(Type::kFloat, 1));

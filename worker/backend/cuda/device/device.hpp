@@ -53,11 +53,14 @@ struct ConvolutionTask {
   // kForward of 16-bit values also, with `statistics`: sums of y and of y * y by output channel.
   bool bias = false, residual = false, relu = false, accumulate = false, statistics = false;
   // Of integers, kForward alone: w are integers too, and y = relu?(conv(x, w) * scale + bias +
-  // residual * residual_scale), with a bias always. y and the residual are of these types.
+  // residual * residual_scale), with a bias always. y and the residual are of these types, and the
+  // residual lies as it says.
   Type y_type = Type::kInteger, residual_type = Type::kInteger;
+  std::int64_t residual_stride = 0;
   bool is_integer() const { return type == Type::kInteger; }
   Type stored_y() const { return is_integer() ? y_type : type; }
   Type stored_residual() const { return is_integer() ? residual_type : type; }
+  std::int64_t stored_residual_stride() const { return is_integer() ? residual_stride : y_stride; }
   int out_height() const { return (height + 2 * pad_h - kernel_h) / stride + 1; }
   int out_width() const { return (width + 2 * pad_w - kernel_w) / stride + 1; }
   double flop() const {  // a multiply-add is 2
@@ -75,7 +78,7 @@ struct ConvolutionOperands {
   const float* scale = nullptr;           // of integers, by output channel
   const float* residual_scale = nullptr;  // of integers, one number
   const void* narrow_bias = nullptr;      // the same in the stored type, where it is at hand
-  const void* residual = nullptr;         // as y, same stride
+  const void* residual = nullptr;         // as y; of integers, as the task says
   float* gradient = nullptr;              // of w, same order of elements
   float* sums = nullptr;                  // [2][out]
 };
@@ -194,6 +197,11 @@ class Device {
   // Throws std::runtime_error naming the task when no engine serves it.
   virtual std::unique_ptr<Convolution> prepare(const ConvolutionTask& task) = 0;
   virtual std::unique_ptr<Product> prepare(const ProductTask& task) = 0;
+  // Milliseconds of what `make_work()` gives to the queue, timed as engines are and remembered by
+  // name; it is not made where the answer is known. Nullopt: there was no memory for it.
+  using Work = std::function<void()>;
+  virtual std::optional<double> kernel_ms(const std::string& name,
+                                          const std::function<Work()>& make_work) = 0;
   // What `work` gives to the queue is kept instead of run; it must not wait, allocate or download.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
   virtual std::unique_ptr<Mark> make_mark() = 0;

@@ -6,7 +6,9 @@
 namespace rackmark::worker::cuda {
 namespace {
 
-constexpr std::int64_t kLoadBytes = 16;  // where libraries let a row begin
+// Where libraries let a row begin that lies among others.
+constexpr std::int64_t kLoadBytes = 16;
+bool is_aligned(std::int64_t values, Type type) { return values * width(type) % kLoadBytes == 0; }
 
 }  // namespace
 
@@ -42,10 +44,8 @@ void Assembly::place_in_concat(int id, int concat, const std::vector<int>& parts
     if (part == id) break;
     first += node(part).shape.channels;
   }
-  const auto is_aligned = [&](int channels) {
-    return channels * width(values[id].type) % kLoadBytes == 0;
-  };
-  if (!is_aligned(first) || !is_aligned(node(concat).shape.channels)) return;
+  const Type of = values[id].type;
+  if (!is_aligned(first, of) || !is_aligned(node(concat).shape.channels, of)) return;
   values[id].concat = concat;
   values[id].first_channel = first;
 }
@@ -114,7 +114,9 @@ bool Assembly::hand_over(const Place& gradient, int id) {
   if (!value.needs_gradient) return true;
   const bool fits = gradient.rows == value.place.rows &&
                     gradient.channels == value.place.channels && gradient.type == type;
-  if (value.gradient.exists() || !fits) return false;
+  const bool loads = gradient.is_dense() || (is_aligned(gradient.offset, gradient.type) &&
+                                             is_aligned(gradient.stride, gradient.type));
+  if (value.gradient.exists() || !fits || !loads) return false;
   value.gradient = use(gradient);
   return true;
 }

@@ -8,7 +8,7 @@
 
 namespace rackmark::worker::cuda {
 
-// As `type` stores them. Returns when they are there.
+// As `type` stores them; in the queue's order.
 void write_values(Device& device, const std::vector<float>& values, Type type, std::byte* to);
 
 }  // namespace rackmark::worker::cuda

@@ -193,8 +193,8 @@ class AddOp final : public Op {
 };
 
 // Parts that only the concat reads lie in its value already (Plan::place_in_concats); the others
-// are copied. The gradient of a part that only the concat reads is its part of the concat's
-// gradient.
+// are copied. A part that nobody has given a gradient yet takes its part of the concat's as its
+// own, where libraries can load that.
 class ConcatOp final : public Op {
  public:
   explicit ConcatOp(int node) : node_(node) {}

@@ -64,6 +64,11 @@ Peaks InferencePlan::find_peaks(const std::vector<std::vector<float>>& batches) 
   std::vector<ValueRange> ranges(net_.nodes().size());
   for (const bool again : {false, true}) {
     for (const auto& batch : batches) {
+      if (batch.size() < floats) {
+        throw std::invalid_argument("cuda: a calibration batch has " +
+                                    std::to_string(batch.size()) + " values, at least " +
+                                    std::to_string(floats) + " are wanted");
+      }
       show_values(std::span(batch).first(floats), [&](int node, std::span<const float> values) {
         if (again) return ranges[node].count(values);
         if (ranges[node].see(values)) return;

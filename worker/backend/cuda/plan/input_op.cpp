@@ -17,7 +17,7 @@ class InputOp final : public Op {
     const int channels =
         pad_channels_ ? padded_channels(shape_.channels, value.type) : shape_.channels;
     value.place = place_ = assembly.add_place(assembly.rows(shape_), channels, value.type);
-    factor_ = 1 / value.step;
+    if (value.type == Type::kInteger) factor_ = 1 / value.step;
   }
   std::vector<int> plan_backward(Assembly&) override { return {}; }
 

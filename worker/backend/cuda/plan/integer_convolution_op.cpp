@@ -45,7 +45,8 @@ class IntegerConvolutionOp final : public InferenceOp {
     task_.relu = unit_.relu;
     task_.residual = unit_.residual >= 0;
     task_.y_type = y_place_.type;
-    if (task_.residual) task_.residual_type = residual_place_.type;
+    task_.residual_type = task_.residual ? residual_place_.type : Type::kInteger;
+    task_.residual_stride = residual_place_.stride;
   }
 
   void plan_constants(Offsets& constants, Type) override {

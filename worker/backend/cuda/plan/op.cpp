@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <limits>
 #include <stdexcept>
 #include <utility>
 
@@ -20,32 +19,6 @@ class Unrecorded final : public Recording {
  private:
   std::function<void()> work_;
 };
-
-// The shortest of some replays of several runs each, in memory of its own.
-double timed_norm_sums(Device& device, const Place& x) {
-  constexpr int kRuns = 10, kReplays = 5;
-  const auto values = device.allocate(x.rows * x.channels * width(x.type));
-  const std::int64_t sums = std::int64_t{2} * x.channels * sum_blocks(x.rows, x.channels);
-  const auto partial = device.allocate(sums * 4);
-  const Matrix matrix{values.get(), x.rows, x.channels, x.channels};
-  const auto recording = device.record([&] {
-    for (int i = 0; i < kRuns; ++i) {
-      device.kernels(x.type).norm_sums(device.queue(),
-                                       {matrix, reinterpret_cast<float*>(partial.get())});
-    }
-  });
-  recording->replay();
-  const auto begin = device.make_mark(), end = device.make_mark();
-  double best = std::numeric_limits<double>::infinity();
-  for (int i = 0; i < kReplays; ++i) {
-    begin->set();
-    recording->replay();
-    end->set();
-    end->wait();
-    best = std::min(best, end->ms_since(*begin) / kRuns);
-  }
-  return best;
-}
 
 }  // namespace
 
@@ -112,13 +85,18 @@ std::shared_ptr<Convolution> Engines::find(const ConvolutionTask& task) {
 }
 
 std::optional<double> Engines::norm_sums_ms(const Place& x) {
-  const auto [known, is_new] = norm_sums_ms_.try_emplace({x.rows, x.channels, x.type});
-  if (!is_new) return known->second;
-  try {
-    known->second = timed_norm_sums(device_, x);
-  } catch (const OutOfMemory&) {  // not timed
-  }
-  return known->second;
+  const std::string name = std::string("norm_sums ") + arithmetic_name(x.type, Arithmetic::kFull) +
+                           " " + std::to_string(x.rows) + "x" + std::to_string(x.channels);
+  return device_.kernel_ms(name, [&]() -> Device::Work {
+    const auto values = device_.allocate(x.rows * x.channels * width(x.type));
+    const std::int64_t sums = std::int64_t{2} * x.channels * sum_blocks(x.rows, x.channels);
+    const auto partial = device_.allocate(sums * 4);
+    const NormSums work{{values.get(), x.rows, x.channels, x.channels},
+                        reinterpret_cast<float*>(partial.get())};
+    return [this, type = x.type, work, values, partial] {
+      device_.kernels(type).norm_sums(device_.queue(), work);
+    };
+  });
 }
 
 std::shared_ptr<Product> Engines::find(const ProductTask& task) {

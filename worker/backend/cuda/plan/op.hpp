@@ -8,7 +8,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "worker/backend/backend.hpp"
@@ -103,7 +102,6 @@ class Engines {
   std::int64_t workspace_bytes_ = 0;
   std::map<ConvolutionTask, std::shared_ptr<Convolution>> convolutions_;
   std::map<ProductTask, std::shared_ptr<Product>> products_;
-  std::map<std::tuple<std::int64_t, int, Type>, std::optional<double>> norm_sums_ms_;
 };
 
 class Op {
