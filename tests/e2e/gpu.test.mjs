@@ -1,9 +1,9 @@
 // A GPU agent without a GPU: a stand-in for NVIDIA's driver library says that there is one, so that
 // inventory, placement, CUDA_VISIBLE_DEVICES, telemetry, energy and verdict are seen from end to end.
-// What computes is either nothing (there is no usable CUDA backend here) or the plain loops, under
-// the name of that backend.
+// What computes is nothing (there is no usable CUDA backend here), or under the name of that backend the
+// plain loops, or all of its plans with convolutions as plain loops.
 import assert from "node:assert/strict";
-import { copyFile, cp, mkdir, writeFile } from "node:fs/promises";
+import { copyFile, cp, mkdir, mkdtemp, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { binDir, startFleet } from "../support/fleet.mjs";
@@ -25,12 +25,11 @@ before(async () => {
 });
 after(() => fleet?.stop());
 
-// The worker and its plug-ins, with the plain loops in the place of the CUDA backend.
-async function workerWithStandInBackend() {
-  const folder = path.join(fleet.dir, "worker");
-  await mkdir(folder);
+// The worker and its plug-ins, with this one in the place of the CUDA backend.
+async function workerWith(plugin) {
+  const folder = await mkdtemp(path.join(fleet.dir, "worker-"));
   for (const name of ["rackmark-worker", "librackmark-mpi.so", "librackmark-backend-onednn.so"]) await cp(path.join(binDir, name), path.join(folder, name));
-  await copyFile(path.join(testsDir, "worker/plugins/librackmark-backend-testing.so"), path.join(folder, "librackmark-backend-cuda.so"));
+  await copyFile(path.join(testsDir, "worker", plugin), path.join(folder, "librackmark-backend-cuda.so"));
   return path.join(folder, "rackmark-worker");
 }
 
@@ -54,7 +53,7 @@ test("a GPU's job is placed where GPUs are, and never becomes a CPU's", async ()
 test("a worker on each GPU; telemetry, energy and the verdict are the GPUs'", async () => {
   await fleet.agents.at(-1).stop();
   fleet.options.env = { LD_LIBRARY_PATH: driver };
-  await fleet.startAgent({ name: "gpus", args: ["--worker", await workerWithStandInBackend()] });
+  await fleet.startAgent({ name: "gpus", args: ["--worker", await workerWith("plugins/librackmark-backend-testing.so")] });
   const submitted = (await fleet.submit(job({ resources: { selector: { name: "gpus" } } }))).id;
   await fleet.waitForJob(submitted, { states: ["running", "succeeded", "failed"] });
   const done = await fleet.waitForJob(submitted);
@@ -85,4 +84,18 @@ test("heat and memory errors are causes; a card without a counter has no energy,
   assert.deepEqual([result.power_w, result.joules_per_image, result.images_per_second_per_watt], [null, null, null]);
   assert.notEqual(result.validity.verdict, "clean");
   assert.ok(result.validity.causes.some((c) => /the GPU of rank 0 was slowed down by heat.*100\.0 % .*hw_thermal_slowdown/.test(c)), `${result.validity.causes}`);
+});
+
+test("int8 on a GPU says which layers it is, and how far it agrees with fp32", async () => {
+  await fleet.agents.at(-1).stop();
+  await fleet.startAgent({ name: "plans", args: ["--worker", await workerWith("cuda/plugins/librackmark-backend-cuda-on-host.so")] });
+  const spec = { mode: "inference", precision: "int8", batch_size: 4, steps: { warmup: 1, measured: 5 } };
+  const done = await fleet.waitForJob((await fleet.submit(job({ ...spec, resources: { selector: { name: "plans" }, workers_per_agent: 1 } }))).id);
+  assert.equal(done.state, "succeeded", JSON.stringify(done.runs.at(-1)));
+  const { agreement, notes } = done.runs.at(-1).result.inference;
+  assert.ok(agreement.pictures >= 32 && agreement.cosine > 0.95 && agreement.cosine <= 1, JSON.stringify(agreement));
+  assert.equal(notes["int8 layers"], "2 of 5; fp16: fc1, fc2, fc3");
+  const { body, status } = await fleet.api("POST", "/api/v1/jobs", job({ precision: "int8" }));
+  assert.equal(status, 422);
+  assert.deepEqual(body.errors.map((e) => [e.field, e.allowed]), [["precision", "fp32, tf32, bf16, fp16 in training"]]);
 });
