@@ -9,7 +9,7 @@
 #                   bench   the comparison with PyTorch, six works (580 s)
 #                   checks  verification of the rest, faults, sanitizer, memory, losses, pictures (560 s)
 #                   extra   a job through the service, bf16 against PyTorch, fusion levels (200 s)
-#                   int8    int8 inference: agreement with fp32, rate beside fp16 (250 s)
+#                   int8    int8 inference: agreement with fp32, rate beside fp16 (200 s)
 #   --only          these steps: preflight facts roofline device verify-small verify-rest verify faults
 #                   memcheck ours run bench bench-bf16 memory pictures profile cache fusion int8 losses service
 #   --limit         seconds for everything; what does not fit is "not run"
@@ -40,7 +40,7 @@ set_of() { # NAME: steps in $steps, seconds in $seconds
     bench) steps="preflight facts bench" seconds=580 ;;
     checks) steps="preflight facts verify-rest faults memcheck run memory losses cache pictures" seconds=560 ;;
     extra) steps="preflight facts service bench-bf16 fusion" seconds=200 ;;
-    int8) steps="preflight facts int8" seconds=250 ;;
+    int8) steps="preflight facts int8" seconds=200 ;;
     *) usage "--set is '$1'; allowed: all smoke bench checks extra int8" ;;
   esac
 }
@@ -434,8 +434,8 @@ step_fusion() {
   done
 }
 
-# int8 with fp32 on pictures, then int8 and fp16 in turns, of the same shapes: every start compiles
-# the chosen engines again for half a minute, the first one all that are tried.
+# int8 with fp32 on pictures, then int8 and fp16 in turns, of the same shapes: the first start compiles
+# all engines that are tried, which takes it a minute.
 step_int8() {
   local precision precisions='fp16 int8' net=$model lengths=(--seconds 4 --warm-seconds 1)
   [ -z "$tiny" ] || { net=cifar10 precisions='fp32 int8' lengths=(); }

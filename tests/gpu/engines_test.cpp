@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "net_convolutions.hpp"
@@ -106,37 +107,42 @@ TEST(Engines, FormsAreThoseThatAreServed) {
   }
 }
 
-// cuDNN has none ready made for them. Those that it compiles at run time it offers only where there
-// is a driver; without one the toolkit's stub stands in, which refuses what was compiled.
+// A driver, or its stand-in: without one cuDNN offers no engine that it would have to compile.
+void open_driver() {
+  if (dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL) != nullptr) return;
+  ASSERT_NE(dlopen(RACKMARK_DRIVER_STAND_IN, RTLD_NOW | RTLD_GLOBAL), nullptr) << dlerror();
+}
+
+// With residual and ReLU.
+ConvolutionTask integer_task() {
+  ConvolutionTask task =
+      a_task({Type::kInteger, Arithmetic::kTensor, "int8"}, ConvolutionPass::kForward);
+  task.bias = task.relu = task.residual = true;
+  task.residual_stride = 64;
+  return task;
+}
+
+// cuDNN has none ready made for them.
 TEST(Engines, IntegersAreServedByEnginesThatAreCompiled) {
-  if (dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL) == nullptr &&
-      dlopen(RACKMARK_CUDA_STUB, RTLD_NOW | RTLD_GLOBAL) == nullptr) {
-    GTEST_SKIP() << "neither a driver nor its stub: " << dlerror();
-  }
-  const ConvolutionKind integers{Type::kInteger, Arithmetic::kTensor, "int8"};
-  ConvolutionTask whole = a_task(integers, ConvolutionPass::kForward);
-  whole.bias = whole.relu = whole.residual = true;
-  whole.residual_stride = 64;
-  ConvolutionTask in_concat = whole, narrow = whole, first = whole, odd = whole;
+  open_driver();
+  ConvolutionTask in_concat = integer_task(), narrow = in_concat, first = in_concat,
+                  odd = in_concat;
   in_concat.y_stride = 96;
   narrow.y_type = narrow.residual_type = Type::kHalf;
   first.channels = static_cast<int>(first.x_stride = 16);
   odd.images = 1, odd.stride = 2, odd.out = 24, odd.kernel_w = 7, odd.pad_w = 3;
   odd.y_stride = 24, odd.residual = odd.relu = false;
-  for (const auto& task : {whole, in_concat, narrow, first, odd}) {
-    const bool strided = task.y_stride != task.out;
-    EXPECT_EQ(forms_of(task).size(), strided ? 2U : 1U);
-    std::string refusal;
-    const Graph graph = convolution_graph(task, ConvolutionForm::kWhole, h200());
-    const auto offers = offered_engines(graph, h200(), CUDNN_HEUR_MODE_A, 100, refusal);
-    ASSERT_FALSE(offers.empty()) << task_text(task) << ": " << refusal;
-    EXPECT_TRUE(keeps_the_rules(offers[0], task)) << task_text(task);
-    EXPECT_TRUE(offers[0].has(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION)) << task_text(task);
-    try {
-      EnginePlan(graph, h200(), offers[0].choice);
-    } catch (const std::runtime_error& error) {
-      EXPECT_THAT(error.what(), HasSubstr("cuLibraryLoadData")) << task_text(task);
+  for (const auto& task : {in_concat, narrow, first, odd}) {
+    const auto candidates = convolution_candidates(task, h200());
+    ASSERT_FALSE(candidates.empty()) << task_text(task);
+    std::set<std::string> forms;
+    for (const auto& candidate : candidates) {
+      EXPECT_TRUE(candidate.compiled_at_run_time) << candidate.name();
+      forms.insert(form_name(candidate.form));
     }
+    const bool strided = task.y_stride != task.out;
+    EXPECT_EQ(forms, (strided ? std::set<std::string>{"copied_result", "whole"}
+                              : std::set<std::string>{"whole"}));
   }
   EXPECT_EQ(
       task_text(narrow),
@@ -223,6 +229,32 @@ TEST_F(PlannerTest, TakesTheFastestAndRemembersIt) {
     EXPECT_EQ(again.ms, 1.0);
     EXPECT_EQ(asked_, 1) << kind.name;
   }
+}
+
+// What was compiled is kept: the plan comes from the file, whatever engine the entry names.
+TEST_F(PlannerTest, LoadsWhatWasCompiledBefore) {
+  open_driver();
+  const ConvolutionTask task = integer_task();
+  const std::string key = task_text(task);
+  PlanCache cache(folder_, "described");
+  const auto chosen = ConvolutionPlanner(h200(), cache, clock(0)).choose(task);
+  PlanEntry entry = cache.find(key).value();
+  ASSERT_GT(entry.plan.size(), 10'000U);
+  EXPECT_EQ(PlanCache(folder_, "described").find(key), std::nullopt);  // not saved yet
+  cache.save();
+  EXPECT_EQ(PlanCache(folder_, "described").find(key), entry);
+
+  PlanEntry other = entry;
+  other.engine = 12345;
+  cache.put(key, other);
+  const auto loaded = ConvolutionPlanner(h200(), cache, {}).choose(task);
+  EXPECT_EQ(loaded.choice.engine, 12345);
+  EXPECT_EQ(loaded.workspace_bytes(), chosen.workspace_bytes());
+  EXPECT_TRUE(loaded.compiled_at_run_time);
+
+  entry.plan = entry.plan.substr(0, 500);  // built again
+  cache.put(key, entry);
+  EXPECT_EQ(ConvolutionPlanner(h200(), cache, {}).choose(task).name(), chosen.name());
 }
 
 TEST_F(PlannerTest, RemembersNothingThatItCouldNotMeasureOrCannotBuild) {

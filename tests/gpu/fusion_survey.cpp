@@ -2,8 +2,8 @@
 // shapes of ResNet-50 at batch 256. What is offered and whether a plan can be built, nothing is
 // run.
 //   fusion_survey DEVICE.json
-// Engines that are compiled at run time need libcuda.so.1; the toolkit's stub is enough to see them
-// compile ("compiles": all but loading into a driver, which the stub refuses).
+// Engines that are compiled at run time need libcuda.so.1; its stand-in (tests/support) is enough
+// to see them compile.
 #include <cstdio>
 #include <fstream>
 #include <functional>
@@ -241,8 +241,7 @@ std::string proof(const Graph& graph, const EngineTarget& target, const EngineOf
     const EnginePlan plan(graph, target, offer.choice);
     return "plan, workspace " + std::to_string(plan.workspace_bytes() >> 20) + " MiB";
   } catch (const std::runtime_error& error) {
-    const std::string text = error.what();
-    return text.find("(34)") != std::string::npos ? "compiles" : text.substr(0, 160);
+    return std::string(error.what()).substr(0, 160);
   }
 }
 

@@ -126,6 +126,30 @@ class Candidates {
   std::string& refusal_;
 };
 
+// What a cache can hold; cuDNN's own form is text without anything else in it.
+std::string saved(const EnginePlan& plan) {
+  const std::string text = plan.saved();
+  const bool is_plain = std::all_of(text.begin(), text.end(),
+                                    [](char c) { return c == '\n' || (c >= ' ' && c < 127); });
+  return is_plain ? text : "";
+}
+
+// Nothing where the entry holds no plan, or one that does not load: it is built again then.
+std::optional<ConvolutionCandidate> load(const ConvolutionTask& task, ConvolutionForm form,
+                                         const PlanEntry& entry, const EngineTarget& target) {
+  if (entry.plan.empty()) return std::nullopt;
+  try {
+    return ConvolutionCandidate{.form = form,
+                                .choice = {.engine = entry.engine, .knobs = entry.knobs},
+                                .compiled_at_run_time = true,
+                                .plan = std::make_shared<EnginePlan>(entry.plan, target),
+                                .extra_bytes = form_bytes(task, form),
+                                .ms = entry.ms};
+  } catch (const std::runtime_error&) {
+    return std::nullopt;
+  }
+}
+
 std::string engine_text(const EngineChoice& choice) { return "cudnn " + choice.text(); }
 
 }  // namespace
@@ -190,6 +214,7 @@ std::optional<ConvolutionCandidate> ConvolutionPlanner::remembered(
   if (!entry) return std::nullopt;
   for (const auto form : forms_of(task)) {
     if (entry->form != form_name(form)) continue;
+    if (auto loaded = load(task, form, *entry, target_)) return loaded;
     const Graph graph = convolution_graph(task, form, target_);
     std::string refusal;  // then it is chosen anew
     auto candidate = built(task, form, graph, target_,
@@ -216,7 +241,8 @@ ConvolutionCandidate ConvolutionPlanner::fastest(const ConvolutionTask& task,
     cache_.put(task_text(task), {.form = form_name(winner.form),
                                  .engine = winner.choice.engine,
                                  .knobs = winner.choice.knobs,
-                                 .ms = *best_ms});
+                                 .ms = *best_ms,
+                                 .plan = winner.compiled_at_run_time ? saved(*winner.plan) : ""});
   }
   return std::move(winner);
 }

@@ -82,6 +82,15 @@ Descriptor make_plan(const Graph& graph, const EngineTarget& target, const Engin
   return plan;
 }
 
+// The graph and the choice are part of what was saved.
+Descriptor load_plan(const std::string& saved, const EngineTarget& target) {
+  Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+  if (target.handle() != nullptr) plan.set(kPlanHandle, target.handle());
+  if (target.properties()) plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *target.properties());
+  plan.set(CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, saved).finalize();
+  return plan;
+}
+
 }  // namespace
 
 // --- descriptors ---------------------------------------------------------------------------------
@@ -178,6 +187,17 @@ std::int64_t Descriptor::get_integer(cudnnBackendAttributeName_t name) const {
   check_cudnn(cudnnBackendGetAttribute(raw_, name, CUDNN_TYPE_INT64, 1, &count, &value),
               attribute_call("cudnnBackendGetAttribute", name));
   return value;
+}
+
+std::string Descriptor::get_text(cudnnBackendAttributeName_t name) const {
+  std::int64_t count = 0;
+  const std::string call = attribute_call("cudnnBackendGetAttribute", name);
+  check_cudnn(cudnnBackendGetAttribute(raw_, name, CUDNN_TYPE_CHAR, 0, &count, nullptr), call);
+  std::string text(static_cast<std::size_t>(count), '\0');
+  check_cudnn(cudnnBackendGetAttribute(raw_, name, CUDNN_TYPE_CHAR, count, &count, text.data()),
+              call);
+  text.resize(std::min(text.size(), text.find('\0')));
+  return text;
 }
 
 std::vector<int> Descriptor::get_list(cudnnBackendAttributeName_t name,
@@ -318,6 +338,18 @@ std::vector<EngineOffer> offered_engines(const Graph& graph, const EngineTarget&
 EnginePlan::EnginePlan(const Graph& graph, const EngineTarget& target, const EngineChoice& choice)
     : plan_(make_plan(graph, target, choice)),
       workspace_bytes_(plan_.get_integer(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE)) {}
+
+EnginePlan::EnginePlan(const std::string& saved, const EngineTarget& target)
+    : plan_(load_plan(saved, target)),
+      workspace_bytes_(plan_.get_integer(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE)) {}
+
+std::string EnginePlan::saved() const {
+  try {
+    return plan_.get_text(CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION);
+  } catch (const std::runtime_error&) {
+    return "";
+  }
+}
 
 void EnginePlan::run(cudnnHandle_t handle, const std::vector<Binding>& bindings,
                      void* workspace) const {

@@ -48,6 +48,7 @@ class Descriptor {
   Descriptor& finalize();
 
   std::int64_t get_integer(cudnnBackendAttributeName_t name) const;
+  std::string get_text(cudnnBackendAttributeName_t name) const;
   // Numbers of enumerators: one, or a list of at most `limit` (notes).
   std::vector<int> get_list(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
                             std::int64_t limit) const;
@@ -140,6 +141,11 @@ std::vector<EngineOffer> offered_engines(const Graph& graph, const EngineTarget&
 class EnginePlan {
  public:
   EnginePlan(const Graph& graph, const EngineTarget& target, const EngineChoice& choice);
+  // One that was saved, by the same version of the library for the same sort of device.
+  EnginePlan(const std::string& saved, const EngineTarget& target);
+  // Engines that are compiled keep what was compiled: they are loaded in a hundredth of the time.
+  // "": this library cannot say.
+  std::string saved() const;
   std::int64_t workspace_bytes() const { return workspace_bytes_; }
   struct Binding {
     std::int64_t id;

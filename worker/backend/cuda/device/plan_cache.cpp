@@ -32,11 +32,15 @@ PlanEntry entry_from(const Json& json) {
   return {.form = json.at("form"),
           .engine = json.at("engine"),
           .knobs = json.at("knobs").get<std::vector<std::pair<int, std::int64_t>>>(),
-          .ms = json.at("ms")};
+          .ms = json.at("ms"),
+          .plan = json.value("plan", "")};
 }
 
 Json as_json(const PlanEntry& entry) {
-  return {{"form", entry.form}, {"engine", entry.engine}, {"knobs", entry.knobs}, {"ms", entry.ms}};
+  Json json{
+      {"form", entry.form}, {"engine", entry.engine}, {"knobs", entry.knobs}, {"ms", entry.ms}};
+  if (!entry.plan.empty()) json["plan"] = entry.plan;
+  return json;
 }
 
 std::string folder_from(const char* variable, const char* below) {

@@ -20,6 +20,7 @@ struct PlanEntry {
   std::int64_t engine = 0;
   std::vector<std::pair<int, std::int64_t>> knobs;  // type, value
   double ms = 0;                                    // as measured then
+  std::string plan;  // EnginePlan::saved() of engines that are compiled; "": to be built again
   bool operator==(const PlanEntry&) const = default;
 };
 
