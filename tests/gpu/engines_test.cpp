@@ -116,7 +116,7 @@ void open_driver() {
 // With residual and ReLU.
 ConvolutionTask integer_task() {
   ConvolutionTask task =
-      a_task({Type::kInteger, Arithmetic::kTensor, "int8"}, ConvolutionPass::kForward);
+      a_task(kIntegers, ConvolutionPass::kForward);
   task.bias = task.relu = task.residual = true;
   task.residual_stride = 64;
   return task;

@@ -74,14 +74,17 @@ std::set<ConvolutionTask> convolutions_of(const Net& net, int batch, const Convo
     const NodeInfo& node = net.nodes()[static_cast<std::size_t>(i)];
     const Surroundings around = after(net, i);
     ConvolutionTask task = task_of(net, node, batch, kind);
-    add_training(tasks, task, !holds<Input>(net, node.inputs[0]));
+    const bool trains = kind.type != Type::kInteger;
+    if (trains) add_training(tasks, task, !holds<Input>(net, node.inputs[0]));
     task.bias = true;
+    if (task.is_integer()) task.residual_stride = around.residual ? task.out : 0;
     task.relu = around.relu;
     task.residual = around.residual;
     tasks.insert(task);
     if (around.concat_channels == 0) continue;
     task.y_stride = around.concat_channels;
     tasks.insert(task);
+    if (!trains) continue;
     task.bias = task.relu = task.residual = false;
     add_training(tasks, task, !holds<Input>(net, node.inputs[0]));
   }

@@ -21,6 +21,9 @@ inline constexpr ConvolutionKind kConvolutionKinds[] = {
     {Type::kBfloat, Arithmetic::kTensor, "bf16"},
     {Type::kHalf, Arithmetic::kTensor, "fp16"}};
 
+// Of inference alone; its engines are compiled at run time.
+inline constexpr ConvolutionKind kIntegers{Type::kInteger, Arithmetic::kTensor, "int8"};
+
 // Distinct ones. All three passes; outputs that go into a concat with its stride, too; data
 // gradients that are added to others', too; forward passes with the epilogues of inference.
 std::set<ConvolutionTask> convolutions_of(const Net& net, int batch, const ConvolutionKind& kind);
