@@ -420,7 +420,7 @@ step_profile() {
   grep ' ms ' "$last" | grep -v '^total' | awk '{for (i = 2; i <= NF; i++) if ($i == "ms") print $(i-1), $1, $2, $3}' |
     sort -rn | head -12
   grep '^total' "$last"
-  if [ -x "$bin/rackmark-kernels-speed" ]; then
+  if [ "$backend" = cuda ] && [ -x "$bin/rackmark-kernels-speed" ]; then
     attempt profile own-kernels 30 0 "${ours[@]}" "$bin/rackmark-kernels-speed" && cat "$last" >>"$out/profile.txt"
   fi
 }
