@@ -2,8 +2,8 @@
 // described: nothing is run. A line a task, and what is served by none, or only by an engine that
 // is compiled at run time or with another form than the whole one.
 //   convolution_survey DEVICE.json [BATCH] [MODEL ...]
-// RACKMARK_SURVEY_KIND: fp32, tf32, bf16, fp16 or int8 alone. int8 needs libcuda.so.1 or its stand-in
-// (README.md), and seconds a task.
+// RACKMARK_SURVEY_KIND: fp32, tf32, bf16, fp16 or int8 alone. int8 needs libcuda.so.1 or its
+// stand-in (README.md), and seconds a task.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -58,7 +58,8 @@ int main(int count, char** words) {
   std::vector<ConvolutionKind> kinds(std::begin(kConvolutionKinds), std::end(kConvolutionKinds));
   kinds.push_back(kIntegers);
   if (const char* only = std::getenv("RACKMARK_SURVEY_KIND")) {
-    std::erase_if(kinds, [&](const ConvolutionKind& kind) { return std::string(kind.name) != only; });
+    std::erase_if(kinds,
+                  [&](const ConvolutionKind& kind) { return std::string(kind.name) != only; });
   }
   for (const auto& kind : kinds) {
     std::set<ConvolutionTask> tasks;

@@ -115,8 +115,7 @@ void open_driver() {
 
 // With residual and ReLU.
 ConvolutionTask integer_task() {
-  ConvolutionTask task =
-      a_task(kIntegers, ConvolutionPass::kForward);
+  ConvolutionTask task = a_task(kIntegers, ConvolutionPass::kForward);
   task.bias = task.relu = task.residual = true;
   task.residual_stride = 64;
   return task;

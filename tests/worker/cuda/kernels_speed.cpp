@@ -150,6 +150,20 @@ struct Speeds {
     watch.measure("max_pool_backward 112 to 56", small * (5 * value + 1), [&] {
       kernels.max_pool_backward(nullptr, {y, x, windows, mask, false});
     });
+    // Their bytes: x once more where the pool takes part in a batch norm, nothing of its size
+    // beside it.
+    const double large = 4 * small * value, pooled = small * (value + 1);
+    watch.measure("norm_max_pool 112 to 56", large + pooled, [&] {
+      kernels.norm_max_pool(nullptr, {x, y, windows, array(6), array(7), mask});
+    });
+    watch.measure("norm_max_pool_backward_sums 112 to 56", large + pooled, [&] {
+      kernels.norm_max_pool_backward_sums(nullptr, {y, x, windows, mask, array(4), partial});
+    });
+    const Picture dx{matrix(2, 256LL * 112 * 112, 64), 256, 112, 112};
+    watch.measure("norm_max_pool_backward_apply 112 to 56", 2 * large + pooled, [&] {
+      kernels.norm_max_pool_backward_apply(
+          nullptr, {y, x, dx, windows, mask, array(4), array(10), array(11), array(3)});
+    });
     const Picture wide{matrix(0, 256LL * 35 * 35, 288), 256, 35, 35};
     const Picture out{matrix(1, 256LL * 35 * 35, 288), 256, 35, 35};
     const double inception = 256.0 * 35 * 35 * 288 * value;

@@ -228,6 +228,33 @@ TEST(CudaPlan, ConvolutionsMakeSumsWhereThatIsFaster) {
   EXPECT_LT(relative_distance(never, always), 0.01);
 }
 
+// A max pool that alone reads a batch norm's ReLU is part of it: the first one here, and the one
+// that is made inside a concat; not the one whose picture others read as well.
+TEST(CudaPlan, BatchNormsPool) {
+  const auto net = make_net(12, 4, [](Net& n) {
+    const auto norm = [&](Node x, const std::string& name, int out) {
+      return n.relu(n.batch_norm(n.conv2d(x, name, {.out = out}), name + ".bn"));
+    };
+    Node x = n.max_pool(norm(n.input(), "stem", 8), {3, 2, 1});
+    const Node shared = norm(x, "shared", 16);
+    const Node a = n.max_pool(norm(x, "a", 8), {2, 2, 0});
+    x = n.concat({a, n.max_pool(shared, {2, 2, 0}), n.average_pool(shared, {2, 2, 0})});
+    n.loss(n.linear(n.flatten(x), "fc", {4}));
+  });
+  expect_same_training(net, 3);
+  const auto rows_of = [&](const std::string& fusion, const std::string& implementation) {
+    const auto plan = cuda_plan(net, {.batch = 3, .fusion = fusion});
+    std::vector<std::string> nodes;
+    for (const OpTime& row : plan->profile(make_data(net, 3).batch())) {
+      if (row.implementation == implementation) nodes.push_back(row.node);
+    }
+    return nodes;
+  };
+  EXPECT_EQ(rows_of("", "norm_max_pool"), (std::vector<std::string>{"stem.bn", "a.bn"}));
+  EXPECT_EQ(rows_of("", "max_pool").size(), 1U);
+  EXPECT_EQ(rows_of("none", "max_pool").size(), 3U);
+}
+
 TEST(CudaPlan, AuxiliaryHeadsAndSigmoid) {
   expect_same_training(make_net(8, 5,
                                 [](Net& n) {

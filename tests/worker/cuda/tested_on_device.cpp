@@ -87,6 +87,9 @@ Kernels waiting_kernels() {
   RM_WAIT(MaxPoolBackward, max_pool_backward);
   RM_WAIT(AveragePool, average_pool);
   RM_WAIT(AveragePoolBackward, average_pool_backward);
+  RM_WAIT(NormMaxPool, norm_max_pool);
+  RM_WAIT(NormMaxPoolBackwardSums, norm_max_pool_backward_sums);
+  RM_WAIT(NormMaxPoolBackwardApply, norm_max_pool_backward_apply);
   RM_WAIT(ResponseNorm, response_norm);
   RM_WAIT(ResponseNormBackward, response_norm_backward);
   RM_WAIT(CrossEntropy, cross_entropy);

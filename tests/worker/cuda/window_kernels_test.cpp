@@ -135,6 +135,84 @@ TEST(CudaKernels, MaxPool) {
   });
 }
 
+// Batch norm, ReLU and max pool in one, against loops over every window.
+TEST(CudaKernels, NormMaxPoolAndItsWayBack) {
+  for_pools(kPools, [](Type type, const PoolCase& pool, const Place& place) {
+    PoolTest t(type, pool, place);
+    t.x.set(t.in_row(1, 2, 3), 0, kNan);
+    const int channels = place.channels;
+    const auto scale = floats(channels, 4), shift = floats(channels, 5, 0.5),
+               mean = floats(channels, 6);
+    std::vector<std::uint8_t> winner(static_cast<std::size_t>(t.small.rows * channels), 77);
+    const Kernels& kernels = tested_kernels(type);
+    kernels.norm_max_pool(
+        nullptr, {t.in(t.x), t.out(t.y), pool.windows, scale.data(), shift.data(), winner.data()});
+    const auto normed = [&](std::int64_t row, int c) {
+      const double v = t.x.get(row, c) * scale[std::size_t(c)] + shift[std::size_t(c)];
+      return v < 0 ? 0.0 : v;
+    };
+    Stored expected(Type::kFloat, t.small.rows, channels);
+    std::vector<double> g(static_cast<std::size_t>(t.large.rows * channels));
+    t.for_outputs([&](int image, int row, const PoolTest::Range& h, const PoolTest::Range& w) {
+      for (int c = 0; c < channels; ++c) {
+        double best = -kInfinity, at_winner = kNan;
+        const auto index = static_cast<std::size_t>(row * channels + c);
+        for (int ih = h.first; ih < h.last; ++ih) {
+          for (int iw = w.first; iw < w.last; ++iw) {
+            const std::int64_t here = t.in_row(image, ih, iw);
+            const double v = normed(here, c);
+            if (!std::isnan(best) && !(best >= v)) best = v;  // NaN beats every number
+            if ((ih - h.start) * pool.windows.kernel + iw - w.start != winner[index]) continue;
+            at_winner = v;
+            g[static_cast<std::size_t>(here * channels + c)] += t.dy.get(row, c);
+          }
+        }
+        expected.set(row, c, best);
+        if (best > 0) {
+          ASSERT_NEAR(at_winner, best, 1e-6) << row << " " << c;
+        } else {
+          ASSERT_EQ(winner[index], kNoWinner) << row << " " << c;
+        }
+      }
+    });
+    expect_values(type, t.y, [&](std::int64_t row, int c) { return expected.get(row, c); });
+
+    t.x.set(t.in_row(1, 2, 3), 0, 0.25);
+    const int blocks = sum_blocks(t.large.rows, channels);
+    std::vector<float> partial(static_cast<std::size_t>(blocks * 2 * channels));
+    kernels.norm_max_pool_backward_sums(nullptr, {t.out(t.dy), t.in(t.x), pool.windows,
+                                                  winner.data(), mean.data(), partial.data()});
+    const auto sum_of = [&](int sum, int c) {
+      double total = 0;
+      for (int block = 0; block < blocks; ++block)
+        total += partial[static_cast<std::size_t>((block * 2 + sum) * channels + c)];
+      return total;
+    };
+    for (int c = 0; c < channels; ++c) {
+      double sums[2] = {};
+      for (std::int64_t row = 0; row < t.large.rows; ++row) {
+        const double of_row = g[static_cast<std::size_t>(row * channels + c)];
+        sums[0] += of_row;
+        sums[1] += of_row * (t.x.get(row, c) - mean[std::size_t(c)]);
+      }
+      ASSERT_NEAR(sum_of(0, c), sums[0], 1e-4) << c;
+      ASSERT_NEAR(sum_of(1, c), sums[1], 1e-3) << c;
+    }
+    const auto a = floats(channels, 7), b = floats(channels, 8), constant = floats(channels, 9);
+    kernels.norm_max_pool_backward_apply(
+        nullptr, {t.out(t.dy), t.in(t.x), t.in(t.dx), pool.windows, winner.data(), mean.data(),
+                  a.data(), b.data(), constant.data()});
+    expect_values(
+        type, t.dx,
+        [&](std::int64_t row, int c) {
+          const auto i = static_cast<std::size_t>(c);
+          return g[static_cast<std::size_t>(row * channels + c)] * a[i] +
+                 (t.x.get(row, c) - mean[i]) * b[i] + constant[i];
+        },
+        20);
+  });
+}
+
 void expect_average_pool(Type type, const PoolCase& pool, const Place& place) {
   PoolTest t(type, pool, place);
   const Kernels& kernels = tested_kernels(type);

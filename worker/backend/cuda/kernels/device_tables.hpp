@@ -6,6 +6,7 @@
 namespace rackmark::worker::cuda {
 
 void add_device_norm_kernels(Type type, Kernels& kernels);
+void add_device_norm_pool_kernels(Type type, Kernels& kernels);
 void add_device_elementwise_kernels(Type type, Kernels& kernels);
 void add_device_window_kernels(Type type, Kernels& kernels);     // pools, response norm
 void add_device_optimizer_kernels(Type type, Kernels& kernels);  // and the loss

@@ -210,6 +210,30 @@ struct AveragePoolBackward {
   Windows windows;
   bool accumulate = false;
 };
+// y = the largest max(x * scale + shift, 0) of a window. Batch norm, ReLU and pool in one reading.
+constexpr std::uint8_t kNoWinner = 255;
+struct NormMaxPool {
+  Picture x, y;
+  Windows windows;
+  const float *scale = nullptr, *shift = nullptr;
+  std::uint8_t* winner =
+      nullptr;  // as MaxPool's, kNoWinner where y is not positive; null: not kept
+};
+// Its way back: g of an input is the sum of dy over the windows that it won. As NormBackwardSums,
+// with these g.
+struct NormMaxPoolBackwardSums {
+  Picture dy, x;
+  Windows windows;
+  const std::uint8_t* winner = nullptr;
+  const float* mean = nullptr;
+  float* partial = nullptr;
+};
+struct NormMaxPoolBackwardApply {  // as NormBackwardApply, with these g
+  Picture dy, x, dx;
+  Windows windows;
+  const std::uint8_t* winner = nullptr;
+  const float *mean = nullptr, *a = nullptr, *b = nullptr, *c = nullptr;
+};
 // y = x * s^-beta, s = k + alpha / size * sum of x^2 over `size` channels around.
 struct ResponseNorm {
   Matrix x, y;
@@ -328,6 +352,9 @@ struct Kernels {
   Kernel<MaxPoolBackward> max_pool_backward;
   Kernel<AveragePool> average_pool;
   Kernel<AveragePoolBackward> average_pool_backward;
+  Kernel<NormMaxPool> norm_max_pool;
+  Kernel<NormMaxPoolBackwardSums> norm_max_pool_backward_sums;
+  Kernel<NormMaxPoolBackwardApply> norm_max_pool_backward_apply;
   Kernel<ResponseNorm> response_norm;
   Kernel<ResponseNormBackward> response_norm_backward;
   Kernel<CrossEntropy> cross_entropy;

@@ -8,6 +8,7 @@ namespace {
 Kernels make_device_kernels(Type type) {
   Kernels kernels{};
   add_device_norm_kernels(type, kernels);
+  add_device_norm_pool_kernels(type, kernels);
   add_device_elementwise_kernels(type, kernels);
   add_device_window_kernels(type, kernels);
   add_device_optimizer_kernels(type, kernels);

@@ -6,8 +6,7 @@
 #include "worker/backend/cuda/kernels/elementwise.hpp"
 #include "worker/backend/cuda/kernels/integers.hpp"
 #include "worker/backend/cuda/kernels/loss.hpp"
-#include "worker/backend/cuda/kernels/norm.hpp"
-#include "worker/backend/cuda/kernels/pools.hpp"
+#include "worker/backend/cuda/kernels/norm_pool.hpp"
 #include "worker/backend/cuda/kernels/response_norm.hpp"
 
 namespace rackmark::worker::cuda {
@@ -51,6 +50,7 @@ Kernels make_host_kernels() {
   bodies::add_norm_kernels<T, Host>(kernels);
   bodies::add_elementwise_kernels<T, Host>(kernels);
   bodies::add_pool_kernels<T, Host>(kernels);
+  bodies::add_norm_pool_kernels<T, Host>(kernels);
   bodies::add_response_kernels<T, Host>(kernels);
   bodies::add_loss_kernels<T, Host>(kernels);
   bodies::add_optimizer_kernels<T, Host>(kernels);

@@ -96,6 +96,29 @@ struct Unloaded {
   RM_DEVICE Nothing load(Nothing, Span, unsigned) const { return {}; }
 };
 
+// The largest value of a window and its place there: the first of equals; NaN beats every number.
+struct Largest {
+  float best[kGroup];
+  int place[kGroup];
+
+  RM_DEVICE explicit Largest(int first_place) {
+    RM_UNROLL
+    for (int i = 0; i < kGroup; ++i) {
+      best[i] = -HUGE_VALF;
+      place[i] = first_place;
+    }
+  }
+  RM_DEVICE void see(const float (&v)[kGroup], int here) {
+    RM_UNROLL
+    for (int i = 0; i < kGroup; ++i) {
+      if (v[i] > best[i] || v[i] != v[i]) {
+        best[i] = v[i];
+        place[i] = here;
+      }
+    }
+  }
+};
+
 template <class Access>
 struct MaxPoolBody : Unloaded<Access> {
   using T = typename Access::Value;
@@ -111,28 +134,15 @@ struct MaxPoolBody : Unloaded<Access> {
     const Between h = shape.under(out.h, shape.out_height, shape.in_height);
     const Between w = shape.under(out.w, shape.out_width, shape.in_width);
     const int top = shape.start_of(out.h), left = shape.start_of(out.w);
-    float best[kGroup];
-    int place[kGroup];
-    RM_UNROLL
-    for (int i = 0; i < kGroup; ++i) {
-      best[i] = -HUGE_VALF;
-      place[i] = (h.first - top) * shape.windows.kernel + w.first - left;
-    }
-    for_window<Access>(
-        x, shape, out.image, h, w, span, [&](int ih, int iw, const float(&v)[kGroup]) {
-          const int here = (ih - top) * shape.windows.kernel + iw - left;
-          RM_UNROLL
-          for (int i = 0; i < kGroup; ++i) {
-            if (v[i] > best[i] || v[i] != v[i]) {  // the first of equals; NaN beats every number
-              best[i] = v[i];
-              place[i] = here;
-            }
-          }
-        });
-    Access::store(y.at(row, span.first), span.count, best);
+    Largest largest((h.first - top) * shape.windows.kernel + w.first - left);
+    for_window<Access>(x, shape, out.image, h, w, span,
+                       [&](int ih, int iw, const float(&v)[kGroup]) {
+                         largest.see(v, (ih - top) * shape.windows.kernel + iw - left);
+                       });
+    Access::store(y.at(row, span.first), span.count, largest.best);
     if (winner != nullptr) {
       Access::store_bytes(winner + static_cast<std::int64_t>(row) * channels + span.first,
-                          span.count, place);
+                          span.count, largest.place);
     }
   }
 
@@ -246,17 +256,21 @@ struct AveragePoolBackwardBody : PoolGather<Access, AveragePoolBackwardBody<Acce
 
 // --- launchers -----------------------------------------------------------------------------------
 
-// `over`: the picture of which each pixel has a thread.
-template <class T, class Runner, template <class> class Body, class Arguments>
-void run_pool(Queue queue, const char* name, const Arguments& k, const Picture& in,
-              const Picture& out, const Picture& over, const void* winner = nullptr) {
+inline void require_pool(const char* name, const Picture& in, const Picture& out,
+                         const Windows& windows) {
   require_picture(name, in);
   require_picture(name, out);
   require(in.images == out.images && in.pixels.channels == out.pixels.channels, name,
           "pictures differ in images or channels");
-  require(k.windows.adaptive || (k.windows.kernel > 0 && k.windows.stride > 0 &&
-                                 k.windows.pad >= 0 && k.windows.pad < k.windows.kernel),
+  require(windows.adaptive || (windows.kernel > 0 && windows.stride > 0 && windows.pad >= 0 &&
+                               windows.pad < windows.kernel),
           name, "needs kernel > 0, stride > 0, 0 <= pad < kernel");
+}
+// `over`: the picture of which each pixel has a thread.
+template <class T, class Runner, template <class> class Body, class Arguments>
+void run_pool(Queue queue, const char* name, const Arguments& k, const Picture& in,
+              const Picture& out, const Picture& over, const void* winner = nullptr) {
+  require_pool(name, in, out, k.windows);
   const bool vectors = in_vectors<T>({in.pixels, out.pixels}) && is_aligned(winner, kGroup);
   by_access<T>(vectors, [&](auto access) {
     Runner::rows(queue, name, Body<decltype(access)>(k), over.pixels.rows, over.pixels.channels);

@@ -126,6 +126,8 @@ std::unique_ptr<Op> make_input_op(bool pad_channels, int raw_side = 0);
 std::unique_ptr<Op> make_convolution_op(int node, int relu, bool statistics);
 std::unique_ptr<Op> make_linear_op(int node, int relu);
 std::unique_ptr<Op> make_norm_op(const NormGroup& group);
+// A batch norm whose ReLU is read by this max pool alone.
+std::unique_ptr<Op> make_norm_pool_op(int norm, int pool);
 std::unique_ptr<Op> make_relu_op(int node);
 std::unique_ptr<Op> make_add_op(int node, bool negate_residual_gradient);
 std::unique_ptr<Op> make_concat_op(int node);

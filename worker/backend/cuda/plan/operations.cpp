@@ -29,8 +29,7 @@ class OperationMaker {
     add(make_input_op(only_convolutions_read_the_input(), options_.raw_side), 0);
     for (const Group& group : groups) {
       if (const auto* norm = std::get_if<NormGroup>(&group)) {
-        place_in_concat(norm->output);
-        add(make_norm_op(*norm), norm->output);
+        add_norm(*norm);
       } else {
         add_node(std::get<int>(group));
       }
@@ -49,7 +48,24 @@ class OperationMaker {
     outputs_.push_back(output);
   }
 
+  void add_norm(const NormGroup& norm) {
+    const int pool = merged_pool(norm);
+    if (pool >= 0) pools_in_norms_.push_back(pool);
+    const int output = pool >= 0 ? pool : norm.output;
+    place_in_concat(output);
+    add(pool >= 0 ? make_norm_pool_op(norm.norm, pool) : make_norm_op(norm), output);
+  }
+
+  // The max pool that alone reads a batch norm's ReLU, or -1.
+  int merged_pool(const NormGroup& norm) const {
+    if (!fusion_.norm || !norm.relu || norm.residual >= 0 || norm.second_norm >= 0) return -1;
+    if (readers_[norm.output].size() != 1 || is_head(norm.output)) return -1;
+    const int reader = readers_[norm.output].front();
+    return is<worker::MaxPool>(net_, reader) ? reader : -1;
+  }
+
   void add_node(int id) {
+    if (std::count(pools_in_norms_.begin(), pools_in_norms_.end(), id) > 0) return;
     if (is_layer(net_, id)) return add_layer(id);
     if (is<Relu>(net_, id) && is_merged_relu(id)) return;
     if (!is<Flatten>(net_, id)) place_in_concat(id);
@@ -134,6 +150,7 @@ class OperationMaker {
   std::vector<std::vector<int>> readers_;
   Operations operations_;
   std::vector<int> outputs_;  // node by op
+  std::vector<int> pools_in_norms_;
 };
 
 }  // namespace
