@@ -285,11 +285,12 @@ void add_service_rows(std::vector<Row>& rows) {
                      .help("Before the warm-up also time all-reduces of a few sizes between the "
                            "ranks, from which the network's latency and bandwidth follow."));
   rows.push_back(Row("fusion", AT(fusion))
-                     .values({"best", "none", "bn-relu-add", "bn-relu-add+conv-statistics"})
+                     .values({"best", "none", "bn-relu-add", "bn-relu-add+pool",
+                              "bn-relu-add+conv-statistics", "bn-relu-add+pool+conv-statistics"})
                      .help("Which layers one kernel covers: what the backend does best, none, or "
-                           "in training batch norm with the ReLU and sum behind it, in fp16 also "
-                           "with its sums made by the convolution before it; to see what each "
-                           "brings."));
+                           "in training batch norm with the ReLU and sum behind it, on gpu also "
+                           "with the max pool behind it, in fp16 also with its sums made by the "
+                           "convolution before it; to see what each brings."));
   rows.push_back(Row("priority", AT(priority))
                      .range(-1000, 1000)
                      .now({"0"})

@@ -278,12 +278,15 @@ class Parser {
   // Without training a batch norm is part of the convolution before it.
   void check_fusion() {
     if (is_bad("fusion") || is_bad("mode") || is_bad("precision")) return;
+    if (is_bad("resources.device")) return;
     const std::string& level = spec_.fusion;
     if (level == "best" || level == "none") return;
     if (!trains(spec_)) {
       add("fusion", level, "one of best, none in inference", "is about training");
-    } else if (level != "bn-relu-add" && spec_.precision != Precision::kFp16) {
+    } else if (level.ends_with("+conv-statistics") && spec_.precision != Precision::kFp16) {
       add("fusion", level, "one of best, none, bn-relu-add", "needs precision fp16");
+    } else if (level == "bn-relu-add+pool" && spec_.resources.device != Device::kGpu) {
+      add("fusion", level, "one of best, none, bn-relu-add on cpu", "needs resources.device gpu");
     }
   }
 

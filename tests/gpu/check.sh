@@ -8,7 +8,7 @@
 #                   smoke   does it work, how fast are we alone, where does the time go (270 s)
 #                   bench   the comparison with PyTorch, six works (580 s)
 #                   checks  verification of the rest, faults, sanitizer, memory, losses, pictures (560 s)
-#                   extra   a job through the service, bf16 against PyTorch, fusion levels (200 s)
+#                   extra   a job through the service, fusion levels, bf16 against PyTorch (200 s)
 #                   int8    int8 inference: agreement with fp32, rate beside fp16 (200 s)
 #   --only          these steps: preflight facts roofline device verify-small verify-rest verify faults
 #                   memcheck ours run bench bench-bf16 memory pictures profile cache fusion int8 losses service
@@ -39,7 +39,7 @@ set_of() { # NAME: steps in $steps, seconds in $seconds
     smoke) steps="preflight facts roofline device verify-small ours profile" seconds=270 ;;
     bench) steps="preflight facts bench" seconds=580 ;;
     checks) steps="preflight facts verify-rest faults memcheck run memory losses cache pictures" seconds=560 ;;
-    extra) steps="preflight facts service bench-bf16 fusion" seconds=200 ;;
+    extra) steps="preflight facts service fusion bench-bf16" seconds=200 ;;
     int8) steps="preflight facts int8" seconds=200 ;;
     *) usage "--set is '$1'; allowed: all smoke bench checks extra int8" ;;
   esac
@@ -426,9 +426,9 @@ step_profile() {
 }
 
 step_fusion() {
-  local fusion lengths=(--seconds 4 --warm-seconds 1) levels='none bn-relu-add bn-relu-add+conv-statistics' # of fp16
+  local fusion lengths=(--seconds 4 --warm-seconds 1) levels='bn-relu-add bn-relu-add+pool bn-relu-add+pool+conv-statistics'  # of fp16
   [ -z "$tiny" ] || lengths=()
-  for fusion in $levels bn-relu-add+conv-statistics bn-relu-add none; do
+  for fusion in none $levels bn-relu-add+pool+conv-statistics bn-relu-add+pool bn-relu-add; do
     bench_train fp16 "$batch" 1 --warmup 1 --json --fusion "$fusion" "${lengths[@]}"
     attempt fusion "$fusion" 45 0 "${command[@]}" && keep fusion_rate "$fusion"
   done

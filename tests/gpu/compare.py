@@ -53,7 +53,7 @@ WORKS = [
     Work("train-resnet50-fp16", "train", "resnet50", "fp16", 256, 150, (*COMPILED, "eager")),
     Work("infer-resnet50-fp16", "infer", "resnet50", "fp16", 256, 115, (*COMPILED, "eager-graphs")),
     Work("train-resnet50-tf32", "train", "resnet50", "tf32", 256, 125, (*COMPILED, "eager")),
-    Work("train-resnet50-fp16-sums", "train", "resnet50", "fp16", 256, 40, fusion="bn-relu-add+conv-statistics"),
+    Work("train-resnet50-fp16-sums", "train", "resnet50", "fp16", 256, 40, fusion="bn-relu-add+pool+conv-statistics"),
     Work("train-inception_v3-fp16", "train", "inception_v3", "fp16", 256, 40),
     Work("latency-resnet50-fp16", "infer", "resnet50", "fp16", 1, 50, ("eager-graphs", "compile-graphs")),
     Work("train-resnet50-bf16", "train", "resnet50", "bf16", 256, 150, (*COMPILED, "eager")),

@@ -253,7 +253,10 @@ TEST_F(PlannerTest, LoadsWhatWasCompiledBefore) {
 
   entry.plan = entry.plan.substr(0, 500);  // built again
   cache.put(key, entry);
-  EXPECT_EQ(ConvolutionPlanner(h200(), cache, {}).choose(task).name(), chosen.name());
+  const auto rebuilt = ConvolutionPlanner(h200(), cache, {}).choose(task);
+  EXPECT_EQ(rebuilt.name(), chosen.name());
+  EXPECT_FALSE(rebuilt.compiled_at_run_time);
+  EXPECT_GT(cache.find(key)->plan.size(), 10'000U);  // and kept again
 }
 
 TEST_F(PlannerTest, RemembersNothingThatItCouldNotMeasureOrCannotBuild) {

@@ -106,7 +106,7 @@ struct Counting {
   }
 };
 
-// Whatever the grid, and in the order of segments.
+// Whatever the grid.
 TEST(CudaKernels, EveryRowIsWalkedOnce) {
   for (const std::int64_t rows : {1, 2, 7, 100, 1001}) {
     for (const int groups : {1, 3, 8, 40}) {

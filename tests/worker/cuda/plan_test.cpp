@@ -53,7 +53,7 @@ void expect_same_training(const Net& net, int batch, double tolerance = 2e-4) {
   }
   expect_similar(net, batch, "bf16");
   expect_similar(net, batch, "fp16");
-  expect_similar(net, batch, "fp16", "bn-relu-add+conv-statistics");
+  expect_similar(net, batch, "fp16", "bn-relu-add+pool+conv-statistics");
 }
 
 TEST(CudaPlan, Convolutions) {
@@ -230,6 +230,20 @@ TEST(CudaPlan, ConvolutionsMakeSumsWhereThatIsFaster) {
 
 // A max pool that alone reads a batch norm's ReLU is part of it: the first one here, and the one
 // that is made inside a concat; not the one whose picture others read as well.
+// Its input may be the pictures, which want no gradient, or have a reader that gives it one first.
+TEST(CudaPlan, BatchNormsPoolWhateverTheyRead) {
+  expect_same_training(
+      make_net(8, 4,
+               [](Net& n) {
+                 Node x = n.relu(n.batch_norm(n.input(), "first"));
+                 x = n.conv2d(n.max_pool(x, {2, 2, 0}), "a", {.out = 8});
+                 const Node pooled = n.max_pool(n.relu(n.batch_norm(x, "bn")), {3, 1, 1});
+                 const Node beside = n.relu(n.conv2d(x, "b", {.out = 8}));
+                 n.loss(n.linear(n.flatten(n.concat({pooled, beside})), "fc", {4}));
+               }),
+      3);
+}
+
 TEST(CudaPlan, BatchNormsPool) {
   const auto net = make_net(12, 4, [](Net& n) {
     const auto norm = [&](Node x, const std::string& name, int out) {
@@ -252,6 +266,7 @@ TEST(CudaPlan, BatchNormsPool) {
   };
   EXPECT_EQ(rows_of("", "norm_max_pool"), (std::vector<std::string>{"stem.bn", "a.bn"}));
   EXPECT_EQ(rows_of("", "max_pool").size(), 1U);
+  EXPECT_EQ(rows_of("bn-relu-add", "max_pool").size(), 3U);
   EXPECT_EQ(rows_of("none", "max_pool").size(), 3U);
 }
 

@@ -257,7 +257,7 @@ std::vector<ConvolutionForm> forms_of(const ConvolutionTask& task) {
   const bool narrow = task.type != Type::kFloat;
   switch (task.pass) {
     case ConvolutionPass::kForward:
-      if (task.is_integer() && task.y_stride != task.out) return {kWhole, kCopiedResult};
+      if (task.is_integer() && !task.has_dense_y()) return {kWhole, kCopiedResult};
       if (task.is_integer()) return {kWhole};  // what is left of it would cost more than it gives
       if (task.statistics) return {kWhole};    // no kernel of ours would make the sums afterwards
       if (task.bias && narrow) return {kNarrowBias, kBareForward, kWhole};

@@ -208,8 +208,7 @@ ConvolutionCandidate ConvolutionPlanner::choose(const ConvolutionTask& task) {
   return clock_ ? fastest(task, std::move(candidates)) : std::move(candidates.front());
 }
 
-std::optional<ConvolutionCandidate> ConvolutionPlanner::remembered(
-    const ConvolutionTask& task) const {
+std::optional<ConvolutionCandidate> ConvolutionPlanner::remembered(const ConvolutionTask& task) {
   const auto entry = cache_.find(task_text(task));
   if (!entry) return std::nullopt;
   for (const auto form : forms_of(task)) {
@@ -219,7 +218,13 @@ std::optional<ConvolutionCandidate> ConvolutionPlanner::remembered(
     std::string refusal;  // then it is chosen anew
     auto candidate = built(task, form, graph, target_,
                            {.engine = entry->engine, .knobs = entry->knobs}, refusal);
-    if (candidate) candidate->ms = entry->ms;
+    if (!candidate) return std::nullopt;
+    candidate->ms = entry->ms;
+    if (!entry->plan.empty()) {  // it did not load: what was built now may
+      PlanEntry again = *entry;
+      again.plan = saved(*candidate->plan);
+      cache_.put(task_text(task), again);
+    }
     return candidate;
   }
   return std::nullopt;  // of another version of this file

@@ -52,7 +52,7 @@ class ConvolutionPlanner {
   ConvolutionCandidate choose(const ConvolutionTask& task);
 
  private:
-  std::optional<ConvolutionCandidate> remembered(const ConvolutionTask& task) const;
+  std::optional<ConvolutionCandidate> remembered(const ConvolutionTask& task);
   ConvolutionCandidate fastest(const ConvolutionTask& task,
                                std::vector<ConvolutionCandidate> candidates);
 

@@ -143,7 +143,7 @@ class EnginePlan {
   EnginePlan(const Graph& graph, const EngineTarget& target, const EngineChoice& choice);
   // One that was saved, by the same version of the library for the same sort of device.
   EnginePlan(const std::string& saved, const EngineTarget& target);
-  // Engines that are compiled keep what was compiled: they are loaded in a hundredth of the time.
+  // Engines that are compiled keep what was compiled, so that loading compiles nothing.
   // "": this library cannot say.
   std::string saved() const;
   std::int64_t workspace_bytes() const { return workspace_bytes_; }

@@ -48,7 +48,7 @@ struct ConvolutionTask {
   Arithmetic arithmetic = Arithmetic::kFull;
   int images = 0, channels = 0, height = 0, width = 0;
   int out = 0, kernel_h = 1, kernel_w = 1, stride = 1, pad_h = 0, pad_w = 0;
-  std::int64_t x_stride = 0, y_stride = 0;  // values from one pixel to the next
+  std::int64_t x_stride = 0, y_stride = 0;  // values from one pixel to the next; 0: dense
   // kForward: y = relu?(conv(x, w) + bias + residual). kBackwardData: dx is added to what is there.
   // kForward of 16-bit values also, with `statistics`: sums of y and of y * y by output channel.
   bool bias = false, residual = false, relu = false, accumulate = false, statistics = false;
@@ -60,7 +60,11 @@ struct ConvolutionTask {
   bool is_integer() const { return type == Type::kInteger; }
   Type stored_y() const { return is_integer() ? y_type : type; }
   Type stored_residual() const { return is_integer() ? residual_type : type; }
-  std::int64_t stored_residual_stride() const { return is_integer() ? residual_stride : y_stride; }
+  std::int64_t stored_residual_stride() const {
+    const std::int64_t stride = is_integer() ? residual_stride : y_stride;
+    return stride > 0 ? stride : out;
+  }
+  bool has_dense_y() const { return y_stride == 0 || y_stride == out; }
   int out_height() const { return (height + 2 * pad_h - kernel_h) / stride + 1; }
   int out_width() const { return (width + 2 * pad_w - kernel_w) / stride + 1; }
   double flop() const {  // a multiply-add is 2

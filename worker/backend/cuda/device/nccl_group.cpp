@@ -106,10 +106,10 @@ class NcclCollective final : public Collective {
   }
 
   std::string library() const override {
-    return version_text() + (registered_ ? ", registered buffer" : "");
+    return version_text() + (registered_ ? ", buffer offered" : "");
   }
 
-  // What a transport cannot use it leaves as it is: means come out the same, by copies.
+  // Whether a transport makes use of it NCCL does not say; what it cannot use it leaves as it is.
   void offer(float* values, std::int64_t count) override {
     if (nccl()->register_buffer == nullptr) return;
     void* handle = nullptr;  // given back with the group

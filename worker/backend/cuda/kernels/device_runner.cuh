@@ -11,8 +11,15 @@
 
 namespace rackmark::worker::cuda::bodies {
 
+// How many blocks a processor is to hold at least; a body that does not say takes what it needs.
 template <class Body>
-__global__ void __launch_bounds__(kThreads)
+constexpr int least_blocks() {
+  if constexpr (requires { Body::kBlocksPerProcessor; }) return Body::kBlocksPerProcessor;
+  return 1;
+}
+
+template <class Body>
+__global__ void __launch_bounds__(kThreads, least_blocks<Body>())
     rows_kernel(const __grid_constant__ Body body, const Walk walk) {
   walk_rows(body, walk, blockIdx.x * kThreads + threadIdx.x);
 }

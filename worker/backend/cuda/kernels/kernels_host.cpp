@@ -13,11 +13,11 @@ namespace rackmark::worker::cuda {
 namespace {
 
 struct Host {
-  // Three segments of two lanes, so that rows are cut as on the device, and a group of threads too
-  // many, as there.
+  // Three segments of eight lanes, so that rows are cut as on the device, and a lane too many, as
+  // there.
   template <class Body>
   static void rows(Queue, const char*, const Body& body, std::int64_t rows, int channels) {
-    constexpr std::int64_t kLanes = 7, kSegmentLanes = 2;
+    constexpr std::int64_t kLanes = 25, kSegmentLanes = 8;
     const std::int64_t groups = bodies::groups_of(channels);
     const bodies::Walk walk =
         bodies::walk_over(rows, channels, kLanes * groups, kSegmentLanes * groups);

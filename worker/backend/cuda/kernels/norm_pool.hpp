@@ -109,7 +109,7 @@ template <class Access_>
 struct NormMaxPoolBackwardSummand {
   using Access = Access_;
   using T = typename Access::Value;
-  static constexpr int kSums = 2, kInFlight = in_flight<Access>(2), kBlocksPerProcessor = 3;
+  static constexpr int kSums = 2, kInFlight = 1, kBlocksPerProcessor = 4;
   struct Channels {
     float mean[kGroup];
   };
@@ -145,7 +145,7 @@ template <class Access_>
 struct NormMaxPoolBackwardApplyBody {
   using Access = Access_;
   using T = typename Access::Value;
-  static constexpr int kInFlight = in_flight<Access>(2);
+  static constexpr int kInFlight = 1, kBlocksPerProcessor = 3;  // gathering wants many threads
   struct Channels {
     float mean[kGroup], a[kGroup], b[kGroup], c[kGroup];
   };

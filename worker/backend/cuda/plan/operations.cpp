@@ -58,7 +58,7 @@ class OperationMaker {
 
   // The max pool that alone reads a batch norm's ReLU, or -1.
   int merged_pool(const NormGroup& norm) const {
-    if (!fusion_.norm || !norm.relu || norm.residual >= 0 || norm.second_norm >= 0) return -1;
+    if (!fusion_.pool || !norm.relu || norm.residual >= 0 || norm.second_norm >= 0) return -1;
     if (readers_[norm.output].size() != 1 || is_head(norm.output)) return -1;
     const int reader = readers_[norm.output].front();
     return is<worker::MaxPool>(net_, reader) ? reader : -1;
