@@ -33,6 +33,30 @@ TEST_F(PlanCacheTest, KeepsEntriesForTheSameDeviceOnly) {
   EXPECT_EQ(again.trouble(), "");
 }
 
+// Plans are large: the file that every start reads does not hold them.
+TEST_F(PlanCacheTest, WhatWasCompiledHasAFileOfItsOwn) {
+  PlanEntry compiled = entry_;
+  compiled.compiled = true;
+  compiled.plan = std::string(100'000, 'x');
+  {
+    PlanCache cache(folder_, device_);
+    cache.put("conv a", compiled);
+    cache.put("conv b", entry_);
+  }
+  const PlanCache again(folder_, device_);
+  EXPECT_EQ(again.find("conv a"), compiled);
+  EXPECT_EQ(again.find("conv b"), entry_);
+  EXPECT_LT(fs::file_size(again.file()), 1000U);
+  compiled.plan.clear();  // to be built again
+  for (const auto& file : fs::directory_iterator(folder_)) {
+    if (file.path() == again.file()) continue;
+    std::ofstream(file.path()) << "conv c\nof another task";
+    EXPECT_EQ(again.find("conv a"), compiled);
+    fs::remove(file.path());
+    EXPECT_EQ(again.find("conv a"), compiled);
+  }
+}
+
 TEST_F(PlanCacheTest, TwoWritersLoseNothing) {
   PlanCache first(folder_, device_), second(folder_, device_);
   first.put("conv a", entry_);

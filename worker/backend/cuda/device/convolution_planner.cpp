@@ -126,14 +126,6 @@ class Candidates {
   std::string& refusal_;
 };
 
-// What a cache can hold; cuDNN's own form is text without anything else in it.
-std::string saved(const EnginePlan& plan) {
-  const std::string text = plan.saved();
-  const bool is_plain = std::all_of(text.begin(), text.end(),
-                                    [](char c) { return c == '\n' || (c >= ' ' && c < 127); });
-  return is_plain ? text : "";
-}
-
 // Nothing where the entry holds no plan, or one that does not load: it is built again then.
 std::optional<ConvolutionCandidate> load(const ConvolutionTask& task, ConvolutionForm form,
                                          const PlanEntry& entry, const EngineTarget& target) {
@@ -220,9 +212,9 @@ std::optional<ConvolutionCandidate> ConvolutionPlanner::remembered(const Convolu
                            {.engine = entry->engine, .knobs = entry->knobs}, refusal);
     if (!candidate) return std::nullopt;
     candidate->ms = entry->ms;
-    if (!entry->plan.empty()) {  // it did not load: what was built now may
+    if (entry->compiled) {  // it did not load: what was built now may
       PlanEntry again = *entry;
-      again.plan = saved(*candidate->plan);
+      again.plan = candidate->plan->saved();
       cache_.put(task_text(task), again);
     }
     return candidate;
@@ -247,7 +239,8 @@ ConvolutionCandidate ConvolutionPlanner::fastest(const ConvolutionTask& task,
                                  .engine = winner.choice.engine,
                                  .knobs = winner.choice.knobs,
                                  .ms = *best_ms,
-                                 .plan = winner.compiled_at_run_time ? saved(*winner.plan) : ""});
+                                 .compiled = winner.compiled_at_run_time,
+                                 .plan = winner.compiled_at_run_time ? winner.plan->saved() : ""});
   }
   return std::move(winner);
 }

@@ -7,7 +7,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <system_error>
 
 namespace rackmark::worker::cuda {
@@ -33,14 +35,37 @@ PlanEntry entry_from(const Json& json) {
           .engine = json.at("engine"),
           .knobs = json.at("knobs").get<std::vector<std::pair<int, std::int64_t>>>(),
           .ms = json.at("ms"),
-          .plan = json.value("plan", "")};
+          .compiled = json.value("compiled", false)};
 }
 
 Json as_json(const PlanEntry& entry) {
   Json json{
       {"form", entry.form}, {"engine", entry.engine}, {"knobs", entry.knobs}, {"ms", entry.ms}};
-  if (!entry.plan.empty()) json["plan"] = entry.plan;
+  if (entry.compiled) json["compiled"] = true;
   return json;
+}
+
+// As a whole or not at all.
+void replace_file(const fs::path& file, const std::string& text) {
+  const fs::path fresh = file.string() + "." + std::to_string(getpid());
+  std::ofstream stream(fresh);
+  stream << text;
+  stream.close();
+  if (!stream) {
+    std::error_code ignored;
+    fs::remove(fresh, ignored);
+    throw std::runtime_error("cannot write " + fresh.string());
+  }
+  fs::rename(fresh, file);
+}
+
+// FNV-1a, for names of files, which say themselves whose they are.
+std::string hash_text(const std::string& text) {
+  std::uint64_t hash = 0xcbf29ce484222325U;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+  char digits[17];
+  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(hash));
+  return digits;
 }
 
 std::string folder_from(const char* variable, const char* below) {
@@ -78,7 +103,15 @@ PlanCache::~PlanCache() { save(); }
 
 std::optional<PlanEntry> PlanCache::find(const std::string& task) const {
   const auto found = entries_.find(task);
-  return found == entries_.end() ? std::nullopt : std::optional(found->second);
+  if (found == entries_.end()) return std::nullopt;
+  PlanEntry entry = found->second;
+  if (entry.compiled && entry.plan.empty() && !file_.empty()) {
+    std::ifstream stream(plan_file(task));
+    std::string whose;
+    std::getline(stream, whose);
+    if (whose == task) entry.plan.assign(std::istreambuf_iterator<char>(stream), {});
+  }
+  return entry;
 }
 
 void PlanCache::put(const std::string& task, PlanEntry entry) {
@@ -93,7 +126,10 @@ void PlanCache::save() {
     fs::create_directories(folder_);
     const FolderLock lock(folder_);
     Entries all = read();  // others may have added theirs
-    for (const auto& [task, entry] : added_) all[task] = entry;
+    for (const auto& [task, entry] : added_) {
+      all[task] = entry;
+      if (!entry.plan.empty()) replace_file(plan_file(task), task + "\n" + entry.plan);
+    }
     write(all);
   } catch (const std::exception& error) {
     if (trouble_.empty()) {
@@ -121,16 +157,11 @@ PlanCache::Entries PlanCache::read() const {
 void PlanCache::write(const Entries& entries) const {
   Json json = Json::object();
   for (const auto& [task, entry] : entries) json[task] = as_json(entry);
-  const fs::path fresh = file_.string() + "." + std::to_string(getpid());
-  std::ofstream stream(fresh);
-  stream << json.dump(1) << '\n';
-  stream.close();
-  if (!stream) {
-    std::error_code ignored;
-    fs::remove(fresh, ignored);
-    throw std::runtime_error("cannot write " + fresh.string());
-  }
-  fs::rename(fresh, file_);
+  replace_file(file_, json.dump(1) + "\n");
+}
+
+fs::path PlanCache::plan_file(const std::string& task) const {
+  return folder_ / (file_.stem().string() + "-" + hash_text(task) + ".compiled");
 }
 
 fs::path plan_cache_folder() {

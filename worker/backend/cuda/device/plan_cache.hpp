@@ -20,7 +20,8 @@ struct PlanEntry {
   std::int64_t engine = 0;
   std::vector<std::pair<int, std::int64_t>> knobs;  // type, value
   double ms = 0;                                    // as measured then
-  std::string plan;  // EnginePlan::saved() of engines that are compiled; "": to be built again
+  bool compiled = false;                            // by the library at run time
+  std::string plan;  // then EnginePlan::saved(); "": was not kept, and is to be built again
   bool operator==(const PlanEntry&) const = default;
 };
 
@@ -41,8 +42,9 @@ class PlanCache {
 
  private:
   using Entries = std::map<std::string, PlanEntry>;
-  Entries read() const;
+  Entries read() const;  // without plans, which are large: each has a file of its own
   void write(const Entries& entries) const;
+  std::filesystem::path plan_file(const std::string& task) const;
 
   std::filesystem::path folder_, file_;
   Entries entries_, added_;
