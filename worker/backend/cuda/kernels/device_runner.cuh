@@ -11,11 +11,12 @@
 
 namespace rackmark::worker::cuda::bodies {
 
-// How many blocks a processor is to hold at least; a body that does not say takes what it needs.
+// How many blocks a processor is to hold at least. 0 where a body does not say: then ptxas weighs
+// registers against threads by itself, which 1 would forbid.
 template <class Body>
 constexpr int least_blocks() {
   if constexpr (requires { Body::kBlocksPerProcessor; }) return Body::kBlocksPerProcessor;
-  return 1;
+  return 0;
 }
 
 template <class Body>

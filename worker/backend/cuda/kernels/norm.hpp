@@ -250,15 +250,31 @@ struct NormBackwardFinish {
   }
 };
 
+// dx = g * a + (x - mean) * b + c, of one group.
+struct InputGradient {
+  float mean[kGroup], a[kGroup], b[kGroup], c[kGroup];
+
+  template <class Arrays>
+  static RM_DEVICE InputGradient load(const Arrays& arrays, Span span) {
+    InputGradient of;
+    load_channels(arrays.mean, span, of.mean);
+    load_channels(arrays.a, span, of.a);
+    load_channels(arrays.b, span, of.b);
+    load_channels(arrays.c, span, of.c);
+    return of;
+  }
+  RM_DEVICE void replace(float (&x)[kGroup], const float (&g)[kGroup]) const {
+    RM_UNROLL
+    for (int i = 0; i < kGroup; ++i) x[i] = g[i] * a[i] + ((x[i] - mean[i]) * b[i] + c[i]);
+  }
+};
+
 template <class Access_>
 struct NormBackwardApplyBody {
   using Access = Access_;
   using T = typename Access::Value;
   using Raw = typename Access::Raw;
   static constexpr int kInFlight = in_flight<Access>(2);
-  struct Channels {
-    float mean[kGroup], a[kGroup], b[kGroup], c[kGroup];
-  };
   struct Values {
     Raw dy, x;
     std::uint32_t bits;
@@ -267,29 +283,19 @@ struct NormBackwardApplyBody {
   explicit NormBackwardApplyBody(const NormBackwardApply& k)
       : dy(k.dy), x(k.x), dx(k.dx), mask(k.mask, k.dy.channels), arrays(k) {}
 
-  RM_DEVICE Channels begin(Span span) const {
-    Channels channels;
-    load_channels(arrays.mean, span, channels.mean);
-    load_channels(arrays.a, span, channels.a);
-    load_channels(arrays.b, span, channels.b);
-    load_channels(arrays.c, span, channels.c);
-    return channels;
-  }
-  RM_DEVICE Values load(const Channels&, Span span, unsigned row) const {
+  RM_DEVICE InputGradient begin(Span span) const { return InputGradient::load(arrays, span); }
+  RM_DEVICE Values load(const InputGradient&, Span span, unsigned row) const {
     return {Access::load(dy.at(row, span.first), span.count),
             Access::load(x.at(row, span.first), span.count),
             mask.present() ? *mask.at(row, span) : 0xFFU};
   }
-  RM_DEVICE void finish(const Channels& channels, Span span, unsigned row,
+  RM_DEVICE void finish(const InputGradient& gradient, Span span, unsigned row,
                         const Values& values) const {
     float g[kGroup], v[kGroup];
     Access::unpack(values.dy, g);
     keep_masked(g, values.bits);
     Access::unpack(values.x, v);
-    RM_UNROLL
-    for (int i = 0; i < kGroup; ++i) {
-      v[i] = g[i] * channels.a[i] + ((v[i] - channels.mean[i]) * channels.b[i] + channels.c[i]);
-    }
+    gradient.replace(v, g);
     Access::store(dx.at(row, span.first), span.count, v);
   }
 

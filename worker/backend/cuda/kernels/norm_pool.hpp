@@ -146,32 +146,18 @@ struct NormMaxPoolBackwardApplyBody {
   using Access = Access_;
   using T = typename Access::Value;
   static constexpr int kInFlight = 1, kBlocksPerProcessor = 3;  // gathering wants many threads
-  struct Channels {
-    float mean[kGroup], a[kGroup], b[kGroup], c[kGroup];
-  };
-
   explicit NormMaxPoolBackwardApplyBody(const NormMaxPoolBackwardApply& k)
       : won(k.dy, k.x, k.windows, k.winner), x(k.x.pixels), dx(k.dx.pixels), arrays(k) {}
-  RM_DEVICE Channels begin(Span span) const {
-    Channels channels;
-    load_channels(arrays.mean, span, channels.mean);
-    load_channels(arrays.a, span, channels.a);
-    load_channels(arrays.b, span, channels.b);
-    load_channels(arrays.c, span, channels.c);
-    return channels;
-  }
-  RM_DEVICE auto load(const Channels&, Span span, unsigned row) const {
+  RM_DEVICE InputGradient begin(Span span) const { return InputGradient::load(arrays, span); }
+  RM_DEVICE auto load(const InputGradient&, Span span, unsigned row) const {
     return Access::load(x.at(row, span.first), span.count);
   }
-  RM_DEVICE void finish(const Channels& channels, Span span, unsigned row,
+  RM_DEVICE void finish(const InputGradient& gradient, Span span, unsigned row,
                         const typename Access::Raw& raw) const {
     float g[kGroup], v[kGroup];
     won.gather(row, span, g);
     Access::unpack(raw, v);
-    RM_UNROLL
-    for (int i = 0; i < kGroup; ++i) {
-      v[i] = g[i] * channels.a[i] + ((v[i] - channels.mean[i]) * channels.b[i] + channels.c[i]);
-    }
+    gradient.replace(v, g);
     Access::store(dx.at(row, span.first), span.count, v);
   }
 
