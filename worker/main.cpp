@@ -122,6 +122,8 @@ Command add_verify(CLI::App& app) {
       ->required();
   verify->add_option("--backend", options->backend, "Default: the best one of this host");
   verify->add_option("--precision", options->precision, "What the backend computes in");
+  verify->add_option("--fusion", options->fusion,
+                     "Which layers one kernel covers, as in a job; default: the backend's best");
   verify->add_option("--threads", options->threads, "Default: all CPUs of this process");
   verify->add_option("--inject", options->inject,
                      "Self-test, a deliberate fault: negate-gradient=PARAMETER or "

@@ -116,6 +116,7 @@ Report verify_one(Backend& backend, const VerifyOptions& options, const std::str
   PlanOptions plan_options{.batch = static_cast<int>(reference.batch),
                            .threads = options.threads,
                            .precision = options.precision,
+                           .fusion = options.fusion,
                            .dropout = false,
                            .loss_scale = kLossScale,  // a dynamic one may skip a step
                            .faults = faults_of(options.inject)};
@@ -137,11 +138,12 @@ Report verify_one(Backend& backend, const VerifyOptions& options, const std::str
 
 void print_table(const Report& report, const VerifyOptions& options) {
   const Reference& r = report.reference;
-  std::printf("%s\n%s, batch %lld, %lld px, seed %lld, %lld steps; backend %s, %s, %d threads\n",
+  const std::string fusion = options.fusion.empty() ? "" : ", fusion " + options.fusion;
+  std::printf("%s\n%s, batch %lld, %lld px, seed %lld, %lld steps; backend %s, %s%s, %d threads\n",
               report.file.c_str(), r.model.c_str(), static_cast<long long>(r.batch),
               static_cast<long long>(r.image_size), static_cast<long long>(r.seed),
               static_cast<long long>(r.steps), report.facts.backend.c_str(),
-              options.precision.c_str(), report.facts.threads);
+              options.precision.c_str(), fusion.c_str(), report.facts.threads);
   if (!options.inject.empty()) {
     std::printf("deliberate fault: %s (a self-test: this run must fail)\n", options.inject.c_str());
   }
@@ -219,6 +221,7 @@ int verify_all(const VerifyOptions& options) {
   if (options.json) {
     const Json document{{"passed", passed},
                         {"precision", options.precision},
+                        {"fusion", options.fusion.empty() ? "best" : options.fusion},
                         {"injected", options.inject},
                         {"references", reports}};
     std::printf("%s\n", document.dump(1).c_str());

@@ -10,7 +10,8 @@ struct VerifyOptions {
   std::vector<std::string> references;  // files; at least one
   std::string backend;                  // "": the best one of this host
   std::string precision = "fp32";
-  int threads = 0;  // 0: all of this process's CPUs
+  std::string fusion;  // as in PlanOptions; "": the backend's best
+  int threads = 0;     // 0: all of this process's CPUs
   // Deliberate faults, a self-test of verification: "negate-gradient=<parameter>" or
   // "negate-residual-gradient". Empty in every real use.
   std::string inject;
