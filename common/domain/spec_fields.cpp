@@ -286,11 +286,13 @@ void add_service_rows(std::vector<Row>& rows) {
                            "ranks, from which the network's latency and bandwidth follow."));
   rows.push_back(Row("fusion", AT(fusion))
                      .values({"best", "none", "bn-relu-add", "bn-relu-add+pool",
-                              "bn-relu-add+conv-statistics", "bn-relu-add+pool+conv-statistics"})
+                              "bn-relu-add+conv-statistics", "bn-relu-add+pool+conv-statistics",
+                              "bn-relu-add+pool+conv-statistics+bn-in-conv"})
                      .help("Which layers one kernel covers: what the backend does best, none, or "
                            "in training batch norm with the ReLU and sum behind it, on gpu also "
                            "with the max pool behind it, in fp16 also with its sums made by the "
-                           "convolution before it; to see what each brings."));
+                           "convolutions around it, and with both made by the convolution behind "
+                           "them; to see what each brings."));
   rows.push_back(Row("priority", AT(priority))
                      .range(-1000, 1000)
                      .now({"0"})

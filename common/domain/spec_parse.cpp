@@ -283,7 +283,8 @@ class Parser {
     if (level == "best" || level == "none") return;
     if (!trains(spec_)) {
       add("fusion", level, "one of best, none in inference", "is about training");
-    } else if (level.ends_with("+conv-statistics") && spec_.precision != Precision::kFp16) {
+    } else if (level.find("+conv-statistics") != level.npos &&
+               spec_.precision != Precision::kFp16) {
       add("fusion", level, "one of best, none, bn-relu-add", "needs precision fp16");
     } else if (level == "bn-relu-add+pool" && spec_.resources.device != Device::kGpu) {
       add("fusion", level, "one of best, none, bn-relu-add on cpu", "needs resources.device gpu");

@@ -250,15 +250,19 @@ step_verify-rest() {
   verify_files "${files[@]}"
 }
 verify_files() {
-  local file precision files precisions='fp32 tf32 fp16 bf16' pool=$(((cores + 1) / 2)) count=0 folder
+  local file precision files precisions='fp32 tf32 fp16 bf16 fp16+bn-in-conv' pool=$(((cores + 1) / 2)) count=0 folder
   folder=$(mktemp -d "$work/verify.XXXXXX")
   mapfile -t files < <(ls -Sr "$@")
   [ -z "$tiny" ] || files=("${files[@]:0:2}")
   for file in "${files[@]}"; do
-    for precision in $precisions; do begun verify "$(basename "$file" .json)/$precision"; done
+    for precision in $precisions; do
+      ! is_pointless "$precision" "$file" || continue
+      begun verify "$(basename "$file" .json)/$precision"
+    done
   done
   for precision in $precisions; do
     for file in "${files[@]}"; do
+      ! is_pointless "$precision" "$file" || continue
       while [ "$(jobs -rp | wc -l)" -ge "$pool" ]; do sleep 0.1; done
       count=$((count + 1))
       one_verify "$folder/$(printf %03d $count)" "$precision" "$file" &
@@ -271,15 +275,19 @@ verify_files() {
   done
   printf '%-9s %d of %d ok, each in the log\n' verify "$(grep -lE ' 0$' "$folder"/*.note | wc -l)" "$count"
 }
-one_verify() { # PREFIX PRECISION FILE: its line of facts at once
-  local limit status=125 name
+is_pointless() { # PRECISION FILE: batch norms in convolutions, of a net that has none
+  [[ $1 == *+bn-in-conv && $2 != */resnet50-* && $2 != */inception_v3-* ]]
+}
+one_verify() { # PREFIX PRECISION[+bn-in-conv] FILE: its line of facts at once
+  local limit status=125 name fusion=()
+  [[ $2 != *+* ]] || fusion=(--fusion bn-relu-add+pool+conv-statistics+bn-in-conv)
   name=$(basename "$3" .json)/$2
   limit=$(left)
   [ "$limit" -le 150 ] || limit=150
   : >"$1.out"
   if [ "$limit" -ge 3 ]; then
     timeout -k 5 "$limit" "${ours[@]}" "$bin/rackmark-worker" verify --reference "$3" --backend "$backend" \
-      --precision "$2" --threads 2 >"$1.out" 2>&1
+      --precision "${2%%+*}" "${fusion[@]}" --threads 2 >"$1.out" 2>&1
     status=$?
   fi
   case $status in
@@ -407,7 +415,7 @@ compare() { # STEP SECONDS [options]: compare.py, whose lines go into facts as t
   cat "$last"
   printf '\n' >>"$facts"  # a line that was cut ends here
 }
-works_of_bench='train-resnet50-fp16,infer-resnet50-fp16,train-resnet50-tf32,train-resnet50-fp16-sums,train-inception_v3-fp16,latency-resnet50-fp16'
+works_of_bench='train-resnet50-fp16,infer-resnet50-fp16,train-resnet50-tf32,train-resnet50-fp16-bn-in-conv,train-inception_v3-fp16,latency-resnet50-fp16'
 step_ours() { compare ours 130 --ours-only --rounds 1 --works "$works_of_bench,train-resnet50-bf16"; }
 step_bench() { compare bench 600 --works "$works_of_bench" --sustained ${tiny:+0.}20; }
 step_bench-bf16() { compare bench-bf16 150 --works train-resnet50-bf16; }
@@ -426,9 +434,11 @@ step_profile() {
 }
 
 step_fusion() {
-  local fusion lengths=(--seconds 4 --warm-seconds 1) levels='bn-relu-add bn-relu-add+pool bn-relu-add+pool+conv-statistics'  # of fp16
+  local fusion lengths=(--seconds 4 --warm-seconds 1) pool=bn-relu-add+pool
+  local sums=$pool+conv-statistics
+  local in_convolutions=$sums+bn-in-conv  # of fp16
   [ -z "$tiny" ] || lengths=()
-  for fusion in none $levels bn-relu-add+pool+conv-statistics bn-relu-add+pool bn-relu-add; do
+  for fusion in none bn-relu-add $pool $sums $in_convolutions $in_convolutions $sums $pool bn-relu-add; do
     bench_train fp16 "$batch" 1 --warmup 1 --json --fusion "$fusion" "${lengths[@]}"
     attempt fusion "$fusion" 45 0 "${command[@]}" && keep fusion_rate "$fusion"
   done

@@ -84,6 +84,34 @@ struct Outcome {
   std::vector<float> values;
   std::vector<std::byte> bits;
   std::string implementation;
+  std::vector<float> sums;  // where the task makes some
+};
+
+// The batch norm before a convolution.
+class Norm {
+ public:
+  Norm(Device& device, const ConvolutionTask& t, std::int64_t x_count)
+      : channels_(t.channels),
+        x_(device, t.type, x_count, 12),
+        mean_(device, Type::kFloat, t.channels, 13, 0.2F),
+        inverse_deviation_(device, Type::kFloat, t.channels, 14, 1.5F),
+        weight_(device, Type::kFloat, t.channels, 15),
+        bias_(device, Type::kFloat, t.channels, 16, 0.3F),
+        sums_(device, Type::kFloat, std::int64_t{NormOperands::kSums} * t.channels, 17) {}
+  NormOperands operands() const {
+    const auto floats = [](const Values& values) { return static_cast<float*>(values.data()); };
+    return {x_.data(),       floats(mean_), floats(inverse_deviation_),
+            floats(weight_), floats(bias_), floats(sums_)};
+  }
+  std::vector<float> sums() const {  // ours, without the library's own
+    auto all = sums_.read();
+    all.resize(2 * static_cast<std::size_t>(channels_));
+    return all;
+  }
+
+ private:
+  int channels_;
+  Values x_, mean_, inverse_deviation_, weight_, bias_, sums_;
 };
 
 // Sums of a hundred products of integers stay between -128 and 127, or pass it now and then.
@@ -101,7 +129,10 @@ Outcome run(Device& device, const ConvolutionTask& t, bool narrow_bias_at_hand =
                y_pixels * std::max(t.stored_residual_stride(), t.y_stride), 4),
       bias(device, Type::kFloat, t.out, 5), narrow_bias(device, t.type, t.out, 5),
       scale(device, Type::kFloat, t.out, 7, kScaleOfIntegers),
-      residual_scale(device, Type::kFloat, 1, 8), gradient(device, Type::kFloat, w_count, 6);
+      residual_scale(device, Type::kFloat, 1, 8), gradient(device, Type::kFloat, w_count, 6),
+      sums(device, Type::kFloat, std::int64_t{2} * t.out, 9),
+      x_scale(device, t.type, t.channels, 10), x_shift(device, t.type, t.channels, 11);
+  const Norm norm(device, t, x_count);
   const auto convolution = device.prepare(t);
   const auto workspace = device.allocate(convolution->workspace_bytes());
   convolution->run({.x = x.data(),
@@ -112,12 +143,19 @@ Outcome run(Device& device, const ConvolutionTask& t, bool narrow_bias_at_hand =
                     .residual_scale = static_cast<const float*>(residual_scale.data()),
                     .narrow_bias = narrow_bias_at_hand ? narrow_bias.data() : nullptr,
                     .residual = t.residual ? residual.data() : nullptr,
-                    .gradient = static_cast<float*>(gradient.data())},
+                    .gradient = static_cast<float*>(gradient.data()),
+                    .sums = t.statistics ? static_cast<float*>(sums.data()) : nullptr,
+                    .x_scale = t.normed ? x_scale.data() : nullptr,
+                    .x_shift = t.normed ? x_shift.data() : nullptr,
+                    .norm = t.norm_sums ? norm.operands() : NormOperands{}},
                    workspace.get());
   const Values& result = t.pass == ConvolutionPass::kForward        ? y
                          : t.pass == ConvolutionPass::kBackwardData ? x
                                                                     : gradient;
-  return {result.read(), result.bits(), convolution->implementation()};
+  Outcome outcome{result.read(), result.bits(), convolution->implementation(), {}};
+  if (t.statistics) outcome.sums = sums.read();
+  if (t.norm_sums) outcome.sums = norm.sums();
+  return outcome;
 }
 
 double worst_difference(const Outcome& a, const Outcome& b) {
@@ -183,10 +221,22 @@ class CudaDeviceTest : public testing::TestWithParam<ConvolutionKind> {
     const double tolerance = tolerance_of(GetParam(), terms_of(t));
     EXPECT_LE(worst_difference(ours, truth), tolerance)
         << task_text(t) << " by " << ours.implementation;
+    expect_like_sums(t, ours.sums, truth.sums);
     EXPECT_EQ(run(*gpu_, t).bits, ours.bits) << task_text(t) << ": not the same bits twice";
     if (!t.bias || t.type == Type::kFloat) return;
     EXPECT_LE(worst_difference(run(*gpu_, t, true), truth), tolerance)
         << task_text(t) << " with the narrow bias at hand";
+  }
+
+  // Sums over pixels of what was compared before, or of its squares, as far as their size goes.
+  void expect_like_sums(const ConvolutionTask& t, const std::vector<float>& ours,
+                        const std::vector<float>& truth) {
+    ASSERT_EQ(ours.size(), truth.size());
+    double size = 0;
+    for (const float sum : truth) size = std::max<double>(size, std::abs(sum));
+    for (std::size_t i = 0; i < truth.size(); ++i) {
+      EXPECT_NEAR(ours[i], truth[i], 0.01 * size) << task_text(t) << " sum " << i;
+    }
   }
 
   fs::path folder_;
@@ -223,6 +273,29 @@ TEST_P(CudaDeviceTest, EpiloguesAndSumsAreThoseOfTheHost) {
   expect_as_on_the_host(data);
   data.x_stride = 48;
   expect_as_on_the_host(data);
+}
+
+TEST_P(CudaDeviceTest, WorkOfBatchNormsIsThatOfTheHost) {
+  if (GetParam().type != Type::kHalf) GTEST_SKIP() << "engines do so in fp16 alone";
+  for (const int kernel : {1, 3}) {
+    for (const int stride : {1, 2}) {
+      ConvolutionTask t = task(ConvolutionPass::kForward);
+      t.kernel_h = t.kernel_w = kernel;
+      t.pad_h = t.pad_w = kernel / 2;
+      t.stride = stride;
+      t.statistics = true;
+      expect_as_on_the_host(t);
+      t.normed = true;
+      expect_as_on_the_host(t);
+      t.statistics = false;
+      t.pass = ConvolutionPass::kBackwardWeights;
+      expect_as_on_the_host(t);
+      t.normed = false;
+      t.norm_sums = true;
+      t.pass = ConvolutionPass::kBackwardData;
+      expect_as_on_the_host(t);
+    }
+  }
 }
 
 TEST_P(CudaDeviceTest, IntegersAreThoseOfTheHost) {

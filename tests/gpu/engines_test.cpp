@@ -55,12 +55,12 @@ ConvolutionTask a_task(const ConvolutionKind& kind, ConvolutionPass pass) {
 // One of each sort of a net's tasks: a few seconds instead of minutes.
 std::vector<ConvolutionTask> sample(const std::string& model, const ConvolutionKind& kind) {
   const auto all = convolutions_of(build_model(model), 256, kind);
-  std::map<std::tuple<ConvolutionPass, bool, bool, bool, bool, int, int, int>, ConvolutionTask>
-      sorts;
+  using Sort = std::tuple<ConvolutionPass, std::vector<bool>, int, int, int>;
+  std::map<Sort, ConvolutionTask> sorts;
   for (const auto& t : all) {
-    sorts.try_emplace({t.pass, t.bias, t.residual, t.accumulate, t.y_stride == t.out, t.kernel_h,
-                       t.kernel_w, t.stride},
-                      t);
+    const std::vector<bool> ways{t.bias,       t.residual, t.accumulate, t.y_stride == t.out,
+                                 t.statistics, t.normed,   t.norm_sums};
+    sorts.try_emplace({t.pass, ways, t.kernel_h, t.kernel_w, t.stride}, t);
   }
   std::vector<ConvolutionTask> tasks;
   for (const auto& [sort, task] : sorts) tasks.push_back(task);
@@ -72,6 +72,8 @@ TEST(Engines, EverySortOfConvolutionHasAReadyMadeEngine) {
   for (const auto& kind : kConvolutionKinds) {
     for (const auto& task : sample("resnet50", kind)) {
       const auto candidates = convolution_candidates(task, h200());
+      const bool is_first = task.channels < 16;
+      if (is_first && task.statistics && candidates.empty()) continue;  // a kernel of ours adds up
       ASSERT_FALSE(candidates.empty()) << task_text(task);
       EXPECT_LE(candidates.size(), kTimedCandidates);
       for (const auto& candidate : candidates) {
@@ -98,6 +100,14 @@ TEST(Engines, FormsAreThoseThatAreServed) {
       ConvolutionTask summed = a_task(kind, ConvolutionPass::kForward);
       summed.statistics = true;
       EXPECT_EQ(form(summed), ConvolutionForm::kWhole);
+      summed.normed = true;
+      EXPECT_EQ(form(summed), ConvolutionForm::kWhole);
+      ConvolutionTask weights = a_task(kind, ConvolutionPass::kBackwardWeights);
+      weights.normed = true;
+      EXPECT_EQ(form(weights), ConvolutionForm::kNarrowGradient);
+      ConvolutionTask masked = a_task(kind, ConvolutionPass::kBackwardData);
+      masked.norm_sums = true;
+      EXPECT_EQ(form(masked), ConvolutionForm::kWhole);
     }
     ConvolutionTask data = a_task(kind, ConvolutionPass::kBackwardData);
     data.accumulate = true;

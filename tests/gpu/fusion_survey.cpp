@@ -210,16 +210,7 @@ void data_gradient_statistics(Pattern& p, const Layer& l) {
   then(CUDNN_POINTWISE_MUL, scale);
   then(CUDNN_POINTWISE_ADD, p.by_channel(channels));
   const Descriptor& masked = p.picture(channels, size);
-  Descriptor kind(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
-  kind.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_POINTWISE_RELU_BWD)
-      .set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
-  kind.finalize();
-  Descriptor drelu(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-  drelu.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, p.graph.keep(std::move(kind)))
-      .set(CUDNN_ATTR_OPERATION_POINTWISE_DYDESC, dx)
-      .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, *value)
-      .set(CUDNN_ATTR_OPERATION_POINTWISE_DXDESC, masked);
-  p.graph.operation(std::move(drelu));
+  p.graph.pointwise_backward(CUDNN_POINTWISE_RELU_BWD, *value, dx, masked);
 
   Descriptor op(CUDNN_BACKEND_OPERATION_BN_BWD_WEIGHTS_DESCRIPTOR);
   op.set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_MATH_PREC, CUDNN_DATA_FLOAT)

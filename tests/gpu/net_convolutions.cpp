@@ -65,6 +65,31 @@ void add_training(std::set<ConvolutionTask>& tasks, ConvolutionTask task, bool h
   tasks.insert(task);
 }
 
+// relu(batch norm) that this convolution alone reads.
+bool reads_a_norm_alone(const Net& net, int convolution) {
+  const int relu = net.nodes()[static_cast<std::size_t>(convolution)].inputs[0];
+  if (!holds<Relu>(net, relu) || readers_of(net, relu).size() != 1) return false;
+  return holds<BatchNorm>(net, net.nodes()[static_cast<std::size_t>(relu)].inputs[0]);
+}
+
+// With work of the batch norms around it.
+void add_merged(std::set<ConvolutionTask>& tasks, const Net& net, int node, ConvolutionTask task) {
+  const auto readers = readers_of(net, node);
+  const bool before_norm = !readers.empty() && holds<BatchNorm>(net, readers[0]);
+  task.statistics = before_norm;
+  if (before_norm) tasks.insert(task);
+  if (!reads_a_norm_alone(net, node)) return;
+  task.normed = true;
+  if (before_norm) tasks.insert(task);
+  task.statistics = false;
+  task.pass = ConvolutionPass::kBackwardWeights;
+  if (before_norm) tasks.insert(task);
+  task.normed = false;
+  task.norm_sums = true;
+  task.pass = ConvolutionPass::kBackwardData;
+  tasks.insert(task);
+}
+
 }  // namespace
 
 std::set<ConvolutionTask> convolutions_of(const Net& net, int batch, const ConvolutionKind& kind) {
@@ -76,6 +101,7 @@ std::set<ConvolutionTask> convolutions_of(const Net& net, int batch, const Convo
     ConvolutionTask task = task_of(net, node, batch, kind);
     const bool trains = kind.type != Type::kInteger;
     if (trains) add_training(tasks, task, !holds<Input>(net, node.inputs[0]));
+    if (kind.type == Type::kHalf) add_merged(tasks, net, i, task);
     task.bias = true;
     if (task.is_integer()) task.residual_stride = around.residual ? task.out : 0;
     task.relu = around.relu;

@@ -25,7 +25,8 @@ inline constexpr ConvolutionKind kConvolutionKinds[] = {
 inline constexpr ConvolutionKind kIntegers{Type::kInteger, Arithmetic::kTensor, "int8"};
 
 // Distinct ones. All three passes; outputs that go into a concat with its stride, too; data
-// gradients that are added to others', too; forward passes with the epilogues of inference.
+// gradients that are added to others', too; forward passes with the epilogues of inference; of fp16
+// also those that do work of the batch norms around them.
 std::set<ConvolutionTask> convolutions_of(const Net& net, int batch, const ConvolutionKind& kind);
 
 }  // namespace rackmark::worker::cuda

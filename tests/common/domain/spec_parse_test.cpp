@@ -132,6 +132,9 @@ const Bad kBad[] = {
      "fp32, tf32, bf16, fp16 in training"},
     {R"("resources": {"device": "gpu", "gpus_per_worker": 2})", "resources.gpus_per_worker", "1"},
     {R"("fusion": "bn-relu-add+conv-statistics")", "fusion", "best, none, bn-relu-add"},
+    {R"("fusion": "bn-relu-add+pool+conv-statistics+bn-in-conv", "precision": "bf16",
+         "resources": {"device": "gpu"})",
+     "fusion", "best, none, bn-relu-add"},
     {R"("fusion": "bn-relu-add+pool")", "fusion", "best, none, bn-relu-add on cpu"},
     {R"("mode": "inference", "fusion": "bn-relu-add")", "fusion", "best, none in inference"},
     // well-formed, but not in this version

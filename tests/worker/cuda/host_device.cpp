@@ -76,8 +76,9 @@ class HostConvolution final : public Convolution {
 
   void run(const ConvolutionOperands& o, void* workspace) override {
     std::memset(workspace, 0xff, 512);  // which must be nobody else's
-    for (const void* at : std::initializer_list<const void*>{o.x, o.w, o.y, o.bias, o.narrow_bias,
-                                                             o.residual, o.gradient, o.sums}) {
+    for (const void* at : std::initializer_list<const void*>{
+             o.x, o.w, o.y, o.bias, o.narrow_bias, o.residual, o.gradient, o.sums, o.x_scale,
+             o.x_shift, o.norm.x, o.norm.sums}) {
       require_aligned(at);
     }
     switch (t_.pass) {
@@ -103,6 +104,20 @@ class HostConvolution final : public Convolution {
   int area() const { return t_.kernel_h * t_.kernel_w; }
   std::vector<float> x(const void* from) const {
     return dense(t_.type, from, x_pixels(), t_.channels, t_.x_stride);
+  }
+  // As it is convolved: in the stored type.
+  std::vector<float> x(const ConvolutionOperands& o) const {
+    auto values = x(o.x);
+    if (!t_.normed) return values;
+    const auto factors = widened(t_.type, o.x_scale, t_.channels),
+               shifts = widened(t_.type, o.x_shift, t_.channels);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const std::size_t c = i % t_.channels;
+      values[i] = std::max(values[i] * factors[c] + shifts[c], 0.0F);
+    }
+    std::vector<std::byte> stored(values.size() * std::size_t(width(t_.type)));
+    store(t_.type, values, stored.data());
+    return widened(t_.type, stored.data(), std::int64_t(values.size()));
   }
   std::vector<float> y(const void* from) const {
     return dense(t_.type, from, y_pixels(), t_.out, t_.y_stride);
@@ -133,7 +148,7 @@ class HostConvolution final : public Convolution {
   }
 
   void forward(const ConvolutionOperands& o) {
-    const auto in = x(o.x), w = weights_by_out(o.w);
+    const auto in = x(o), w = weights_by_out(o.w);
     std::vector<float> out(static_cast<std::size_t>(y_pixels() * t_.out), 0.0F);
     for_each_pair(t_, [&](std::int64_t py, std::int64_t px, int place) {
       float* to = &out[py * t_.out];
@@ -181,11 +196,27 @@ class HostConvolution final : public Convolution {
         dx[px * t_.channels + c] += sum;
       }
     });
+    if (t_.norm_sums) sum_up_before(o.norm, dx);
     put(t_.type, dx, o.x, x_pixels(), t_.channels, t_.x_stride);
+  }
+  // Also spoils the rows of the sums that are the library's own.
+  void sum_up_before(const NormOperands& norm, std::vector<float>& dx) const {
+    const auto in = x(norm.x);
+    const auto channels = std::size_t(t_.channels);
+    std::vector<double> exact(NormOperands::kSums * channels, -77.0);
+    std::fill_n(exact.begin(), 2 * channels, 0.0);
+    for (std::size_t i = 0; i < dx.size(); ++i) {
+      const std::size_t c = i % channels;
+      const float normed = (in[i] - norm.mean[c]) * norm.inverse_deviation[c];
+      if (!(normed * norm.weight[c] + norm.bias[c] > 0)) dx[i] = 0;
+      exact[c] += dx[i];
+      exact[channels + c] += double(dx[i]) * normed;
+    }
+    std::copy(exact.begin(), exact.end(), norm.sums);
   }
 
   void backward_weights(const ConvolutionOperands& o) {
-    const auto in = x(o.x), dy = y(o.y);
+    const auto in = x(o), dy = y(o.y);
     const std::int64_t row = std::int64_t{area()} * t_.channels;
     std::fill_n(o.gradient, t_.out * row, 0.0F);
     for_each_pair(t_, [&](std::int64_t py, std::int64_t px, int place) {
@@ -392,6 +423,7 @@ class HostDevice final : public Device {
   Queue queue() override { return nullptr; }
   const Kernels& kernels(Type type) const override { return host_kernels(type); }
   std::unique_ptr<Convolution> prepare(const ConvolutionTask& task) override {
+    if (options_.refuses && options_.refuses(task)) throw NoEngine("host loops refuse");
     const auto& ms = options_.convolution_ms;
     return std::make_unique<HostConvolution>(task, ms ? ms(task) : std::nullopt);
   }

@@ -19,6 +19,7 @@ struct HostDeviceOptions {
   bool has_groups = false;
   // How long its engines take; none: they were not timed.
   std::function<std::optional<double>(const ConvolutionTask&)> convolution_ms;
+  std::function<bool(const ConvolutionTask&)> refuses;  // it has no engine for these; none: for all
 };
 std::unique_ptr<Device> make_host_device(const HostDeviceOptions& options = {});
 

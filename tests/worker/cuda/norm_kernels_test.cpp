@@ -20,7 +20,10 @@ Moments moments(const Stored& x, int c) {
 // What the forward kernels make of x.
 struct Statistics {
   Statistics(Type type, Stored& x)
-      : weight(floats(x.channels(), 11, 0.4, 1)), bias(floats(x.channels(), 12)) {
+      : weight(floats(x.channels(), 11, 0.4, 1)),
+        bias(floats(x.channels(), 12)),
+        narrow_scale(empty(type, {1, x.channels()})),
+        narrow_shift(empty(type, {1, x.channels()})) {
     for (auto* v : {&running_mean, &running_variance, &mean, &inverse, &scale, &shift}) {
       v->assign(static_cast<std::size_t>(x.channels()), 2);
     }
@@ -30,14 +33,27 @@ struct Statistics {
     finish(type, x, false);
   }
   void finish(Type type, Stored& x, bool summed) {
-    tested_kernels(type).norm_statistics(
-        nullptr, {partial.data(), summed, x.matrix(), weight.data(), bias.data(),
-                  running_mean.data(), running_variance.data(), 0.1, 1e-5, mean.data(),
-                  inverse.data(), scale.data(), shift.data()});
+    NormStatistics k{partial.data(),
+                     summed,
+                     x.matrix(),
+                     weight.data(),
+                     bias.data(),
+                     running_mean.data(),
+                     running_variance.data(),
+                     0.1,
+                     1e-5,
+                     mean.data(),
+                     inverse.data(),
+                     scale.data(),
+                     shift.data()};
+    if (summed) k.narrow_scale = narrow_scale.matrix().data;
+    if (summed) k.narrow_shift = narrow_shift.matrix().data;
+    tested_kernels(type).norm_statistics(nullptr, k);
   }
 
   std::vector<float> weight, bias, running_mean, running_variance, mean, inverse, scale, shift;
   std::vector<float> partial;
+  Stored narrow_scale, narrow_shift;  // written with sums of a convolution
 };
 
 // `running`: what the running statistics were before. `shifted`: the sums were made of x - first
@@ -79,6 +95,10 @@ TEST(CudaKernels, NormStatistics) {
     s.running_variance.assign(s.mean.size(), 5);
     s.finish(type, x, true);
     expect_statistics(s, x, 5, false);
+    expect_values(
+        type, s.narrow_scale, [&](std::int64_t, int c) { return s.scale[std::size_t(c)]; }, 0);
+    expect_values(
+        type, s.narrow_shift, [&](std::int64_t, int c) { return s.shift[std::size_t(c)]; }, 0);
   });
 }
 
@@ -214,6 +234,7 @@ struct NormBackwardTest {
     kernels.norm_backward_statistics(
         nullptr, {partial.data(), sums(), which, place.rows, place.channels, s.weight.data(),
                   s.inverse.data(), dw.data(), db.data(), a.data(), b.data(), c.data()});
+    expect_same_of_a_convolutions_sums(s, dw, db, {a, b, c});
     Stored other = empty(type, place);
     Stored& dx = form.in_place ? gradient : other;
     kernels.norm_backward_apply(nullptr, {gradient.matrix(), input.matrix(), dx.matrix(),
@@ -224,6 +245,24 @@ struct NormBackwardTest {
       const auto i = static_cast<std::size_t>(channel);
       expect_channel(input, dx, channel, s.weight[i], dw[i], db[i]);
       if (::testing::Test::HasFailure()) return;
+    }
+  }
+
+  void expect_same_of_a_convolutions_sums(const Statistics& s, const std::vector<float>& dw,
+                                          const std::vector<float>& db,
+                                          const std::vector<std::vector<float>>& wanted) {
+    std::vector<float> totals = db, dw_again(dw.size()), db_again(dw), a(dw), b(dw), c(dw);
+    totals.insert(totals.end(), dw.begin(), dw.end());
+    tested_kernels(type).norm_backward_statistics(
+        nullptr,
+        {totals.data(), 2, 1, place.rows, place.channels, s.weight.data(), s.inverse.data(),
+         dw_again.data(), db_again.data(), a.data(), b.data(), c.data(), true});
+    EXPECT_EQ(dw_again, dw);
+    EXPECT_EQ(db_again, db);
+    for (std::size_t i = 0; i < dw.size(); ++i) {
+      ASSERT_FLOAT_EQ(a[i], wanted[0][i]);
+      ASSERT_FLOAT_EQ(b[i], wanted[1][i]);
+      ASSERT_FLOAT_EQ(c[i], wanted[2][i]);
     }
   }
 

@@ -36,7 +36,10 @@ void expect_similar(const Net& net, int batch, const std::string& precision,
   const auto got = trained(net, batch, precision, fusion, 1);
   const auto plain = train_and_evaluate(*plain_plan(net, batch, precision), batch, 1);
   const auto exact = train_and_evaluate(*plain_plan(net, batch, "fp64"), batch, 1);
-  const double floor = precision == "bf16" ? 0.02 : 0.004;
+  // Convolutions take a batch norm's scale and shift in 16 bits: now and then a value crosses zero,
+  // and ReLU sends one gradient more, or less, back through these small nets.
+  const bool rounds_scales = fusion.ends_with("+bn-in-conv");
+  const double floor = rounds_scales ? 0.03 : precision == "bf16" ? 0.02 : 0.004;
   for (std::size_t i = 0; i < exact.size(); ++i) {
     const auto& [name, wanted] = exact[i];
     const double allowed = std::min(0.5, floor + 3 * relative_distance(plain[i].second, wanted));
@@ -54,6 +57,7 @@ void expect_same_training(const Net& net, int batch, double tolerance = 2e-4) {
   expect_similar(net, batch, "bf16");
   expect_similar(net, batch, "fp16");
   expect_similar(net, batch, "fp16", "bn-relu-add+pool+conv-statistics");
+  expect_similar(net, batch, "fp16", "bn-relu-add+pool+conv-statistics+bn-in-conv");
 }
 
 TEST(CudaPlan, Convolutions) {
@@ -190,42 +194,134 @@ TEST(CudaPlan, PartsOfConcatsBeginWhereLibrariesCanLoad) {
   EXPECT_EQ(copies(joined_net(4, 8), "fp16"), always + 1);  // what comes after b
 }
 
-// Layer by layer, by what their engines take; training is the same either way.
-TEST(CudaPlan, ConvolutionsMakeSumsWhereThatIsFaster) {
-  const auto net = make_net(8, 4, [](Net& n) {
+// Three layers of which the second and the third read a batch norm that nobody else reads.
+Net chain_net() {
+  return make_net(8, 4, [](Net& n) {
     Node x = n.relu(n.batch_norm(n.conv2d(n.input(), "a", {.out = 8}), "bn_a"));
-    x = n.relu(n.batch_norm(n.conv2d(x, "b", {.out = 16}), "bn_b"));
+    const Conv2d window{.out = 16, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1};
+    x = n.relu(n.batch_norm(n.conv2d(x, "b", window), "bn_b"));
+    x = n.relu(n.batch_norm(n.conv2d(x, "c", {.out = 24, .stride = 2}), "bn_c"));
     n.loss(n.linear(n.flatten(x), "fc", {4}));
   });
+}
+
+using EngineMs = std::function<std::optional<double>(const cuda::ConvolutionTask&)>;
+using EngineRefusal = std::function<bool(const cuda::ConvolutionTask&)>;
+constexpr double kCheap = 1e-3, kDear = 1e3;  // beside a kernel's 1 ms
+
+// What a plan with such engines does, and what it has learned after two steps.
+struct MergedTraining {
+  std::map<std::string, std::string> notes;
+  std::multimap<std::string, std::string> kernels;  // of norms: implementation, node
+  std::vector<double> weights;
+  // The nodes of one kernel.
+  std::vector<std::string> nodes(const std::string& implementation) const {
+    std::vector<std::string> found;
+    const auto [first, last] = kernels.equal_range(implementation);
+    for (auto row = first; row != last; ++row) found.push_back(row->second);
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+};
+MergedTraining train_merged(const std::string& fusion, const EngineMs& engine_ms,
+                            const EngineRefusal& refuses = {}) {
+  const Net net = chain_net();
   const Data data = make_data(net, 3);
-  const auto trained_with = [&](const cuda::test::HostDeviceOptions& device,
-                                const std::string& wanted, std::vector<std::string> adding_up) {
-    SCOPED_TRACE(wanted);
-    const auto plan = host_cuda_backend(device)->compile(
-        net, {.batch = 3, .precision = "fp16", .fusion = "bn-relu-add+conv-statistics"});
-    EXPECT_EQ(plan->facts().notes.at("conv-statistics"), wanted);
-    std::vector<std::string> rows;
-    for (const OpTime& row : plan->profile(data.batch())) {
-      if (row.implementation == "norm_sums") rows.push_back(row.node);
-    }
-    EXPECT_EQ(rows, adding_up);
-    fill(*plan);
-    for (int step = 0; step < 2; ++step) plan->step(data.batch(), kStep);
-    return plan->read_parameter(0);
-  };
-  const auto always = trained_with({}, "by 2 of 2 convolutions, where that is faster", {});
-  const auto by_width = [](const cuda::ConvolutionTask& task) -> std::optional<double> {
-    return task.statistics && task.out == 16 ? 1e3 : 1e-3;
-  };
-  const auto once = trained_with({.convolution_ms = by_width},
-                                 "by 1 of 2 convolutions, where that is faster", {"bn_b"});
-  const auto dear = [](const cuda::ConvolutionTask& task) -> std::optional<double> {
-    return task.statistics ? 1e3 : 1e-3;
-  };
-  const auto never = trained_with({.convolution_ms = dear},
-                                  "by 0 of 2 convolutions, where that is faster", {"bn_a", "bn_b"});
-  EXPECT_LT(relative_distance(once, always), 0.01);
-  EXPECT_LT(relative_distance(never, always), 0.01);
+  const auto plan = host_cuda_backend({.convolution_ms = engine_ms, .refuses = refuses})
+                        ->compile(net, {.batch = 3, .precision = "fp16", .fusion = fusion});
+  MergedTraining training{.notes = plan->facts().notes};
+  for (const OpTime& row : plan->profile(data.batch())) {
+    training.kernels.emplace(row.implementation, row.node);
+  }
+  fill(*plan);
+  for (int step = 0; step < 2; ++step) plan->step(data.batch(), kStep);
+  training.weights = plan->read_parameter(0);
+  return training;
+}
+using Names = std::vector<std::string>;
+
+// Layer by layer, by what their engines take; training is the same either way.
+TEST(CudaPlan, ConvolutionsMakeSumsWhereThatIsFaster) {
+  const std::string level = "bn-relu-add+conv-statistics";
+  const auto always = train_merged(level, {});
+  EXPECT_EQ(always.notes.at("conv-statistics"),
+            "forward by 3 of 3 convolutions, backward by 2 of 2, where that is faster");
+  EXPECT_EQ(always.nodes("norm_sums"), Names());
+  EXPECT_EQ(always.nodes("norm_backward_sums"), Names({"bn_c"}));
+  EXPECT_EQ(always.nodes("norm_apply"), Names({"bn_a", "bn_b", "bn_c"}));
+
+  const auto some = train_merged(level, [](const cuda::ConvolutionTask& task) {
+    const bool dear = (task.statistics && task.out == 16) || (task.norm_sums && task.out == 24);
+    return dear ? kDear : kCheap;
+  });
+  EXPECT_EQ(some.notes.at("conv-statistics"),
+            "forward by 2 of 3 convolutions, backward by 1 of 2, where that is faster");
+  EXPECT_EQ(some.nodes("norm_sums"), Names({"bn_b"}));
+  EXPECT_EQ(some.nodes("norm_backward_sums"), Names({"bn_b", "bn_c"}));
+
+  const auto never = train_merged(level, [](const cuda::ConvolutionTask& task) {
+    return task.statistics || task.norm_sums ? kDear : kCheap;
+  });
+  EXPECT_EQ(never.notes.at("conv-statistics"),
+            "forward by 0 of 3 convolutions, backward by 0 of 2, where that is faster");
+  EXPECT_EQ(never.nodes("norm_sums"), Names({"bn_a", "bn_b", "bn_c"}));
+  EXPECT_EQ(never.nodes("norm_backward_sums"), Names({"bn_a", "bn_b", "bn_c"}));
+  for (const auto* other : {&some, &never}) {
+    EXPECT_LT(relative_distance(other->weights, always.weights), 0.01);
+  }
+}
+
+TEST(CudaPlan, ConvolutionsWithNormsAreThoseOfThePlainBackend) {
+  expect_same_training(chain_net(), 3);
+}
+
+// What norms also makes both sums: those of its output since no engine does without, those of the
+// way back since there is no mask.
+TEST(CudaPlan, ConvolutionsNormWhatTheyReadWhereThatIsFaster) {
+  const std::string level = "bn-relu-add+pool+conv-statistics+bn-in-conv";
+  const auto always = train_merged(level, {});
+  EXPECT_EQ(always.notes.at("bn-in-conv"), "2 of 2 batch norms, where that is faster");
+  EXPECT_EQ(always.nodes("norm_apply"), Names({"bn_c"}));
+  EXPECT_EQ(always.nodes("norm_backward_sums"), Names({"bn_c"}));
+
+  // Dear sums, and yet norming saves more; not where weights are dear as well.
+  const auto once = train_merged(level, [](const cuda::ConvolutionTask& task) {
+    if (task.normed && task.out == 24) return kDear;
+    if (task.norm_sums) return 1.5;
+    return !task.normed && (task.statistics || task.out == 16) ? kDear : kCheap;
+  });
+  EXPECT_EQ(once.notes.at("bn-in-conv"), "1 of 2 batch norms, where that is faster");
+  EXPECT_EQ(once.notes.at("conv-statistics"),
+            "forward by 1 of 3 convolutions, backward by 1 of 2, where that is faster");
+  EXPECT_EQ(once.nodes("norm_apply"), Names({"bn_b", "bn_c"}));
+  EXPECT_EQ(once.nodes("norm_backward_sums"), Names({"bn_b", "bn_c"}));
+
+  const auto sums_alone = train_merged("bn-relu-add+conv-statistics", {});
+  const auto neither = train_merged(level, [](const cuda::ConvolutionTask& task) {
+    return task.normed || task.statistics || task.norm_sums ? kDear : kCheap;
+  });
+  EXPECT_EQ(neither.notes.at("bn-in-conv"), "0 of 2 batch norms, where that is faster");
+  for (const auto* other : {&once, &sums_alone, &neither}) {
+    EXPECT_LT(relative_distance(other->weights, always.weights), 0.01);
+  }
+}
+
+// A device of another generation has none of these engines, or some.
+TEST(CudaPlan, ConvolutionsWithoutMergedEnginesRunAlone) {
+  const std::string level = "bn-relu-add+pool+conv-statistics+bn-in-conv";
+  const auto none = train_merged(level, {}, [](const cuda::ConvolutionTask& task) {
+    return task.statistics || task.normed || task.norm_sums;
+  });
+  EXPECT_EQ(none.notes.at("bn-in-conv"), "0 of 2 batch norms, where that is faster");
+  EXPECT_EQ(none.nodes("norm_sums"), Names({"bn_a", "bn_b", "bn_c"}));
+  EXPECT_EQ(none.nodes("norm_apply"), Names({"bn_a", "bn_b", "bn_c"}));
+  EXPECT_EQ(none.nodes("norm_backward_sums"), Names({"bn_a", "bn_b", "bn_c"}));
+  const auto no_weights = train_merged(level, {}, [](const cuda::ConvolutionTask& task) {
+    return task.normed && task.pass == cuda::ConvolutionPass::kBackwardWeights;
+  });
+  EXPECT_EQ(no_weights.nodes("norm_apply"), Names({"bn_a", "bn_b", "bn_c"}));
+  EXPECT_EQ(no_weights.nodes("norm_backward_sums"), Names({"bn_c"}));
+  EXPECT_LT(relative_distance(no_weights.weights, none.weights), 0.01);
 }
 
 // A max pool that alone reads a batch norm's ReLU is part of it: the first one here, and the one

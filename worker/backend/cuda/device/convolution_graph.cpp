@@ -5,6 +5,8 @@
 namespace rackmark::worker::cuda {
 namespace {
 
+constexpr std::int64_t kFirstOfX = kFirstVirtual + 50;  // virtual tensors on x's side
+
 cudnnDataType_t stored_type(Type type) {
   switch (type) {
     case Type::kFloat:
@@ -38,6 +40,10 @@ TensorSpec bias_spec(const ConvolutionTask& t, ConvolutionForm form) {
 TensorSpec by_channel(const ConvolutionTask& t, std::int64_t id) {
   return channels_last(id, CUDNN_DATA_FLOAT, 1, t.out, 1, 1);
 }
+TensorSpec by_channel_of_x(const ConvolutionTask& t, std::int64_t id,
+                           cudnnDataType_t type = CUDNN_DATA_FLOAT) {
+  return channels_last(id, type, 1, t.channels, 1, 1);
+}
 // Between two operations values stay as they were summed.
 TensorSpec virtual_like(TensorSpec spec, std::int64_t id) {
   spec.id = id;
@@ -65,12 +71,29 @@ const Descriptor& geometry(GraphBuilder& graph, const ConvolutionTask& t,
   return graph.keep(std::move(shape));
 }
 
+// x as it is convolved: relu(x * scale + shift) where the task says so.
+const Descriptor& convolved(GraphBuilder& graph, const ConvolutionTask& t) {
+  const Descriptor& x = graph.tensor(x_spec(t));
+  if (!t.normed) return x;
+  const auto between = [&](std::int64_t step) -> const Descriptor& {
+    return graph.tensor(virtual_like(x_spec(t), kFirstOfX + step));
+  };
+  const Descriptor &scaled = between(0), &shifted = between(1), &active = between(2);
+  const auto type = stored_type(t.type);
+  graph.pointwise(CUDNN_POINTWISE_MUL, x, &graph.tensor(by_channel_of_x(t, kTensorNormScale, type)),
+                  scaled);
+  graph.pointwise(CUDNN_POINTWISE_ADD, scaled,
+                  &graph.tensor(by_channel_of_x(t, kTensorNormShift, type)), shifted);
+  graph.pointwise(CUDNN_POINTWISE_RELU_FWD, shifted, nullptr, active);
+  return active;
+}
+
 // y = conv(x, w), summed up in this type.
 void add_product(GraphBuilder& graph, const ConvolutionTask& t, cudnnDataType_t sums,
                  const Descriptor& y) {
   Descriptor convolution(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
   convolution.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, geometry(graph, t, sums))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, graph.tensor(x_spec(t)))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, convolved(graph, t))
       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, graph.tensor(w_spec(t)))
       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, y)
       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0F)
@@ -152,11 +175,51 @@ Graph integer_graph(ConvolutionTask t, ConvolutionForm form, const EngineTarget&
   return Graph(std::move(graph), target);
 }
 
+// What the ReLU after a batch norm lets through of dx, and that batch norm's sums. Engines know it
+// said in this order: subtracting the mean by an addition, say, is another pattern.
+void add_norm_sums(GraphBuilder& graph, const ConvolutionTask& t, const Descriptor& dx) {
+  const Descriptor& x = graph.tensor(renamed(x_spec(t), kTensorNormX));
+  const auto array = [&](std::int64_t id) -> const Descriptor& {
+    return graph.tensor(by_channel_of_x(t, id));
+  };
+  const Descriptor &mean = array(kTensorNormMean), &inverse = array(kTensorNormInverseDeviation),
+                   &weight = array(kTensorNormWeight), &bias = array(kTensorNormBias);
+  const Descriptor* value = &x;
+  std::int64_t id = kFirstOfX;
+  const auto then = [&](cudnnPointwiseMode_t mode, const Descriptor& by) {
+    const Descriptor& result = graph.tensor(virtual_like(x_spec(t), id++));
+    graph.pointwise(mode, *value, &by, result);
+    value = &result;
+  };
+  then(CUDNN_POINTWISE_SUB, mean);
+  then(CUDNN_POINTWISE_MUL, inverse);
+  then(CUDNN_POINTWISE_MUL, weight);
+  then(CUDNN_POINTWISE_ADD, bias);
+  const Descriptor& masked = graph.tensor(x_spec(t));
+  graph.pointwise_backward(CUDNN_POINTWISE_RELU_BWD, *value, dx, masked);
+
+  Descriptor sums(CUDNN_BACKEND_OPERATION_BN_BWD_WEIGHTS_DESCRIPTOR);
+  sums.set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_MATH_PREC, CUDNN_DATA_FLOAT)
+      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_X_DESC, x)
+      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_MEAN_DESC, mean)
+      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_INVSTD_DESC, inverse)
+      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_BN_SCALE_DESC, weight)
+      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_DY_DESC, masked);
+  constexpr cudnnBackendAttributeName_t kResults[NormOperands::kSums] = {
+      CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_DBN_BIAS_DESC,
+      CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_DBN_SCALE_DESC,
+      CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_EQ_DY_SCALE_DESC,
+      CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_EQ_X_SCALE_DESC,
+      CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_EQ_BIAS};
+  for (int i = 0; i < NormOperands::kSums; ++i) sums.set(kResults[i], array(kTensorNormSums + i));
+  graph.operation(std::move(sums));
+}
+
 Graph backward_data_graph(const ConvolutionTask& t, ConvolutionForm form,
                           const EngineTarget& target) {
   GraphBuilder graph;
   const bool added = form == ConvolutionForm::kAddedAfter;
-  TensorSpec result = added ? virtual_like(x_spec(t), kFirstVirtual) : x_spec(t);
+  TensorSpec result = added || t.norm_sums ? virtual_like(x_spec(t), kFirstVirtual) : x_spec(t);
   if (form == ConvolutionForm::kSeparateSum) {
     result = channels_last(kTensorX, result.type, t.images, t.channels, t.height, t.width);
   }
@@ -170,6 +233,7 @@ Graph backward_data_graph(const ConvolutionTask& t, ConvolutionForm form,
       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, 1.0F)
       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, beta);
   graph.operation(std::move(convolution));
+  if (t.norm_sums) add_norm_sums(graph, t, dx);
   if (added) {
     const Descriptor& before = graph.tensor(renamed(x_spec(t), kTensorResidual));
     graph.pointwise(CUDNN_POINTWISE_ADD, dx, &before, graph.tensor(x_spec(t)));
@@ -186,7 +250,7 @@ Graph backward_weights_graph(const ConvolutionTask& t, ConvolutionForm form,
   const Descriptor& dw = graph.tensor(converted ? virtual_like(gradient, kFirstVirtual) : gradient);
   Descriptor convolution(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR);
   convolution.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, geometry(graph, t))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, graph.tensor(x_spec(t)))
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, convolved(graph, t))
       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, graph.tensor(y_spec(t)))
       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, dw)
       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, 1.0F)
@@ -222,6 +286,8 @@ std::string epilogue_text(const ConvolutionTask& t) {
   if (t.relu) text += " +relu";
   if (t.accumulate) text += " +accumulate";
   if (t.statistics) text += " +statistics";
+  if (t.normed) text += " +normed";
+  if (t.norm_sums) text += " +norm_sums";
   if (t.stored_y() != t.type) text += " as " + type_name(t.y_type);
   return text;
 }
@@ -268,6 +334,7 @@ std::vector<ConvolutionForm> forms_of(const ConvolutionTask& task) {
       if (task.accumulate) return {kWhole, kSeparateSum, kAddedAfter};
       return {kWhole};
     case ConvolutionPass::kBackwardWeights:
+      if (task.normed) return {kNarrowGradient};  // the one that is served
       if (narrow) return {kNarrowGradient, kConvertedGradient, kWhole};
       return {kWhole};
   }

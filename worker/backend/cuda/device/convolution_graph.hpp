@@ -21,6 +21,14 @@ enum ConvolutionTensor : std::int64_t {
   kTensorSquareSum,
   kTensorScale,  // of integers, by output channel
   kTensorResidualScale,
+  kTensorNormScale,  // of a normed x, by channel
+  kTensorNormShift,
+  kTensorNormX,  // of the batch norm whose sums are made
+  kTensorNormMean,
+  kTensorNormInverseDeviation,
+  kTensorNormWeight,
+  kTensorNormBias,
+  kTensorNormSums,  // NormOperands::kSums of them, a tensor each
   kFirstVirtual = 100,
 };
 

@@ -193,9 +193,8 @@ ConvolutionCandidate ConvolutionPlanner::choose(const ConvolutionTask& task) {
   std::string refusal;
   auto candidates = convolution_candidates(task, target_, &refusal);
   if (candidates.empty()) {
-    throw std::runtime_error("cuDNN " + library_version_text(cudnnGetVersion()) +
-                             " has no engine for " + task_text(task) +
-                             (refusal.empty() ? "" : "; last refusal: " + refusal));
+    throw NoEngine("cuDNN " + library_version_text(cudnnGetVersion()) + " has no engine for " +
+                   task_text(task) + (refusal.empty() ? "" : "; last refusal: " + refusal));
   }
   return clock_ ? fastest(task, std::move(candidates)) : std::move(candidates.front());
 }

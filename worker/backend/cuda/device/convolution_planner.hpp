@@ -48,7 +48,7 @@ class ConvolutionPlanner {
   // Without a clock the first candidate is taken and nothing is remembered. `target` and `cache`
   // have to outlive the planner.
   ConvolutionPlanner(const EngineTarget& target, PlanCache& cache, Clock clock);
-  // Throws std::runtime_error naming the task when no engine serves it.
+  // Throws NoEngine naming the task when none serves it.
   ConvolutionCandidate choose(const ConvolutionTask& task);
 
  private:

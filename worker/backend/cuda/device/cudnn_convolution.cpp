@@ -44,6 +44,9 @@ class CudnnConvolution final : public Convolution {
  private:
   void before(const ConvolutionOperands& operands, void* extra);
   std::vector<EnginePlan::Binding> bindings(const ConvolutionOperands& operands, void* extra) const;
+  void bind_normed(const ConvolutionOperands& operands,
+                   std::vector<EnginePlan::Binding>& bound) const;
+  void bind_norm_sums(const NormOperands& norm, std::vector<EnginePlan::Binding>& bound) const;
   void after(const ConvolutionOperands& operands, void* extra);
   void add_epilogue(const ConvolutionOperands& operands);
 
@@ -75,18 +78,24 @@ std::vector<EnginePlan::Binding> CudnnConvolution::bindings(const ConvolutionOpe
       std::vector<EnginePlan::Binding> bound{
           {kTensorX, x}, {kTensorW, const_cast<void*>(operands.w)}, {kTensorY, operands.y}};
       if (form == kAddedAfter) bound.push_back({kTensorResidual, operands.x});
+      if (task_.norm_sums) bind_norm_sums(operands.norm, bound);
       return bound;
     }
-    case ConvolutionPass::kBackwardWeights:
-      return {{kTensorX, x},
-              {kTensorY, operands.y},
-              {kTensorGradient, form == kNarrowGradient ? extra : operands.gradient}};
+    case ConvolutionPass::kBackwardWeights: {
+      std::vector<EnginePlan::Binding> bound{
+          {kTensorX, x},
+          {kTensorY, operands.y},
+          {kTensorGradient, form == kNarrowGradient ? extra : operands.gradient}};
+      if (task_.normed) bind_normed(operands, bound);
+      return bound;
+    }
     case ConvolutionPass::kForward:
       break;
   }
   void* y = form == kCopiedResult ? extra : operands.y;
   std::vector<EnginePlan::Binding> bound{
       {kTensorX, x}, {kTensorW, const_cast<void*>(operands.w)}, {kTensorY, y}};
+  if (task_.normed) bind_normed(operands, bound);
   if (form == kBareForward) return bound;
   if (task_.bias) {
     const void* narrow = operands.narrow_bias != nullptr ? operands.narrow_bias : extra;
@@ -105,6 +114,24 @@ std::vector<EnginePlan::Binding> CudnnConvolution::bindings(const ConvolutionOpe
     bound.push_back({kTensorSquareSum, operands.sums + task_.out});
   }
   return bound;
+}
+
+void CudnnConvolution::bind_normed(const ConvolutionOperands& operands,
+                                   std::vector<EnginePlan::Binding>& bound) const {
+  bound.push_back({kTensorNormScale, const_cast<void*>(operands.x_scale)});
+  bound.push_back({kTensorNormShift, const_cast<void*>(operands.x_shift)});
+}
+
+void CudnnConvolution::bind_norm_sums(const NormOperands& norm,
+                                      std::vector<EnginePlan::Binding>& bound) const {
+  bound.push_back({kTensorNormX, const_cast<void*>(norm.x)});
+  bound.push_back({kTensorNormMean, const_cast<float*>(norm.mean)});
+  bound.push_back({kTensorNormInverseDeviation, const_cast<float*>(norm.inverse_deviation)});
+  bound.push_back({kTensorNormWeight, const_cast<float*>(norm.weight)});
+  bound.push_back({kTensorNormBias, const_cast<float*>(norm.bias)});
+  for (int i = 0; i < NormOperands::kSums; ++i) {
+    bound.push_back({kTensorNormSums + i, norm.sums + std::int64_t{i} * task_.channels});
+  }
 }
 
 void CudnnConvolution::after(const ConvolutionOperands& operands, void* extra) {
@@ -167,11 +194,27 @@ class TrialOperands {
     if (t.pass == ConvolutionPass::kBackwardWeights) {
       operands_.gradient = static_cast<float*>(take(Type::kFloat, weight_count(t)));
     }
+    if (t.normed) {
+      operands_.x_scale = take(t.type, t.channels);
+      operands_.x_shift = take(t.type, t.channels);
+    }
+    if (t.norm_sums) take_norm();
   }
   const ConvolutionOperands& operands() const { return operands_; }
   const ConvolutionTask& task() const { return task_; }
 
  private:
+  void take_norm() {
+    const auto array = [&](int rows) {
+      return static_cast<float*>(take(Type::kFloat, std::int64_t{rows} * task_.channels));
+    };
+    operands_.norm = {.x = take(task_.type, x_rows(task_) * x_pixel(task_)),
+                      .mean = array(1),
+                      .inverse_deviation = array(1),
+                      .weight = array(1),
+                      .bias = array(1),
+                      .sums = array(NormOperands::kSums)};
+  }
   void* take(Type type, std::int64_t count) {
     return held_.emplace_back(random_memory(type, count * width(type), stream_)).get();
   }

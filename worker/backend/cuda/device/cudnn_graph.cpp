@@ -261,16 +261,30 @@ const Descriptor& GraphBuilder::operation(Descriptor operation) {
   return kept;
 }
 
-const Descriptor& GraphBuilder::pointwise(cudnnPointwiseMode_t mode, const Descriptor& x,
-                                          const Descriptor* b, const Descriptor& y) {
+const Descriptor& GraphBuilder::pointwise_mode(cudnnPointwiseMode_t mode) {
   Descriptor kind(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
   kind.set(CUDNN_ATTR_POINTWISE_MODE, mode).set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
   kind.finalize();
+  return keep(std::move(kind));
+}
+
+const Descriptor& GraphBuilder::pointwise(cudnnPointwiseMode_t mode, const Descriptor& x,
+                                          const Descriptor* b, const Descriptor& y) {
   Descriptor operation(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-  operation.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, keep(std::move(kind)))
+  operation.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, pointwise_mode(mode))
       .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
   if (b != nullptr) operation.set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, *b);
   operation.set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
+  return this->operation(std::move(operation));
+}
+
+const Descriptor& GraphBuilder::pointwise_backward(cudnnPointwiseMode_t mode, const Descriptor& x,
+                                                   const Descriptor& dy, const Descriptor& dx) {
+  Descriptor operation(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+  operation.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, pointwise_mode(mode))
+      .set(CUDNN_ATTR_OPERATION_POINTWISE_DYDESC, dy)
+      .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x)
+      .set(CUDNN_ATTR_OPERATION_POINTWISE_DXDESC, dx);
   return this->operation(std::move(operation));
 }
 

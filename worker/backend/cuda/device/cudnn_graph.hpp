@@ -84,11 +84,16 @@ class GraphBuilder {
 
   const Descriptor& pointwise(cudnnPointwiseMode_t mode, const Descriptor& x, const Descriptor* b,
                               const Descriptor& y);
+  // dx = dy * derivative(x), of a mode that ends in _BWD.
+  const Descriptor& pointwise_backward(cudnnPointwiseMode_t mode, const Descriptor& x,
+                                       const Descriptor& dy, const Descriptor& dx);
 
   std::deque<Descriptor> take_parts() { return std::move(parts_); }
   const std::vector<const Descriptor*>& operations() const { return operations_; }
 
  private:
+  const Descriptor& pointwise_mode(cudnnPointwiseMode_t mode);
+
   std::deque<Descriptor> parts_;  // addresses stay
   std::vector<const Descriptor*> operations_;
 };

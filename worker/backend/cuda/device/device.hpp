@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,11 @@ struct ConvolutionTask {
   // kForward: y = relu?(conv(x, w) + bias + residual). kBackwardData: dx is added to what is there.
   // kForward of 16-bit values also, with `statistics`: sums of y and of y * y by output channel.
   bool bias = false, residual = false, relu = false, accumulate = false, statistics = false;
+  // Of 16-bit values, where the input is a batch norm's with ReLU. `normed`, kForward and
+  // kBackwardWeights: x is the batch norm's own input, and relu(x * x_scale + x_shift) is what is
+  // convolved (padding is still of zeros). `norm_sums`, kBackwardData: of dx only what that ReLU
+  // lets through is written, and the sums of the batch norm's way back are made.
+  bool normed = false, norm_sums = false;
   // Of integers, kForward alone: w are integers too, and y = relu?(conv(x, w) * scale + bias +
   // residual * residual_scale), with a bias always. y and the residual are of these types, and the
   // residual lies as it says.
@@ -72,6 +78,15 @@ struct ConvolutionTask {
   }
   auto operator<=>(const ConvolutionTask&) const = default;
 };
+// The batch norm before a convolution: arrays by channel of its input.
+struct NormOperands {
+  static constexpr int kSums = 5;
+  const void* x = nullptr;  // its input, as the convolution's x lies
+  const float *mean = nullptr, *inverse_deviation = nullptr, *weight = nullptr, *bias = nullptr;
+  // [kSums][channels]: of dx, of dx * (x - mean) * inverse_deviation; the rest is the library's
+  // own.
+  float* sums = nullptr;
+};
 // In the device's memory. kForward reads x, w, bias, residual and writes y; kBackwardData reads w,
 // y (as dy) and writes x (as dx); kBackwardWeights reads x, y (as dy) and writes gradient (float).
 struct ConvolutionOperands {
@@ -85,6 +100,8 @@ struct ConvolutionOperands {
   const void* residual = nullptr;         // as y; of integers, as the task says
   float* gradient = nullptr;              // of w, same order of elements
   float* sums = nullptr;                  // [2][out]
+  const void *x_scale = nullptr, *x_shift = nullptr;  // normed: stored type, by channel of x
+  NormOperands norm = {};                             // norm_sums
 };
 
 // c = a * b: a is rows x inner, b is inner x columns, all row major after the transposition that is
@@ -118,6 +135,10 @@ struct ProductOperands {
   void* c = nullptr;
 };
 using Product = Prepared<ProductOperands>;
+
+struct NoEngine : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 // Work that was recorded once and is given to the queue as a whole (a CUDA graph).
 class Recording {
@@ -198,7 +219,7 @@ class Device {
 
   virtual Queue queue() = 0;
   virtual const Kernels& kernels(Type type) const = 0;
-  // Throws std::runtime_error naming the task when no engine serves it.
+  // Throws NoEngine naming the task when none serves it.
   virtual std::unique_ptr<Convolution> prepare(const ConvolutionTask& task) = 0;
   virtual std::unique_ptr<Product> prepare(const ProductTask& task) = 0;
   // Milliseconds of what `make_work()` gives to the queue, timed as engines are and remembered by

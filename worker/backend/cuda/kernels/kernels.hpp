@@ -92,6 +92,8 @@ struct NormStatistics {  // from those sums; all arrays by channel
   double momentum = 0.1, epsilon = 1e-5;
   float *mean = nullptr, *inverse_deviation = nullptr;
   float *scale = nullptr, *shift = nullptr;  // y = x * scale + shift
+  void *narrow_scale = nullptr,
+       *narrow_shift = nullptr;  // the same in the stored type; may be null
 };
 struct NormFromRunning {  // the same scale and shift for evaluation
   int channels = 0;
@@ -99,6 +101,7 @@ struct NormFromRunning {  // the same scale and shift for evaluation
   const float *running_mean = nullptr, *running_variance = nullptr;
   double epsilon = 1e-5;
   float *scale = nullptr, *shift = nullptr;
+  void *narrow_scale = nullptr, *narrow_shift = nullptr;  // as NormStatistics'
 };
 struct NormApply {  // y = relu?(x * scale + shift + residual'), residual' = residual [* scale +
                     // shift]
@@ -129,6 +132,9 @@ struct NormBackwardStatistics {  // dx = g * a + (x - mean) * b + c
   const float *weight = nullptr, *inverse_deviation = nullptr;
   float *weight_gradient = nullptr, *bias_gradient = nullptr;
   float *a = nullptr, *b = nullptr, *c = nullptr;
+  // The convolution after has summed up already, over all rows: partial[0][channel] are the sums of
+  // g, partial[1][channel] those of g * (x - mean) * inverse_deviation.
+  bool summed = false;
 };
 struct NormBackwardApply {
   Matrix dy, x, dx;                    // dx may be dy

@@ -43,6 +43,14 @@ struct NormSummand {
   View<const T> x;
 };
 
+// Scale and shift once more, where a convolution takes them.
+template <class T, class Arrays>
+RM_DEVICE void put_narrow(const Arrays& k, int channel) {
+  if (k.narrow_scale == nullptr) return;
+  put(static_cast<T*>(k.narrow_scale)[channel], k.scale[channel]);
+  put(static_cast<T*>(k.narrow_shift)[channel], k.shift[channel]);
+}
+
 template <class T>
 struct NormStatisticsFinish {
   static constexpr int kSums = 2;
@@ -63,12 +71,14 @@ struct NormStatisticsFinish {
     k.inverse_deviation[channel] = static_cast<float>(inverse);
     k.scale[channel] = static_cast<float>(scale);
     k.shift[channel] = static_cast<float>(k.bias[channel] - mean * scale);
+    put_narrow<T>(k, channel);
   }
   RM_DEVICE void blend(float& running, double value) const {
     running = static_cast<float>((1 - k.momentum) * running + k.momentum * value);
   }
 };
 
+template <class T>
 struct NormFromRunningBody {
   using Access = Singles<float>;
   static constexpr int kInFlight = 1;
@@ -81,6 +91,7 @@ struct NormFromRunningBody {
       const double scale = k.weight[c] / sqrt(k.running_variance[c] + k.epsilon);
       k.scale[c] = static_cast<float>(scale);
       k.shift[c] = static_cast<float>(k.bias[c] - k.running_mean[c] * scale);
+      put_narrow<T>(k, c);
     }
   }
 };
@@ -242,10 +253,11 @@ struct NormBackwardFinish {
   RM_DEVICE void operator()(int channel, const double (&sums)[kSums]) const {
     const auto n = static_cast<double>(k.rows);
     const double inverse = k.inverse_deviation[channel], a = k.weight[channel] * inverse;
-    k.weight_gradient[channel] = static_cast<float>(sums[1] * inverse);
+    const double weight_gradient = k.summed ? sums[1] : sums[1] * inverse;
+    k.weight_gradient[channel] = static_cast<float>(weight_gradient);
     k.bias_gradient[channel] = static_cast<float>(sums[0]);
     k.a[channel] = static_cast<float>(a);
-    k.b[channel] = static_cast<float>(-a * inverse * inverse * sums[1] / n);
+    k.b[channel] = static_cast<float>(-a * inverse * weight_gradient / n);
     k.c[channel] = static_cast<float>(-a * sums[0] / n);
   }
 };
@@ -363,17 +375,23 @@ void norm_sums(Queue queue, const NormSums& k) {
     run_sums<Runner>(queue, "norm_sums", NormSummand<decltype(access)>(k), k.x, k.partial);
   });
 }
+inline void require_both(const char* kernel, const void* narrow_scale, const void* narrow_shift) {
+  require((narrow_scale == nullptr) == (narrow_shift == nullptr), kernel,
+          "one of narrow_scale and narrow_shift is null");
+}
 template <class T, class Runner>
 void norm_statistics(Queue queue, const NormStatistics& k) {
   require_alike("norm_statistics", k.x, k.x);
+  require_both("norm_statistics", k.narrow_scale, k.narrow_shift);
   const NormStatisticsFinish<T> finish{{0, 1}, k};
   const std::int64_t summed_rows = k.summed ? 1 : k.x.rows;  // of one block
   run_combination<Runner>(queue, "norm_statistics", finish, k.partial, summed_rows, k.x.channels,
                           2);
 }
-template <class Runner>
+template <class T, class Runner>
 void norm_from_running(Queue queue, const NormFromRunning& k) {
-  Runner::rows(queue, "norm_from_running", NormFromRunningBody{k}, 1, k.channels);
+  require_both("norm_from_running", k.narrow_scale, k.narrow_shift);
+  Runner::rows(queue, "norm_from_running", NormFromRunningBody<T>{k}, 1, k.channels);
 }
 template <class T, class Runner>
 void norm_apply(Queue queue, const NormApply& k) {
@@ -407,8 +425,11 @@ void norm_backward_sums(Queue queue, const NormBackwardSums& k) {
 template <class Runner>
 void norm_backward_statistics(Queue queue, const NormBackwardStatistics& k) {
   require(k.sum > 0 && k.sum < k.sums, "norm_backward_statistics", "needs 0 < sum < sums");
+  require(!k.summed || (k.sums == 2 && k.sum == 1), "norm_backward_statistics",
+          "a convolution sums up for one batch norm");
+  const std::int64_t summed_rows = k.summed ? 1 : k.rows;  // of one block
   run_combination<Runner>(queue, "norm_backward_statistics", NormBackwardFinish(k), k.partial,
-                          k.rows, k.channels, k.sums);
+                          summed_rows, k.channels, k.sums);
 }
 template <class T, class Runner>
 void norm_backward_apply(Queue queue, const NormBackwardApply& k) {
@@ -436,7 +457,7 @@ template <class T, class Runner>
 void add_norm_kernels(Kernels& kernels) {
   kernels.norm_sums = norm_sums<T, Runner>;
   kernels.norm_statistics = norm_statistics<T, Runner>;
-  kernels.norm_from_running = norm_from_running<Runner>;
+  kernels.norm_from_running = norm_from_running<T, Runner>;
   kernels.norm_apply = norm_apply<T, Runner>;
   kernels.norm_backward_sums = norm_backward_sums<T, Runner>;
   kernels.norm_backward_statistics = norm_backward_statistics<Runner>;

@@ -34,6 +34,21 @@ struct ChannelSums {
   bool made = true;  // false where adding up afterwards is faster; settled with the engines
 };
 
+// A batch norm with ReLU whose value a convolution alone reads: what that may do of the batch
+// norm's work. There is memory for either way.
+struct NormInConvolution {
+  bool may_apply = false;  // else only the sums of the way back
+  // Settled with the engines.
+  bool applies = false;  // it norms what it reads: the value itself is not in memory
+  bool sums = false;     // the gradient that it writes is masked by the ReLU and summed up
+
+  Place x;  // the batch norm's input
+  int weight = -1, bias = -1;
+  int kept_slot = -1;    // mean, inverse deviation
+  int narrow_slot = -1;  // scale, shift; stored type
+  int sums_slot = -1;    // NormOperands::sums
+};
+
 // What a node computes for the whole batch. Pictures have one row a pixel, flat values one row a
 // picture of the batch.
 struct Value {
@@ -48,6 +63,7 @@ struct Value {
   int concat = -1;                    // the only reader, a concat, inside whose value this one lies
   int first_channel = 0;              // there
   std::shared_ptr<ChannelSums> sums;  // may be null
+  std::shared_ptr<NormInConvolution> norm;  // of which it is the value; may be null
 };
 
 // Where an operation writes its part of a value's gradient.

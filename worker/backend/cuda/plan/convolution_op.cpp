@@ -1,3 +1,4 @@
+#include "worker/backend/cuda/plan/convolution_choice.hpp"
 #include "worker/backend/cuda/plan/convolution_task.hpp"
 #include "worker/backend/cuda/plan/layer_output.hpp"
 
@@ -27,6 +28,11 @@ class ConvolutionOp final : public Op {
       sums_->slot = assembly.add_floats(2 * layer.out);
       assembly.values[output_.output()].sums = sums_;
     }
+    norm_ = assembly.values[input_].norm;
+    if (norm_) {
+      assembly.use(norm_->x);
+      assembly.arena.use(norm_->narrow_slot, assembly.event);
+    }
     output_.plan_forward(assembly, y_place_);
   }
 
@@ -34,23 +40,29 @@ class ConvolutionOp final : public Op {
     dy_place_ = output_.plan_backward(assembly);
     assembly.use(x_place_);
     target_ = assembly.gradient_target(input_);
+    if (norm_) {
+      assembly.use(norm_->x);
+      for (const int slot : {norm_->narrow_slot, norm_->kept_slot}) {
+        assembly.arena.use(slot, assembly.event);
+      }
+      norm_->sums_slot = assembly.add_floats(std::int64_t{NormOperands::kSums} * x_place_.channels);
+    }
     std::vector<int> finished{weight_};
     if (output_.has_bias()) finished.push_back(output_.bias());
     return finished;
   }
 
   void prepare(Engines& engines) override {
-    forward_ = engines.find(task_);
-    if (sums_) choose_sums(engines);
-    ConvolutionTask back = task_;
-    back.y_stride = dy_place_.stride;
-    back.pass = ConvolutionPass::kBackwardWeights;
-    weights_ = engines.find(back);
-    if (!target_.place.exists()) return;
-    back.pass = ConvolutionPass::kBackwardData;
-    back.x_stride = target_.place.stride;
-    back.accumulate = target_.accumulate;
-    data_ = engines.find(back);
+    ConvolutionTasks tasks{.forward = task_, .weights = task_};
+    tasks.weights.y_stride = dy_place_.stride;
+    tasks.weights.pass = ConvolutionPass::kBackwardWeights;
+    if (target_.place.exists()) {
+      ConvolutionTask& data = tasks.data.emplace(tasks.weights);
+      data.pass = ConvolutionPass::kBackwardData;
+      data.x_stride = target_.place.stride;
+      data.accumulate = target_.accumulate;
+    }
+    engines_ = choose_engines(engines, tasks, y_place_, sums_.get(), norm_.get());
   }
 
   void bind(const Binding& where) override {
@@ -62,41 +74,54 @@ class ConvolutionOp final : public Op {
     w_ = where.narrow[weight_];
     gradient_ = where.gradients[weight_];
     if (sums_ && sums_->made) sum_values_ = where.floats(sums_->slot);
+    if (norm_) bind_norm(where);
   }
 
   void forward(Pass& pass) override {
-    pass.run(name_, "forward", forward_->implementation(), task_.flop(),
-             static_cast<double>(x_place_.bytes() + y_place_.bytes()), [&] {
-               forward_->run({.x = x_, .w = w_, .y = y_, .sums = sum_values_}, pass.workspace);
-             });
+    const ConvolutionOperands operands{
+        .x = x_, .w = w_, .y = y_, .sums = sum_values_, .x_scale = x_scale_, .x_shift = x_shift_};
+    pass.run(name_, "forward", engines_.forward->implementation(), task_.flop(),
+             static_cast<double>(x_place_.bytes() + y_place_.bytes()),
+             [&] { engines_.forward->run(operands, pass.workspace); });
     output_.forward(pass);
   }
 
   void backward(Pass& pass) override {
     output_.backward(pass);
     const double bytes = static_cast<double>(x_place_.bytes() + dy_place_.bytes());
-    pass.run(name_, "backward_weights", weights_->implementation(), task_.flop(), bytes,
-             [&] { weights_->run({.x = x_, .y = dy_, .gradient = gradient_}, pass.workspace); });
+    const ConvolutionOperands of_weights{
+        .x = x_, .y = dy_, .gradient = gradient_, .x_scale = x_scale_, .x_shift = x_shift_};
+    pass.run(name_, "backward_weights", engines_.weights->implementation(), task_.flop(), bytes,
+             [&] { engines_.weights->run(of_weights, pass.workspace); });
     pass.ready(weight_);
     output_.ready(pass);
-    if (data_ == nullptr) return;
-    pass.run(name_, "backward_data", data_->implementation(), task_.flop(),
-             bytes + (target_.accumulate ? static_cast<double>(x_place_.bytes()) : 0.0),
-             [&] { data_->run({.x = dx_, .w = w_, .y = dy_}, pass.workspace); });
+    if (engines_.data == nullptr) return;
+    const bool reads_x = target_.accumulate || norm_operands_.x != nullptr;
+    pass.run(name_, "backward_data", engines_.data->implementation(), task_.flop(),
+             bytes + (reads_x ? static_cast<double>(x_place_.bytes()) : 0.0), [&] {
+               engines_.data->run({.x = dx_, .w = w_, .y = dy_, .norm = norm_operands_},
+                                  pass.workspace);
+             });
   }
   int output() const override { return output_.output(); }
 
  private:
-  // Sums on the way cost an engine something, adding up afterwards is one more pass over y. Where
-  // one of them was not timed, what was asked for is done.
-  void choose_sums(Engines& engines) {
-    ConvolutionTask summing = task_;
-    summing.statistics = true;
-    const auto with_sums = engines.find(summing);
-    const auto without = forward_->ms(), with = with_sums->ms();
-    const auto afterwards = without && with ? engines.norm_sums_ms(y_place_) : std::nullopt;
-    sums_->made = !afterwards || *with < *without + *afterwards;
-    if (sums_->made) forward_ = with_sums;
+  void bind_norm(const Binding& where) {
+    const int channels = x_place_.channels;
+    void* input = where.matrix(norm_->x).data;
+    if (norm_->applies) {
+      x_ = input;
+      x_scale_ = where.address(norm_->narrow_slot);
+      x_shift_ = where.mask(norm_->narrow_slot) + channels * width(norm_->x.type);
+    }
+    if (!norm_->sums) return;
+    const float* kept = where.floats(norm_->kept_slot);
+    norm_operands_ = {.x = input,
+                      .mean = kept,
+                      .inverse_deviation = kept + channels,
+                      .weight = where.parameters[norm_->weight],
+                      .bias = where.parameters[norm_->bias],
+                      .sums = where.floats(norm_->sums_slot)};
   }
 
   int node_, input_ = -1, weight_ = -1;
@@ -106,11 +131,14 @@ class ConvolutionOp final : public Op {
   ConvolutionTask task_;
   Place x_place_, y_place_, dy_place_;
   GradientTarget target_;
-  std::shared_ptr<Convolution> forward_, weights_, data_;
+  ConvolutionEngines engines_;
   void *x_ = nullptr, *y_ = nullptr, *dy_ = nullptr, *dx_ = nullptr;
   const void* w_ = nullptr;
   float *gradient_ = nullptr, *sum_values_ = nullptr;
-  std::shared_ptr<ChannelSums> sums_;  // null: not wanted
+  std::shared_ptr<ChannelSums> sums_;        // null: not wanted
+  std::shared_ptr<NormInConvolution> norm_;  // that x comes from; may be null
+  const void *x_scale_ = nullptr, *x_shift_ = nullptr;
+  NormOperands norm_operands_;
 };
 
 }  // namespace

@@ -6,11 +6,13 @@ namespace rackmark::worker::cuda {
 namespace {
 
 // The first with a pool is the default.
-constexpr Fusion kLevels[] = {{},
-                              {.norm = true},
-                              {.norm = true, .pool = true},
-                              {.norm = true, .statistics = true},
-                              {.norm = true, .pool = true, .statistics = true}};
+constexpr Fusion kLevels[] = {
+    {},
+    {.norm = true},
+    {.norm = true, .pool = true},
+    {.norm = true, .statistics = true},
+    {.norm = true, .pool = true, .statistics = true},
+    {.norm = true, .pool = true, .statistics = true, .in_convolution = true}};
 
 }  // namespace
 
@@ -30,7 +32,8 @@ Fusion parse_fusion(const std::string& text, const std::string& precision) {
 std::string fusion_text(const Fusion& fusion) {
   if (!fusion.norm) return "none";
   return std::string("bn-relu-add") + (fusion.pool ? "+pool" : "") +
-         (fusion.statistics ? "+conv-statistics" : "");
+         (fusion.statistics ? "+conv-statistics" : "") +
+         (fusion.in_convolution ? "+bn-in-conv" : "");
 }
 
 }  // namespace rackmark::worker::cuda

@@ -8,7 +8,10 @@ namespace rackmark::worker::cuda {
 struct Fusion {
   bool norm = false;  // batch norm + residual add + ReLU, bias + ReLU, values made inside concats
   bool pool = false;  // batch norm + ReLU + max pool
-  bool statistics = false;  // sums of a batch norm made by the convolution before it; fp16 only
+  // fp16 only: sums of a batch norm made by the convolution before it, those of its way back by the
+  // one after it;
+  bool statistics = false;
+  bool in_convolution = false;  // and batch norm + ReLU by the convolution that alone reads them
 };
 // "" is bn-relu-add+pool. `precision` as in PlanOptions. Throws std::invalid_argument naming what
 // is known.

@@ -34,7 +34,17 @@ class Norm {
     kept_slot_ = assembly.add_floats(2 * channels());     // mean, inverse deviation
     applied_slot_ = assembly.add_floats(2 * channels());  // scale, shift
   }
+  // What the convolution that reads the norm's value may do of its work.
+  void plan_sharing(Assembly& assembly, std::shared_ptr<NormInConvolution> shared) {
+    shared_ = std::move(shared);
+    shared_->x = x_place_;
+    shared_->weight = weight_;
+    shared_->bias = bias_;
+    shared_->kept_slot = kept_slot_;
+    shared_->narrow_slot = assembly.add_buffer(2 * channels() * width(x_place_.type));
+  }
   void plan_backward(Assembly& assembly) {
+    if (shared_) assembly.arena.use(shared_->sums_slot, assembly.event);
     assembly.use(x_place_);
     assembly.arena.use(kept_slot_, assembly.event);
     coefficients_slot_ = assembly.add_floats(3 * channels());
@@ -48,13 +58,21 @@ class Norm {
     mean_values_ = where.floats(kept_slot_);
     scale_ = where.floats(applied_slot_);
     a_ = where.floats(coefficients_slot_);
+    if (applied_by_reader()) {
+      narrow_scale_ = where.address(shared_->narrow_slot);
+      narrow_shift_ = where.mask(shared_->narrow_slot) + channels() * width(x_place_.type);
+    }
+    if (summed_by_reader()) partial_back_ = where.floats(shared_->sums_slot);
   }
+  bool applied_by_reader() const { return shared_ && shared_->applies; }
+  bool summed_by_reader() const { return shared_ && shared_->sums; }
 
   void statistics(Pass& pass) {
     if (!pass.training) {
       pass.run(name_, "forward", "norm_from_running", pass.kernels.norm_from_running, 0,
                {channels(), binding_.weight, binding_.bias, binding_.running_mean,
-                binding_.running_variance, layer_.epsilon, scale_, shift()});
+                binding_.running_variance, layer_.epsilon, scale_, shift(), narrow_scale_,
+                narrow_shift_});
       return;
     }
     if (summed_ == nullptr) {
@@ -63,16 +81,18 @@ class Norm {
     pass.run(name_, "forward", "norm_statistics", pass.kernels.norm_statistics, 0,
              {summed_ == nullptr ? partial_ : summed_, summed_ != nullptr, x_, binding_.weight,
               binding_.bias, binding_.running_mean, binding_.running_variance, layer_.momentum,
-              layer_.epsilon, mean_values_, inverse_deviation(), scale_, shift()});
+              layer_.epsilon, mean_values_, inverse_deviation(), scale_, shift(), narrow_scale_,
+              narrow_shift_});
   }
 
   // From the sums of the group: which of how many is of g * (x - mean).
   void backward_statistics(Pass& pass, int sums, int sum) {
-    pass.run(name_, "backward_weights", "norm_backward_statistics",
-             pass.kernels.norm_backward_statistics, 0,
-             {partial_, sums, sum, x_.rows, channels(), binding_.weight, inverse_deviation(),
-              binding_.weight_gradient, binding_.bias_gradient, a_, a_ + channels(),
-              a_ + 2 * channels()});
+    pass.run(
+        name_, "backward_weights", "norm_backward_statistics",
+        pass.kernels.norm_backward_statistics, 0,
+        {summed_by_reader() ? partial_back_ : partial_, sums, sum, x_.rows, channels(),
+         binding_.weight, inverse_deviation(), binding_.weight_gradient, binding_.bias_gradient, a_,
+         a_ + channels(), a_ + 2 * channels(), summed_by_reader()});
   }
   void apply_backward(Pass& pass, const Matrix& dy, const std::uint8_t* mask, const Matrix& dx) {
     pass.run(name_, "backward_data", "norm_backward_apply", pass.kernels.norm_backward_apply,
@@ -111,12 +131,15 @@ class Norm {
   std::string name_;
   int input_ = -1, weight_ = -1, bias_ = -1, mean_ = -1, variance_ = -1;
   Place x_place_;
-  std::shared_ptr<const ChannelSums> sums_;  // of x; may be null
+  std::shared_ptr<const ChannelSums> sums_;    // of x; may be null
+  std::shared_ptr<NormInConvolution> shared_;  // may be null
   int kept_slot_ = -1, applied_slot_ = -1, coefficients_slot_ = -1;
   Matrix x_;
   Bound binding_;
   const float* summed_ = nullptr;  // by the convolution before; null: own sums
   float *partial_ = nullptr, *mean_values_ = nullptr, *scale_ = nullptr, *a_ = nullptr;
+  const float* partial_back_ = nullptr;  // by the convolution after
+  void *narrow_scale_ = nullptr, *narrow_shift_ = nullptr;
 };
 
 }  // namespace rackmark::worker::cuda

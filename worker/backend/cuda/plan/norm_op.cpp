@@ -1,6 +1,7 @@
 // Batch norm of a group (graph.hpp): relu?(norm(x) + residual?), the residual a plain value or a
 // second batch norm. Forward reads x twice (statistics, result); backward reads x and dy twice
-// (sums, result). What ReLU let through is kept as one bit an element.
+// (sums, result). What ReLU let through is kept as one bit an element. A convolution that alone
+// reads the result may do parts of this instead (NormInConvolution).
 #include "worker/backend/cuda/plan/norm.hpp"
 #include "worker/backend/cuda/plan/op.hpp"
 
@@ -9,13 +10,18 @@ namespace {
 
 class NormOp final : public Op {
  public:
-  explicit NormOp(const NormGroup& group) : group_(group) {}
+  NormOp(const NormGroup& group, std::shared_ptr<NormInConvolution> shared)
+      : group_(group), shared_(std::move(shared)) {}
 
   void plan_forward(Assembly& assembly) override {
     norm_.plan_forward(assembly, group_.norm);
     if (has_second()) second_.plan_forward(assembly, group_.second_norm);
     if (group_.residual >= 0) residual_place_ = assembly.use(group_.residual);
     y_place_ = assembly.define(group_.output);
+    if (shared_) {
+      norm_.plan_sharing(assembly, shared_);
+      assembly.values[group_.output].norm = shared_;
+    }
     if (group_.relu) {
       mask_slot_ = assembly.add_buffer(mask_bytes(y_place_.rows, y_place_.channels));
     }
@@ -52,13 +58,14 @@ class NormOp final : public Op {
   void forward(Pass& pass) override {
     norm_.statistics(pass);
     if (has_second()) second_.statistics(pass);
+    if (norm_.applied_by_reader()) return;
     NormApply apply{.x = norm_.x(),
                     .y = y_,
                     .scale = norm_.scale(),
                     .shift = norm_.shift(),
                     .residual = residual_,
                     .relu = group_.relu,
-                    .mask = pass.training ? mask_ : nullptr};
+                    .mask = pass.training && !norm_.summed_by_reader() ? mask_ : nullptr};
     if (has_second()) {
       apply.residual = second_.x();
       apply.residual_scale = second_.scale();
@@ -70,21 +77,13 @@ class NormOp final : public Op {
   }
 
   void backward(Pass& pass) override {
-    NormBackwardSums sum{
-        .dy = dy_, .x = norm_.x(), .mask = mask_, .mean = norm_.mean(), .partial = norm_.partial()};
-    if (has_second()) {
-      sum.residual_x = second_.x();
-      sum.residual_mean = second_.mean();
-    }
-    if (writes_masked()) sum.masked = dy_;
-    pass.run(norm_.name(), "backward_weights", "norm_backward_sums",
-             pass.kernels.norm_backward_sums, (sums() + writes_masked()) * norm_.bytes(), sum);
+    if (!norm_.summed_by_reader()) add_up(pass);
     norm_.backward_statistics(pass, sums(), 1);
     if (has_second()) second_.backward_statistics(pass, sums(), 2);
     norm_.ready(pass);
     if (has_second()) second_.ready(pass);
-    const std::uint8_t* mask = writes_masked() ? nullptr : mask_;
-    apply(pass, norm_, mask, dx_);
+    const bool masked = writes_masked() || norm_.summed_by_reader();
+    apply(pass, norm_, masked ? nullptr : mask_, dx_);
     if (has_second()) apply(pass, second_, nullptr, second_dx_);
     if (residual_gradient_.data != nullptr && residual_gradient_.data != dy_.data) {
       add(pass, dy_, residual_gradient_, residual_target_.accumulate);
@@ -96,6 +95,17 @@ class NormOp final : public Op {
   struct BoundGradient {
     Matrix place, sum;
   };
+  void add_up(Pass& pass) {
+    NormBackwardSums sum{
+        .dy = dy_, .x = norm_.x(), .mask = mask_, .mean = norm_.mean(), .partial = norm_.partial()};
+    if (has_second()) {
+      sum.residual_x = second_.x();
+      sum.residual_mean = second_.mean();
+    }
+    if (writes_masked()) sum.masked = dy_;
+    pass.run(norm_.name(), "backward_weights", "norm_backward_sums",
+             pass.kernels.norm_backward_sums, (sums() + writes_masked()) * norm_.bytes(), sum);
+  }
   void apply(Pass& pass, Norm& norm, const std::uint8_t* mask, const BoundGradient& dx) {
     norm.apply_backward(pass, dy_, mask, dx.place);
     if (dx.sum.data != nullptr) add(pass, dx.place, dx.sum, true);
@@ -142,6 +152,7 @@ class NormOp final : public Op {
   }
 
   NormGroup group_;
+  std::shared_ptr<NormInConvolution> shared_;
   Norm norm_, second_;
   Place residual_place_, y_place_, dy_place_;
   InputGradient input_, second_input_;
@@ -154,6 +165,9 @@ class NormOp final : public Op {
 
 }  // namespace
 
-std::unique_ptr<Op> make_norm_op(const NormGroup& group) { return std::make_unique<NormOp>(group); }
+std::unique_ptr<Op> make_norm_op(const NormGroup& group,
+                                 std::shared_ptr<NormInConvolution> shared) {
+  return std::make_unique<NormOp>(group, std::move(shared));
+}
 
 }  // namespace rackmark::worker::cuda

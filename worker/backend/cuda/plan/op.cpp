@@ -84,19 +84,14 @@ std::shared_ptr<Convolution> Engines::find(const ConvolutionTask& task) {
   return found;
 }
 
-std::optional<double> Engines::norm_sums_ms(const Place& x) {
-  const std::string name = std::string("norm_sums ") + arithmetic_name(x.type, Arithmetic::kFull) +
-                           " " + std::to_string(x.rows) + "x" + std::to_string(x.channels);
-  return device_.kernel_ms(name, [&]() -> Device::Work {
-    const auto values = device_.allocate(x.rows * x.channels * width(x.type));
-    const std::int64_t sums = std::int64_t{2} * x.channels * sum_blocks(x.rows, x.channels);
-    const auto partial = device_.allocate(sums * 4);
-    const NormSums work{{values.get(), x.rows, x.channels, x.channels},
-                        reinterpret_cast<float*>(partial.get())};
-    return [this, type = x.type, work, values, partial] {
-      device_.kernels(type).norm_sums(device_.queue(), work);
-    };
-  });
+std::shared_ptr<Convolution> Engines::find_if_served(const ConvolutionTask& task) {
+  if (not_served_.contains(task)) return nullptr;
+  try {
+    return find(task);
+  } catch (const NoEngine&) {
+    not_served_.insert(task);
+    return nullptr;
+  }
 }
 
 std::shared_ptr<Product> Engines::find(const ProductTask& task) {

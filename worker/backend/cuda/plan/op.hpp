@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -91,10 +92,9 @@ class Engines {
  public:
   explicit Engines(Device& device) : device_(device) {}
   std::shared_ptr<Convolution> find(const ConvolutionTask& task);
+  std::shared_ptr<Convolution> find_if_served(const ConvolutionTask& task);  // null: it is not
   std::shared_ptr<Product> find(const ProductTask& task);
-  // Milliseconds of the own kernel that adds up the rows of such a value for a batch norm; nullopt:
-  // no memory to try it in.
-  std::optional<double> norm_sums_ms(const Place& x);
+  Device& device() { return device_; }
   std::int64_t workspace_bytes() const { return workspace_bytes_; }  // of the hungriest one
 
  private:
@@ -102,6 +102,7 @@ class Engines {
   std::int64_t workspace_bytes_ = 0;
   std::map<ConvolutionTask, std::shared_ptr<Convolution>> convolutions_;
   std::map<ProductTask, std::shared_ptr<Product>> products_;
+  std::set<ConvolutionTask> not_served_;
 };
 
 class Op {
@@ -122,10 +123,13 @@ class Op {
 // Node 0. `raw_side` not 0: of pictures of so many pixels as bytes.
 std::unique_ptr<Op> make_input_op(bool pad_channels, int raw_side = 0);
 // With `relu`, a Relu node that alone reads the layer: the operation's output is that node's. With
-// `statistics`, the sums that a batch norm after it needs (Value::sums), where that is faster.
+// `statistics`, the sums that a batch norm after it needs (Value::sums), where that is faster; so
+// with the work of the batch norm before it (Value::norm).
 std::unique_ptr<Op> make_convolution_op(int node, int relu, bool statistics);
 std::unique_ptr<Op> make_linear_op(int node, int relu);
-std::unique_ptr<Op> make_norm_op(const NormGroup& group);
+// `shared`: what the one convolution that reads it may do of its work; may be null.
+std::unique_ptr<Op> make_norm_op(const NormGroup& group,
+                                 std::shared_ptr<NormInConvolution> shared = nullptr);
 // A batch norm whose ReLU is read by this max pool alone.
 std::unique_ptr<Op> make_norm_pool_op(int norm, int pool);
 std::unique_ptr<Op> make_relu_op(int node);

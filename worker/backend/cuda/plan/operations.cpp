@@ -53,7 +53,23 @@ class OperationMaker {
     if (pool >= 0) pools_in_norms_.push_back(pool);
     const int output = pool >= 0 ? pool : norm.output;
     place_in_concat(output);
-    add(pool >= 0 ? make_norm_pool_op(norm.norm, pool) : make_norm_op(norm), output);
+    add(pool >= 0 ? make_norm_pool_op(norm.norm, pool) : make_norm_op(norm, shared_work(norm)),
+        output);
+  }
+
+  // With the convolution that alone reads the batch norm's value; null where there is none.
+  std::shared_ptr<NormInConvolution> shared_work(const NormGroup& norm) const {
+    if (!fusion_.statistics || !norm.relu || norm.residual >= 0 || norm.second_norm >= 0 ||
+        readers_[norm.output].size() != 1 || is_head(norm.output)) {
+      return nullptr;
+    }
+    const int reader = readers_[norm.output].front();
+    const bool aligned =
+        net_.nodes()[norm.output].shape.channels % 8 == 0;  // all arrays on 16 bytes
+    if (!is<Conv2d>(net_, reader) || !aligned) return nullptr;
+    auto shared = std::make_shared<NormInConvolution>();
+    shared->may_apply = fusion_.in_convolution;
+    return shared;
   }
 
   // The max pool that alone reads a batch norm's ReLU, or -1.

@@ -168,20 +168,26 @@ PlanFacts Plan::facts() const {
     facts.notes["loss scale"] =
         options_.loss_scale ? std::to_string(*options_.loss_scale) : "dynamic";
   }
-  if (fusion_.statistics) facts.notes["conv-statistics"] = statistics_in_words();
+  if (fusion_.statistics) describe_merged(facts);
   input_.describe(facts);
   return facts;
 }
 
-std::string Plan::statistics_in_words() const {
-  int all = 0, made = 0;
+void Plan::describe_merged(PlanFacts& facts) const {
+  struct Count {
+    int all = 0, merged = 0;
+    void add(bool is_merged) { ++all, merged += is_merged; }
+    std::string text() const { return std::to_string(merged) + " of " + std::to_string(all); }
+  } forward, backward, applied;
   for (const Value& value : assembly_.values) {
-    if (!value.sums) continue;
-    ++all;
-    made += value.sums->made;
+    if (value.sums) forward.add(value.sums->made);
+    if (value.norm) backward.add(value.norm->sums);
+    if (value.norm && value.norm->may_apply) applied.add(value.norm->applies);
   }
-  return "by " + std::to_string(made) + " of " + std::to_string(all) +
-         " convolutions, where that is faster";
+  const std::string reason = ", where that is faster";
+  facts.notes["conv-statistics"] =
+      "forward by " + forward.text() + " convolutions, backward by " + backward.text() + reason;
+  if (fusion_.in_convolution) facts.notes["bn-in-conv"] = applied.text() + " batch norms" + reason;
 }
 
 std::string Plan::layout_key() const {

@@ -58,7 +58,7 @@ class Plan final : public TrainPlan, private PlanParts {
                  arena = 0, total = 0;
   };
   struct PredictOnly {};
-  std::string statistics_in_words() const;
+  void describe_merged(PlanFacts& facts) const;  // what convolutions do for batch norms
   Plan(PredictOnly, const Net& net, const PlanOptions& options);
   void plan();
   void place_parameters(const std::vector<int>& order);

@@ -1,0 +1,107 @@
+#include "worker/backend/cuda/plan/convolution_choice.hpp"
+
+#include <initializer_list>
+
+#include "worker/backend/cuda/plan/norm_times.hpp"
+
+namespace rackmark::worker::cuda {
+namespace {
+
+using Ms = std::optional<double>;  // none: not timed
+
+Ms sum_of(std::initializer_list<Ms> parts) {
+  double sum = 0;
+  for (const Ms& part : parts) {
+    if (!part) return std::nullopt;
+    sum += *part;
+  }
+  return sum;
+}
+
+bool pays(const Ms& merged, const Ms& separate) {
+  return !merged || !separate || *merged < *separate;
+}
+
+class Choice {
+ public:
+  Choice(Engines& engines, const ConvolutionTasks& tasks, const Place& y, ChannelSums* after,
+         NormInConvolution* before)
+      : engines_(engines), tasks_(tasks), y_(y), after_(after), before_(before) {}
+
+  ConvolutionEngines make() {
+    chosen_ = {engines_.find(tasks_.forward), engines_.find(tasks_.weights),
+               tasks_.data ? engines_.find(*tasks_.data) : nullptr};
+    forward_ms_ = chosen_.forward->ms();
+    if (after_ != nullptr) choose_sums_after();
+    if (before_ != nullptr && tasks_.data && !tasks_.data->accumulate) choose_sums_before();
+    return chosen_;
+  }
+
+ private:
+  void choose_sums_after() {
+    ConvolutionTask task = tasks_.forward;
+    task.statistics = true;
+    const auto with = engines_.find_if_served(task);
+    const Ms without_ms = chosen_.forward->ms();
+    const bool compared = without_ms && (!with || with->ms());
+    const Ms afterwards_ms = compared ? norm_sums_ms(engines_.device(), y_) : std::nullopt;
+    forward_ms_ = sum_of({without_ms, afterwards_ms});
+    after_->made = with && pays(with->ms(), forward_ms_);
+    if (!after_->made) return;
+    forward_ms_ = with->ms();
+    chosen_.forward = with;
+  }
+
+  void choose_sums_before() {
+    ConvolutionTask task = *tasks_.data;
+    task.norm_sums = true;
+    const auto with = engines_.find_if_served(task);
+    if (!with) return;
+    const bool compared = with->ms() && chosen_.data->ms();
+    const Ms separate_ms =
+        compared
+            ? sum_of({chosen_.data->ms(), norm_backward_sums_ms(engines_.device(), before_->x)})
+            : std::nullopt;
+    before_->sums = pays(with->ms(), separate_ms);
+    choose_norming(with->ms(), before_->sums ? with->ms() : separate_ms);
+    if (before_->sums) chosen_.data = with;
+  }
+
+  // Without the normed value in memory there is no mask of its ReLU: what norms makes the sums,
+  // too.
+  void choose_norming(const Ms& summing_ms, const Ms& backward_data_ms) {
+    if (!before_->may_apply || after_ == nullptr) return;  // engines norm only where they also sum
+    ConvolutionTask forward_task = tasks_.forward, weights_task = tasks_.weights;
+    forward_task.normed = weights_task.normed = forward_task.statistics = true;
+    const auto forward = engines_.find_if_served(forward_task),
+               weights = engines_.find_if_served(weights_task);
+    if (!forward || !weights) return;
+    const Ms merged_ms = sum_of({forward->ms(), weights->ms(), summing_ms});
+    const Ms apply_ms =
+        merged_ms && forward_ms_ ? norm_apply_ms(engines_.device(), before_->x) : std::nullopt;
+    if (!pays(merged_ms,
+              sum_of({forward_ms_, apply_ms, chosen_.weights->ms(), backward_data_ms}))) {
+      return;
+    }
+    before_->applies = before_->sums = after_->made = true;
+    chosen_.forward = forward;
+    chosen_.weights = weights;
+  }
+
+  Engines& engines_;
+  const ConvolutionTasks& tasks_;
+  const Place& y_;
+  ChannelSums* after_;
+  NormInConvolution* before_;
+  ConvolutionEngines chosen_;
+  Ms forward_ms_;  // with the sums of y, where they are wanted
+};
+
+}  // namespace
+
+ConvolutionEngines choose_engines(Engines& engines, const ConvolutionTasks& tasks, const Place& y,
+                                  ChannelSums* after, NormInConvolution* before) {
+  return Choice(engines, tasks, y, after, before).make();
+}
+
+}  // namespace rackmark::worker::cuda
