@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "net_convolutions.hpp"
+#include "asked_convolutions.hpp"
 #include "worker/backend/cuda/device/convolution_planner.hpp"
 #include "worker/models/registry.hpp"
 

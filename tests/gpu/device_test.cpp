@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <random>
 
-#include "net_convolutions.hpp"
+#include "asked_convolutions.hpp"
 #include "tests/worker/cuda/host_device.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/backend/cuda/device/ceilings.hpp"

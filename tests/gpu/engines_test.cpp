@@ -11,7 +11,7 @@
 #include <set>
 #include <sstream>
 
-#include "net_convolutions.hpp"
+#include "asked_convolutions.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/backend/cuda/device/convolution_planner.hpp"
 #include "worker/backend/cuda/device/errors.hpp"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace rackmark::worker::cuda {
 
@@ -17,5 +18,6 @@ struct Fusion {
 // is known.
 Fusion parse_fusion(const std::string& text, const std::string& precision);
 std::string fusion_text(const Fusion& fusion);
+std::vector<std::string> fusion_names(const std::string& precision);  // that are for it
 
 }  // namespace rackmark::worker::cuda

@@ -1,9 +1,8 @@
-// Every convolution that training and inference of a net ask of a GPU, as a backend would: NHWC,
-// the input padded to what tensor cores load at once.
+// The convolutions that plans ask a device for, of every sort that this backend multiplies: real
+// plans of a net, on the device of plain loops, which notes what it is asked.
 #pragma once
 
 #include <set>
-#include <string>
 
 #include "worker/backend/cuda/device/device.hpp"
 #include "worker/net/net.hpp"
@@ -13,7 +12,7 @@ namespace rackmark::worker::cuda {
 struct ConvolutionKind {
   Type type = Type::kFloat;
   Arithmetic arithmetic = Arithmetic::kFull;
-  const char* name = "fp32";
+  const char* name = "fp32";  // the precision
 };
 inline constexpr ConvolutionKind kConvolutionKinds[] = {
     {Type::kFloat, Arithmetic::kFull, "fp32"},
@@ -24,9 +23,8 @@ inline constexpr ConvolutionKind kConvolutionKinds[] = {
 // Of inference alone; its engines are compiled at run time.
 inline constexpr ConvolutionKind kIntegers{Type::kInteger, Arithmetic::kTensor, "int8"};
 
-// Distinct ones. All three passes; outputs that go into a concat with its stride, too; data
-// gradients that are added to others', too; forward passes with the epilogues of inference; of fp16
-// also those that do work of the batch norms around them.
+// Distinct ones, for `batch` pictures: of training at every fusion level and of inference at both.
+// Seconds for the largest nets in int8, whose calibration computes.
 std::set<ConvolutionTask> convolutions_of(const Net& net, int batch, const ConvolutionKind& kind);
 
 }  // namespace rackmark::worker::cuda
