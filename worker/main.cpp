@@ -189,6 +189,9 @@ Command add_roofline(CLI::App& app) {
       ->needs(model)
       ->check(CLI::IsMember({"training", "inference"}))
       ->capture_default_str();
+  ceilings->add_option("--precision", device.precision, "Of the bound")
+      ->needs(model)
+      ->capture_default_str();
   auto* exchange = ceilings->add_flag(
       "--collectives", options->measures_exchange,
       "Under mpirun instead: all-reduce, broadcast and push-pull over message sizes");

@@ -99,3 +99,18 @@ test("int8 on a GPU says which layers it is, and how far it agrees with fp32", a
   assert.equal(status, 422);
   assert.deepEqual(body.errors.map((e) => [e.field, e.allowed]), [["precision", "fp32, tf32, bf16, fp16 in training"]]);
 });
+
+test("a profile on a GPU says which share convolutions alone would take, and what they do of the batch norms", async () => {
+  const spec = { model: "resnet50", image_size: 64, classes: 10, batch_size: 4, precision: "fp16", loss_scale: 8, profile: true, steps: { warmup: 1, measured: 1 } };
+  const fusion = "bn-relu-add+pool+conv-statistics+bn-in-conv";
+  const done = await fleet.waitForJob((await fleet.submit(job({ ...spec, fusion, resources: { selector: { name: "plans" }, workers_per_agent: 1 } }))).id);
+  assert.equal(done.state, "succeeded", JSON.stringify(done.runs.at(-1)));
+  const { environment, convolution_bound_share: share } = done.runs.at(-1).result;
+  assert.equal(environment.worker.notes.fusion, fusion);
+  assert.equal(environment.worker.notes["bn-in-conv"], "32 of 32 batch norms, where that is faster");
+  assert.ok(share > 0.2 && share < 1.5, `${share}`);
+  const { body } = await fleet.api("GET", `/api/v1/runs/${done.runs.at(-1).id}/profile`);
+  const kernels = body.profile.rows.map((row) => row.implementation);
+  assert.equal(kernels.filter((name) => name === "norm_apply").length, 53 - 4 - 1 - 32); // two in one at a projection, one with the pool
+  assert.ok(body.profile.convolution_bound_ms > 0);
+});

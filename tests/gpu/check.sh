@@ -428,6 +428,8 @@ step_profile() {
   grep ' ms ' "$last" | grep -v '^total' | awk '{for (i = 2; i <= NF; i++) if ($i == "ms") print $(i-1), $1, $2, $3}' |
     sort -rn | head -12
   grep '^total' "$last"
+  bench_train fp16 "$batch" 10 --warmup 3 --bound # in turns with the convolutions alone
+  attempt profile bound 60 0 "${command[@]}" && grep '^convolution-only' "$last" | tee -a "$out/profile.txt"
   if [ "$backend" = cuda ] && [ -x "$bin/rackmark-kernels-speed" ]; then
     attempt profile own-kernels 30 0 "${ours[@]}" "$bin/rackmark-kernels-speed" && cat "$last" >>"$out/profile.txt"
   fi

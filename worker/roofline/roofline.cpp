@@ -1,5 +1,6 @@
 #include "worker/roofline/roofline.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <stdexcept>
@@ -54,16 +55,24 @@ void print(const Ceiling& c) {
               static_cast<long long>(c.runs), c.implementation.c_str());
 }
 
-// The largest of a kind and precision: what results are compared with.
-void print_peak(const std::vector<Ceiling>& all, const char* kind, const char* precision) {
-  const Ceiling* best = nullptr;
+// The fastest matrix product of each precision: what results are compared with.
+void print_peaks(const std::vector<Ceiling>& all) {
+  std::vector<const Ceiling*> peaks;  // in the order in which precisions were measured
   for (const Ceiling& c : all) {
-    if (c.kind == kind && c.precision == precision && c.best && (!best || *c.best > *best->best))
-      best = &c;
+    if (c.kind != "matrix" || !c.best) continue;
+    const auto known = std::find_if(peaks.begin(), peaks.end(), [&](const Ceiling* peak) {
+      return peak->precision == c.precision;
+    });
+    if (known == peaks.end()) {
+      peaks.push_back(&c);
+    } else if (*c.best > *(*known)->best) {
+      *known = &c;
+    }
   }
-  if (best == nullptr) return;
-  std::printf("peak         %-5s %-42s best %8.1f %s\n", precision, kind, *best->best,
-              best->unit.c_str());
+  for (const Ceiling* peak : peaks) {
+    std::printf("peak         %-5s %-42s best %8.1f %s\n", peak->precision.c_str(), "matrix",
+                *peak->best, peak->unit.c_str());
+  }
 }
 
 int print_ceilings(const RooflineOptions& options, Backend& backend, std::int64_t threads) {
@@ -88,7 +97,7 @@ int print_ceilings(const RooflineOptions& options, Backend& backend, std::int64_
       "triad as STREAM counts them\n",
       backend.name().c_str(), static_cast<long long>(threads));
   for (const Ceiling& c : all) print(c);
-  for (const char* precision : {"fp32", "bf16", "int8"}) print_peak(all, "matrix", precision);
+  print_peaks(all);
   return kExitOk;
 }
 
@@ -119,6 +128,7 @@ Json to_json(const ConvolutionBound& bound, const RooflineOptions& options, std:
   const auto pictures = static_cast<double>(batch);
   return {{"model", options.model},
           {"mode", options.mode},
+          {"precision", options.precision},
           {"batch_size", batch},
           {"threads", threads},
           {"rounds", bound.rounds},
@@ -141,11 +151,12 @@ void print(const ConvolutionBound& bound, const RooflineOptions& options, std::i
   }
   const auto pictures = static_cast<double>(batch);
   std::printf(
-      "convolution-only bound of %s %s, batch %lld, %lld threads: %.1f ms = %.3f img/s (sum of "
+      "convolution-only bound of %s %s, %s, batch %lld, %lld threads: %.1f ms = %.3f img/s (sum of "
       "medians of %lld rounds); %.1f ms = %.3f img/s (sum of least times)\n",
-      options.model.c_str(), options.mode.c_str(), static_cast<long long>(batch),
-      static_cast<long long>(threads), bound.ms, pictures / bound.ms * 1e3,
-      static_cast<long long>(bound.rounds), bound.best_ms, pictures / bound.best_ms * 1e3);
+      options.model.c_str(), options.mode.c_str(), options.precision.c_str(),
+      static_cast<long long>(batch), static_cast<long long>(threads), bound.ms,
+      pictures / bound.ms * 1e3, static_cast<long long>(bound.rounds), bound.best_ms,
+      pictures / bound.best_ms * 1e3);
 }
 
 std::int64_t default_batch(const std::string& model) {
@@ -161,10 +172,11 @@ int print_bound(const RooflineOptions& options, Backend& backend, std::int64_t t
   PlanOptions plan;
   plan.batch = static_cast<int>(batch);
   plan.threads = static_cast<int>(threads);
+  plan.precision = options.precision;
   const auto meter = backend.convolution_bound(net, plan, options.mode == "training");
   if (!meter) {
-    std::fprintf(stderr, "rackmark-worker: backend %s has no convolution-only bound\n",
-                 backend.name().c_str());
+    std::fprintf(stderr, "rackmark-worker: backend %s has no convolution-only bound in %s\n",
+                 backend.name().c_str(), options.precision.c_str());
     return kExitFailure;
   }
   const ConvolutionBound bound = measure(*meter);

@@ -13,6 +13,7 @@ struct RooflineOptions {
   std::string model;                       // "": ceilings; else the bound of this model
   std::int64_t batch = 0, image_size = 0;  // 0: the model's
   std::string mode = "training";           // or "inference": forward passes only
+  std::string precision = "fp32";          // of the bound
 };
 
 // Prints on standard output; returns an exit status of failure.hpp. Throws what a backend throws.

@@ -5,7 +5,7 @@
 namespace rackmark::worker {
 namespace {
 
-// Without what is measured: a product of the size that a GPU needs takes plain loops minutes.
+// Without ceilings: a product of the size that a GPU needs takes plain loops minutes.
 class BackendOnHost final : public Backend {
  public:
   std::string name() const override { return inner_->name(); }
@@ -19,6 +19,10 @@ class BackendOnHost final : public Backend {
   }
   std::optional<std::int64_t> predict_bytes(const Net& net, const PlanOptions& options) override {
     return inner_->predict_bytes(net, options);
+  }
+  std::unique_ptr<BoundMeter> convolution_bound(const Net& net, const PlanOptions& options,
+                                                bool training) override {
+    return inner_->convolution_bound(net, options, training);
   }
   std::vector<std::string> inference_precisions() const override {
     return inner_->inference_precisions();

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "worker/backend/cuda/device/ceilings.hpp"
+#include "worker/backend/cuda/plan/convolution_bound.hpp"
 #include "worker/backend/cuda/plan/inference_plan.hpp"
 #include "worker/backend/cuda/plan/train_plan.hpp"
 
@@ -43,12 +44,17 @@ class CudaBackend final : public Backend {
     std::vector<Ceiling> all;
     for (const std::string& name : precision_names()) all.push_back(products(name, kSecondsEach));
     constexpr std::int64_t kCopied = std::int64_t{1} << 30;
-    all.push_back({.kind = "memory",
-                   .what = "copy of 1 GiB",
-                   .unit = "GB/s",
-                   .best = copy_rate(*device(), kCopied, kSecondsEach),
-                   .implementation = "copy"});
+    Ceiling memory{.kind = "memory", .what = "copy of 1 GiB", .unit = "GB/s"};
+    put(copy_rate(*device(), kCopied, kSecondsEach), memory);
+    memory.implementation = "copy";
+    all.push_back(std::move(memory));
     return all;
+  }
+  std::unique_ptr<BoundMeter> convolution_bound(const Net& net, const PlanOptions& options,
+                                                bool training) override {
+    const Precision precision = parse_inference_precision(options.precision);
+    if (precision.integers) return nullptr;  // their engines exist with a whole epilogue alone
+    return make_convolution_bound(device(), net, options.batch, precision, training);
   }
   std::optional<double> matrix_peak(const std::string& precision, int /*threads*/,
                                     double seconds) override {
@@ -82,12 +88,16 @@ class CudaBackend final : public Backend {
     const Precision precision = parse_precision(name);
     const ProductRate rate =
         fastest_product(*device(), precision.type, precision.arithmetic, seconds);
-    return {.kind = "matrix",
-            .what = rate.what,
-            .precision = name,
-            .unit = "GFLOP/s",
-            .best = rate.gflops,
-            .implementation = rate.implementation};
+    Ceiling ceiling{.kind = "matrix", .what = rate.what, .precision = name, .unit = "GFLOP/s"};
+    put(rate.gflops, ceiling);
+    ceiling.implementation = rate.implementation;
+    return ceiling;
+  }
+  static void put(const Rates& rates, Ceiling& ceiling) {
+    ceiling.best = rates.best;
+    ceiling.median = rates.median;
+    ceiling.spread = (rates.best - rates.worst) / rates.median;
+    ceiling.runs = rates.runs;
   }
   std::shared_ptr<Device> device() {
     if (!device_) device_ = source_.open();

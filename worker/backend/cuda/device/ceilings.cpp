@@ -17,32 +17,31 @@ struct ProductSize {
 constexpr std::array kProductSizes{ProductSize{4096, 4096, 4096}, ProductSize{8192, 8192, 4096},
                                    ProductSize{8192, 8192, 8192}, ProductSize{16384, 8192, 4096}};
 
-// Block by block, so that the host keeps little.
-void fill_randomly(Device& device, Type type, std::byte* to, std::int64_t bytes) {
-  constexpr std::int64_t kBlock = std::int64_t{8} << 20;
-  const auto block = random_values(type, kBlock / width(type));
-  for (std::int64_t at = 0; at < bytes; at += kBlock) {
-    device.upload(to + at, block.data(), std::min(kBlock, bytes - at));
-  }
-  device.wait();
+// Of a quantity that every run gets done.
+Rates rates_of(double quantity, std::vector<double> ms) {
+  std::sort(ms.begin(), ms.end());
+  return {.best = quantity / ms.front(),
+          .median = quantity / ms[ms.size() / 2],
+          .worst = quantity / ms.back(),
+          .runs = std::ssize(ms)};
 }
 
-// Milliseconds of the fastest of several runs.
-double best_ms(Device& device, double seconds, const std::function<void()>& work) {
+// Milliseconds of runs after one that does not count.
+std::vector<double> times_of(Device& device, double seconds, const std::function<void()>& work) {
   work();
   device.wait();
   const auto begin = device.make_mark(), end = device.make_mark();
-  double best = 0, spent = 0;
-  while (spent < seconds * 1000) {
+  std::vector<double> times;
+  double spent = 0;
+  while (times.empty() || spent < seconds * 1000) {
     begin->set();
     work();
     end->set();
     end->wait();
-    const double ms = end->ms_since(*begin);
-    best = best == 0 ? ms : std::min(best, ms);
-    spent += std::max(ms, 1e-3);
+    times.push_back(std::max(end->ms_since(*begin), 1e-3));
+    spent += times.back();
   }
-  return best;
+  return times;
 }
 
 ProductRate product_rate(Device& device, Type type, Arithmetic arithmetic, const ProductSize& size,
@@ -61,10 +60,10 @@ ProductRate product_rate(Device& device, Type type, Arithmetic arithmetic, const
              workspace = device.allocate(product->workspace_bytes());
   fill_randomly(device, type, a.get(), rows * inner * width(type));
   fill_randomly(device, type, b.get(), inner * columns * width(type));
-  const double ms = best_ms(device, seconds, [&] {
+  const auto ms = times_of(device, seconds, [&] {
     product->run({.a = a.get(), .b = b.get(), .c = c.get()}, workspace.get());
   });
-  return {.gflops = task.flop() / ms / 1e6,
+  return {.gflops = rates_of(task.flop() / 1e6, ms),
           .what = std::to_string(rows) + " x " + std::to_string(columns) + " x " +
                   std::to_string(inner),
           .implementation = product->implementation()};
@@ -79,16 +78,16 @@ ProductRate fastest_product(Device& device, Type type, Arithmetic arithmetic, do
     try {
       const ProductRate rate =
           product_rate(device, type, arithmetic, size, seconds / kProductSizes.size());
-      if (rate.gflops > best.gflops) best = rate;
+      if (rate.gflops.best > best.gflops.best) best = rate;
     } catch (const OutOfMemory& error) {
       no_room = error;
     }
   }
-  if (best.gflops == 0 && no_room) throw OutOfMemory(*no_room);
+  if (best.gflops.runs == 0 && no_room) throw OutOfMemory(*no_room);
   return best;
 }
 
-double copy_rate(Device& device, std::int64_t bytes, double seconds) {
+Rates copy_rate(Device& device, std::int64_t bytes, double seconds) {
   constexpr int kChannels = 1024;
   const auto from = device.allocate(bytes), to = device.allocate(bytes);
   fill_randomly(device, Type::kFloat, from.get(), bytes);
@@ -99,10 +98,10 @@ double copy_rate(Device& device, std::int64_t bytes, double seconds) {
                   .stride = kChannels};
   };
   const Copy copy{.from = matrix(from.get()), .to = matrix(to.get())};
-  const double ms =
-      best_ms(device, seconds, [&] { device.kernels(Type::kFloat).copy(device.queue(), copy); });
+  const auto ms =
+      times_of(device, seconds, [&] { device.kernels(Type::kFloat).copy(device.queue(), copy); });
   const double copied = 2.0 * static_cast<double>(copy.from.rows) * kChannels * width(Type::kFloat);
-  return copied / ms / 1e6;
+  return rates_of(copied / 1e6, ms);
 }
 
 }  // namespace rackmark::worker::cuda

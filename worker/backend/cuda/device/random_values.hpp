@@ -1,11 +1,12 @@
 // Values for measuring: zeros would draw less power and run faster than any others.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
-#include "worker/backend/cuda/kernels/kernels.hpp"
+#include "worker/backend/cuda/device/device.hpp"
 
 namespace rackmark::worker::cuda {
 
@@ -28,6 +29,17 @@ inline std::vector<std::byte> random_values(Type type, std::int64_t count) {
     std::memcpy(&values[at], &bits, bytes);  // little endian
   }
   return values;
+}
+
+// The same in a device's memory, block by block, so that the host keeps little. Returns when they
+// are there.
+inline void fill_randomly(Device& device, Type type, std::byte* to, std::int64_t bytes) {
+  constexpr std::int64_t kBlock = std::int64_t{8} << 20;
+  const auto block = random_values(type, kBlock / width(type));
+  for (std::int64_t at = 0; at < bytes; at += kBlock) {
+    device.upload(to + at, block.data(), std::min(kBlock, bytes - at));
+  }
+  device.wait();
 }
 
 }  // namespace rackmark::worker::cuda

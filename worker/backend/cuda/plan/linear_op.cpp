@@ -1,4 +1,5 @@
 #include "worker/backend/cuda/plan/layer_output.hpp"
+#include "worker/backend/cuda/plan/linear_tasks.hpp"
 
 namespace rackmark::worker::cuda {
 namespace {
@@ -24,13 +25,8 @@ class LinearOp final : public Op {
     // A loss reads float32, so that logits are rounded as late as can be.
     const Type type = is_head(assembly.net, output_.output()) ? Type::kFloat : assembly.type;
     y_place_ = assembly.define_flat(output_.output(), type);
-    task_ = {.type = assembly.type,
-             .arithmetic = assembly.arithmetic,
-             .rows = assembly.batch,
-             .columns = weight.dims[0],
-             .inner = weight.dims[1],
-             .transpose_b = true,
-             .float_result = type == Type::kFloat};
+    tasks_ = linear_tasks(assembly.type, assembly.arithmetic, assembly.batch, weight.dims[1],
+                          weight.dims[0], type == Type::kFloat);
     output_.plan_forward(assembly, y_place_);
   }
 
@@ -48,23 +44,9 @@ class LinearOp final : public Op {
   }
 
   void prepare(Engines& engines) override {
-    forward_ = engines.find(task_);
-    // of the weights: (out x batch) * (batch x in)
-    weights_task_ = {.type = task_.type,
-                     .arithmetic = task_.arithmetic,
-                     .rows = task_.columns,
-                     .columns = task_.inner,
-                     .inner = task_.rows,
-                     .transpose_a = true,
-                     .float_result = true};
-    weights_ = engines.find(weights_task_);
-    if (!target_.place.exists()) return;
-    data_ = engines.find({.type = task_.type,
-                          .arithmetic = task_.arithmetic,
-                          .rows = task_.rows,
-                          .columns = task_.inner,
-                          .inner = task_.columns,
-                          .float_result = task_.type == Type::kFloat});
+    forward_ = engines.find(tasks_.forward);
+    weights_ = engines.find(tasks_.weights);
+    if (target_.place.exists()) data_ = engines.find(tasks_.data);
   }
 
   void bind(const Binding& where) override {
@@ -79,19 +61,20 @@ class LinearOp final : public Op {
   }
 
   void forward(Pass& pass) override {
-    pass.run(name_, "forward", forward_->implementation(), task_.flop(), weight_bytes(),
+    pass.run(name_, "forward", forward_->implementation(), tasks_.forward.flop(), weight_bytes(),
              [&] { forward_->run({.a = x_, .b = w_, .c = y_}, pass.workspace); });
     output_.forward(pass);
   }
 
   void backward(Pass& pass) override {
     output_.backward(pass);
-    pass.run(name_, "backward_weights", weights_->implementation(), task_.flop(), weight_bytes(),
+    pass.run(name_, "backward_weights", weights_->implementation(), tasks_.forward.flop(),
+             weight_bytes(),
              [&] { weights_->run({.a = dy_, .b = x_, .c = gradient_}, pass.workspace); });
     pass.ready(weight_);
     output_.ready(pass);
     if (data_ == nullptr) return;
-    pass.run(name_, "backward_data", data_->implementation(), task_.flop(), weight_bytes(),
+    pass.run(name_, "backward_data", data_->implementation(), tasks_.forward.flop(), weight_bytes(),
              [&] { data_->run({.a = dy_, .b = w_, .c = dx_.data}, pass.workspace); });
     if (!target_.accumulate) return;
     pass.run(name_, "backward_data", "copy", pass.kernels.copy,
@@ -101,13 +84,14 @@ class LinearOp final : public Op {
 
  private:
   double weight_bytes() const {
-    return static_cast<double>(task_.columns * task_.inner * width(task_.type));
+    const ProductTask& task = tasks_.forward;
+    return static_cast<double>(task.columns * task.inner * width(task.type));
   }
 
   int node_, input_ = -1, weight_ = -1;
   LayerOutput output_;
   std::string name_;
-  ProductTask task_, weights_task_;
+  LinearTasks tasks_;
   Place x_place_, y_place_, dy_place_, dx_place_;
   GradientTarget target_;
   std::shared_ptr<Product> forward_, weights_, data_;
