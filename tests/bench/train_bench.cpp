@@ -134,6 +134,7 @@ void measure(TrainPlan& plan, const Batch& batch, const Settings& s, BoundMeter*
   const auto timed_step = [&] {
     const auto start = bench::Clock::now();
     measured.losses.push_back(one_step(plan, batch, s.evaluate));
+    if (meter != nullptr) plan.finish();  // else steps follow each other without a gap
     const double seconds = bench::seconds_since(start);
     if (measured.losses.size() == 1) measured.first_step_s = seconds;
     return seconds;

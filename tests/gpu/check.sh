@@ -5,7 +5,7 @@
 #
 #   --prebuilt DIR  programs and libraries made by tests/gpu/carry; without it, build here with CMake
 #   --set           all     what fits into 8 minutes, without PyTorch (the default)
-#                   smoke   does it work, how fast are we alone, where does the time go (270 s)
+#                   smoke   does it work, how fast are we alone, where does the time go (285 s)
 #                   bench   the comparison with PyTorch, six works (580 s)
 #                   checks  verification of the rest, faults, sanitizer, memory, losses, pictures (560 s)
 #                   extra   a job through the service, fusion levels, bf16 against PyTorch (200 s)
@@ -36,10 +36,10 @@ usage() { printf 'check.sh: %s\n' "$*" >&2; exit 2; }
 set_of() { # NAME: steps in $steps, seconds in $seconds
   case $1 in
     all) steps="preflight facts device verify ours faults run memory profile losses cache pictures memcheck" seconds=480 ;;
-    smoke) steps="preflight facts roofline device verify-small ours profile" seconds=270 ;;
+    smoke) steps="preflight facts roofline device verify-small ours profile" seconds=285 ;;
     bench) steps="preflight facts bench" seconds=580 ;;
     checks) steps="preflight facts verify-rest faults memcheck run memory losses cache pictures" seconds=560 ;;
-    extra) steps="preflight facts service fusion bench-bf16" seconds=200 ;;
+    extra) steps="preflight facts service bench-bf16 fusion" seconds=200 ;;
     int8) steps="preflight facts int8" seconds=200 ;;
     *) usage "--set is '$1'; allowed: all smoke bench checks extra int8" ;;
   esac
@@ -416,7 +416,7 @@ compare() { # STEP SECONDS [options]: compare.py, whose lines go into facts as t
   printf '\n' >>"$facts"  # a line that was cut ends here
 }
 works_of_bench='train-resnet50-fp16,infer-resnet50-fp16,train-resnet50-tf32,train-resnet50-fp16-bn-in-conv,train-inception_v3-fp16,latency-resnet50-fp16'
-step_ours() { compare ours 130 --ours-only --rounds 1 --works "$works_of_bench,train-resnet50-bf16"; }
+step_ours() { compare ours 145 --ours-only --rounds 1 --works "$works_of_bench,train-resnet50-bf16"; }
 step_bench() { compare bench 600 --works "$works_of_bench" --sustained ${tiny:+0.}20; }
 step_bench-bf16() { compare bench-bf16 150 --works train-resnet50-bf16; }
 

@@ -89,6 +89,7 @@ ProfiledWork training_work(TrainPlan& plan, const Batch& batch) {
                 plan.forward(batch);
                 plan.backward();
                 plan.update(kStandingStill);
+                plan.finish();  // a device is given work and computes on
               },
           .timed_pass = [&plan, &batch] { return plan.profile(batch); }};
 }

@@ -116,7 +116,7 @@ Report verify_one(Backend& backend, const VerifyOptions& options, const std::str
   PlanOptions plan_options{.batch = static_cast<int>(reference.batch),
                            .threads = options.threads,
                            .precision = options.precision,
-                           .fusion = options.fusion,
+                           .fusion = options.fusion == "best" ? "" : options.fusion,
                            .dropout = false,
                            .loss_scale = kLossScale,  // a dynamic one may skip a step
                            .faults = faults_of(options.inject)};

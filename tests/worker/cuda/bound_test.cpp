@@ -4,6 +4,7 @@
 
 #include "plans.hpp"
 #include "worker/models/registry.hpp"
+#include "worker/train/profile.hpp"
 
 namespace rackmark::worker::test {
 namespace {
@@ -70,6 +71,19 @@ TEST(CudaBound, InferenceHasForwardPassesAndIntegersHaveNoBound) {
   EXPECT_EQ(executions(bound, "backward_data") + executions(bound, "backward_weights"), 0);
   EXPECT_EQ(host_cuda_backend()->convolution_bound(net, {.batch = 2, .precision = "int8"}, false),
             nullptr);
+}
+
+// A device is given work and goes on by itself: a step has ended when the device says so.
+TEST(CudaBound, AProfiledStepLastsUntilTheDeviceHasEndedIt) {
+  const Net net = some_net();
+  const auto plan =
+      host_cuda_backend({.runs_late = true})->compile(net, {.batch = 64, .precision = "fp32"});
+  fill(*plan);
+  const Data data = make_data(net, 64);
+  const Batch batch = data.batch();
+  const auto profile = profile_steps(training_work(*plan, batch), nullptr);
+  EXPECT_GT(profile.sum_over_step, 0.5);
+  EXPECT_LT(profile.sum_over_step, 1.5);  // forward alone is less than half of it
 }
 
 TEST(CudaBound, WithoutMemoryForItSaysSo) {

@@ -5,11 +5,13 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <span>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "worker/backend/backend.hpp"
@@ -267,27 +269,50 @@ class HostProduct final : public Product {
   ProductTask t_;
 };
 
-class HostMark final : public Mark {
+// What the device was given and has not run yet, in its order: recordings, and what was given after
+// them. Kernels run at once: whoever asks for the queue to give it some waits for what comes
+// before.
+class HostQueue {
  public:
-  void set() override { at_ = std::chrono::steady_clock::now(); }
-  void wait() override {}
-  double ms_since(const Mark& earlier) const override {
-    return std::chrono::duration<double, std::milli>(at_ -
-                                                     static_cast<const HostMark&>(earlier).at_)
-        .count();
+  explicit HostQueue(bool runs_late) : runs_late_(runs_late) {}
+  void give(std::function<void()> work) {
+    given_.push_back(std::move(work));
+    if (!runs_late_ || replays_ == 0) run();
+  }
+  void replay(const std::function<void()>& work) {
+    ++replays_;
+    give([this, work] {
+      --replays_;
+      work();
+    });
+  }
+  void run_one() {
+    const auto work = std::move(given_.front());
+    given_.pop_front();
+    is_running_ = true;
+    work();
+    is_running_ = false;
+  }
+  void run() {
+    if (is_running_) return;  // what runs asks for the queue as well
+    while (!given_.empty()) run_one();
   }
 
  private:
-  std::chrono::steady_clock::time_point at_;
+  bool runs_late_, is_running_ = false;
+  int replays_ = 0;
+  std::deque<std::function<void()>> given_;
 };
 
 // Strict where a GPU would only be slow: a batch is released before the next one comes. What was
-// released is spoilt at once, as the next batch may come at any time.
+// released is spoilt as soon as it has been read, as the next batch may come at any time.
 class HostInlet final : public Inlet {
  public:
-  explicit HostInlet(std::int64_t bytes) : pinned_(static_cast<std::size_t>(bytes)) {}
+  HostInlet(HostQueue& queue, std::int64_t bytes)
+      : queue_(queue), pinned_(static_cast<std::size_t>(bytes)) {}
   void bring(const std::vector<Piece>& pieces) override {
     if (!brought_.empty()) throw std::logic_error("a batch was not released");
+    while (being_read_ > 0) queue_.run_one();
     std::int64_t used = 0;
     for (const Piece& piece : pieces) used += piece.bytes;
     if (used > std::ssize(pinned_)) throw std::invalid_argument("no room in the inlet");
@@ -300,24 +325,56 @@ class HostInlet final : public Inlet {
     brought_ = pieces;
   }
   void release() override {
-    for (const Piece& piece : brought_) {
-      std::memset(piece.to, 0x7B, static_cast<std::size_t>(piece.bytes));
-    }
-    brought_.clear();
+    ++being_read_;
+    queue_.give([this, read = std::exchange(brought_, {})] {
+      --being_read_;
+      for (const Piece& piece : read) {
+        std::memset(piece.to, 0x7B, static_cast<std::size_t>(piece.bytes));
+      }
+    });
   }
 
  private:
+  HostQueue& queue_;
+  int being_read_ = 0;  // batches that the queue may still read
   std::vector<std::byte> pinned_;
   std::vector<Piece> brought_;
 };
 
 class HostRecording final : public Recording {
  public:
-  explicit HostRecording(std::function<void()> work) : work_(std::move(work)) {}
-  void replay() override { work_(); }
+  HostRecording(HostQueue& queue, std::function<void()> work)
+      : queue_(queue), work_(std::move(work)) {}
+  void replay() override { queue_.replay(work_); }
 
  private:
+  HostQueue& queue_;
   std::function<void()> work_;
+};
+
+class HostMark final : public Mark {
+ public:
+  explicit HostMark(HostQueue& queue) : queue_(queue) {}
+  void set() override {
+    ++awaited_;
+    queue_.give([this] {
+      --awaited_;
+      at_ = std::chrono::steady_clock::now();
+    });
+  }
+  void wait() override {
+    while (awaited_ > 0) queue_.run_one();
+  }
+  double ms_since(const Mark& earlier) const override {
+    return std::chrono::duration<double, std::milli>(at_ -
+                                                     static_cast<const HostMark&>(earlier).at_)
+        .count();
+  }
+
+ private:
+  HostQueue& queue_;
+  int awaited_ = 0;
+  std::chrono::steady_clock::time_point at_;
 };
 
 // The ranks of a group add up in the order of ranks; whoever comes last divides.
@@ -362,8 +419,8 @@ std::shared_ptr<HostGroup> find_group(const std::string& name, int size) {
 
 class HostCollective final : public Collective {
  public:
-  HostCollective(const std::string& name, int rank, int size)
-      : rank_(rank), group_(find_group(name, size)) {}
+  HostCollective(HostQueue& queue, const std::string& name, int rank, int size)
+      : queue_(queue), rank_(rank), group_(find_group(name, size)) {}
   std::string library() const override { return "host threads"; }
   void offer(float* values, std::int64_t count) override {
     offered_ = {values, static_cast<std::size_t>(count)};
@@ -372,11 +429,13 @@ class HostCollective final : public Collective {
     if (values < offered_.data() || values + count > offered_.data() + offered_.size()) {
       throw std::logic_error("a mean outside the memory that was offered");
     }
+    queue_.run();
     group_->mean(rank_, values, count);
   }
   void join() override {}
 
  private:
+  HostQueue& queue_;
   int rank_;
   std::shared_ptr<HostGroup> group_;
   std::span<float> offered_;
@@ -385,14 +444,14 @@ class HostCollective final : public Collective {
 class HostDevice final : public Device {
  public:
   explicit HostDevice(const HostDeviceOptions& options)
-      : options_(options), free_bytes_(options.memory_bytes) {}
+      : options_(options), free_bytes_(options.memory_bytes), given_(options.runs_late) {}
   bool joins_groups() const override { return options_.has_groups; }
   std::string new_group() override {
     static std::atomic<int> next{0};
     return "group " + std::to_string(next++);
   }
   std::unique_ptr<Collective> join_group(const std::string& name, int rank, int size) override {
-    return std::make_unique<HostCollective>(name, rank, size);
+    return std::make_unique<HostCollective>(given_, name, rank, size);
   }
   DeviceFacts facts() const override {
     return {"host loops", "host", {{"cuda", "none"}}, free_bytes_};
@@ -410,17 +469,28 @@ class HostDevice final : public Device {
     return {memory, [](std::byte* at) { std::free(at); }};
   }
   void upload(void* to, const void* from, std::int64_t bytes) override {
-    if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    if (bytes == 0) return;
+    const auto* first = static_cast<const std::byte*>(from);
+    std::vector<std::byte> values(first, first + bytes);  // the caller may change them now
+    given_.give(
+        [to, values = std::move(values)] { std::memcpy(to, values.data(), values.size()); });
   }
   void download(void* to, const void* from, std::int64_t bytes) override {
-    upload(to, from, bytes);
+    fetch(to, from, bytes);
+    wait();
   }
-  void fetch(void* to, const void* from, std::int64_t bytes) override { upload(to, from, bytes); }
+  void fetch(void* to, const void* from, std::int64_t bytes) override {
+    if (bytes == 0) return;
+    given_.give([=] { std::memcpy(to, from, static_cast<std::size_t>(bytes)); });
+  }
   void clear(void* at, std::int64_t bytes) override {
-    std::memset(at, 0, static_cast<std::size_t>(bytes));
+    given_.give([=] { std::memset(at, 0, static_cast<std::size_t>(bytes)); });
   }
-  void wait() override {}
-  Queue queue() override { return nullptr; }
+  void wait() override { given_.run(); }
+  Queue queue() override {  // asked for by what is about to give it more
+    given_.run();
+    return nullptr;
+  }
   const Kernels& kernels(Type type) const override { return host_kernels(type); }
   std::unique_ptr<Convolution> prepare(const ConvolutionTask& task) override {
     if (options_.refuses && options_.refuses(task)) throw NoEngine("host loops refuse");
@@ -436,16 +506,17 @@ class HostDevice final : public Device {
     return 1.0;  // what engines pretend is about it
   }
   std::unique_ptr<Recording> record(const std::function<void()>& work) override {
-    return std::make_unique<HostRecording>(work);
+    return std::make_unique<HostRecording>(given_, work);
   }
-  std::unique_ptr<Mark> make_mark() override { return std::make_unique<HostMark>(); }
+  std::unique_ptr<Mark> make_mark() override { return std::make_unique<HostMark>(given_); }
   std::unique_ptr<Inlet> make_inlet(std::int64_t bytes) override {
-    return std::make_unique<HostInlet>(bytes);
+    return std::make_unique<HostInlet>(given_, bytes);
   }
 
  private:
   HostDeviceOptions options_;
   std::int64_t free_bytes_;
+  HostQueue given_;
 };
 
 }  // namespace

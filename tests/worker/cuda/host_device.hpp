@@ -20,6 +20,9 @@ struct HostDeviceOptions {
   // How long its engines take; none: they were not timed.
   std::function<std::optional<double>(const ConvolutionTask&)> convolution_ms;
   std::function<bool(const ConvolutionTask&)> refuses;  // it has no engine for these; none: for all
+  // Recordings and copies run when the device is waited for, or for a kernel's or a mark's sake:
+  // calls that give a GPU work return before it has run.
+  bool runs_late = true;
 };
 std::unique_ptr<Device> make_host_device(const HostDeviceOptions& options = {});
 

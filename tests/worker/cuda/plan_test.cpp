@@ -306,6 +306,27 @@ TEST(CudaPlan, ConvolutionsNormWhatTheyReadWhereThatIsFaster) {
   }
 }
 
+// What could not be timed may not even run; where nothing could, it is done as it was asked for.
+TEST(CudaPlan, MergedEnginesThatWereNotTimedAreTakenOnlyBesideOthersThatWereNot) {
+  const std::string level = "bn-relu-add+pool+conv-statistics+bn-in-conv";
+  const auto merged_untimed =
+      train_merged(level, [](const cuda::ConvolutionTask& task) -> std::optional<double> {
+        if (task.is_merged()) return std::nullopt;
+        return kDear;
+      });
+  EXPECT_EQ(merged_untimed.notes.at("bn-in-conv"), "0 of 2 batch norms, where that is faster");
+  EXPECT_EQ(merged_untimed.notes.at("conv-statistics"),
+            "forward by 0 of 3 convolutions, backward by 0 of 2, where that is faster");
+  const auto weights_untimed =
+      train_merged(level, [](const cuda::ConvolutionTask& task) -> std::optional<double> {
+        const bool weights = task.pass == cuda::ConvolutionPass::kBackwardWeights;
+        if (task.normed && weights) return std::nullopt;
+        return kCheap;
+      });
+  EXPECT_EQ(weights_untimed.nodes("norm_apply"), Names({"bn_a", "bn_b", "bn_c"}));
+  EXPECT_EQ(weights_untimed.nodes("norm_backward_sums"), Names({"bn_c"}));
+}
+
 // A device of another generation has none of these engines, or some.
 TEST(CudaPlan, ConvolutionsWithoutMergedEnginesRunAlone) {
   const std::string level = "bn-relu-add+pool+conv-statistics+bn-in-conv";

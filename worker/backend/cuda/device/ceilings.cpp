@@ -26,21 +26,28 @@ Rates rates_of(double quantity, std::vector<double> ms) {
           .runs = std::ssize(ms)};
 }
 
-// Milliseconds of runs after one that does not count.
+// Milliseconds of runs, after some that wake up the GPU's clock. Short ones are timed several at a
+// time, so that what the host takes to give them is not in the times.
 std::vector<double> times_of(Device& device, double seconds, const std::function<void()>& work) {
-  work();
-  device.wait();
+  constexpr double kWarmUpMs = 30, kTogetherMs = 2, kLeastMs = 1e-3;
+  constexpr int kMostTogether = 64;
   const auto begin = device.make_mark(), end = device.make_mark();
-  std::vector<double> times;
-  double spent = 0;
-  while (times.empty() || spent < seconds * 1000) {
+  const auto time_of = [&](int runs) {
     begin->set();
-    work();
+    for (int run = 0; run < runs; ++run) work();
     end->set();
     end->wait();
-    times.push_back(std::max(end->ms_since(*begin), 1e-3));
-    spent += times.back();
-  }
+    return std::max(end->ms_since(*begin), kLeastMs) / runs;
+  };
+  double one = time_of(1);
+  for (double warm = one; warm < kWarmUpMs; warm += one) one = time_of(1);
+  const int together = std::clamp(static_cast<int>(kTogetherMs / one), 1, kMostTogether);
+  std::vector<double> times;
+  double spent = 0;
+  do {
+    times.push_back(time_of(together));
+    spent += times.back() * together;
+  } while (spent < seconds * 1000);
   return times;
 }
 

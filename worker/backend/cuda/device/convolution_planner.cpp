@@ -44,6 +44,18 @@ bool is_compiled(const EngineOffer& offer) {
   return offer.has(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION);
 }
 
+// Not every version of cuDNN can say what is merged with a batch norm.
+std::optional<Graph> described(const ConvolutionTask& task, ConvolutionForm form,
+                               const EngineTarget& target, std::string& refusal) {
+  if (!task.is_merged()) return convolution_graph(task, form, target);
+  try {
+    return convolution_graph(task, form, target);
+  } catch (const std::runtime_error& error) {
+    refusal = error.what();
+    return std::nullopt;
+  }
+}
+
 // Engines that are offered more than once, by several modes, count once.
 std::vector<EngineOffer> offers_for(const Graph& graph, const EngineTarget& target,
                                     const ConvolutionTask& task, std::string& refusal) {
@@ -167,9 +179,10 @@ std::vector<ConvolutionCandidate> convolution_candidates(const ConvolutionTask& 
   const Candidates candidates(task, target, said);
   std::vector<Offered> forms;
   for (const auto form : forms_of(task)) {  // heuristics are asked for no form after the one taken
-    Graph graph = convolution_graph(task, form, target);
-    auto offers = offers_for(graph, target, task, said);
-    forms.push_back({form, std::move(graph), std::move(offers)});
+    auto graph = described(task, form, target, said);
+    if (!graph) continue;
+    auto offers = offers_for(*graph, target, task, said);
+    forms.push_back({form, std::move(*graph), std::move(offers)});
     auto found = candidates.of(forms.back(), false, true);
     if (!found.empty()) return found;
   }

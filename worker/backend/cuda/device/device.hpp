@@ -64,6 +64,7 @@ struct ConvolutionTask {
   Type y_type = Type::kInteger, residual_type = Type::kInteger;
   std::int64_t residual_stride = 0;
   bool is_integer() const { return type == Type::kInteger; }
+  bool is_merged() const { return statistics || normed || norm_sums; }  // with a batch norm's work
   Type stored_y() const { return is_integer() ? y_type : type; }
   Type stored_residual() const { return is_integer() ? residual_type : type; }
   std::int64_t stored_residual_stride() const {

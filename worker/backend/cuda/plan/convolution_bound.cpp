@@ -29,8 +29,7 @@ class Operands {
     w = drawn(device, type, w_ * value);
     if (training) y = drawn(device, type, y_ * value);
     if (training) gradient = device.allocate(w_ * width(Type::kFloat));
-    // A layer's product may be float32 where its values are not.
-    result = device.allocate(std::max(x_ * value, y_ * width(Type::kFloat)));
+    result = device.allocate(std::max(x_, y_) * value);
     workspace = device.allocate(workspace_bytes);
   }
   float* floats() const { return reinterpret_cast<float*>(gradient.get()); }
@@ -52,6 +51,7 @@ class Meter final : public BoundMeter {
         bool training)
       : device_(std::move(device)),
         engines_(*device_),
+        watch_(*device_),
         batch_(batch),
         precision_(precision),
         training_(training) {
@@ -68,9 +68,8 @@ class Meter final : public BoundMeter {
   }
 
   void round() override {
-    Stopwatch watch(*device_);
-    for (const auto& run : runs_) watch.time({}, run);
-    const auto rows = watch.take();
+    for (const auto& run : runs_) watch_.time({}, run);
+    const auto rows = watch_.take();
     for (std::size_t i = 0; i < rows.size(); ++i) times_.put(i, rows[i].ms);
   }
   ConvolutionBound result() const override { return times_.result(); }
@@ -132,6 +131,7 @@ class Meter final : public BoundMeter {
 
   std::shared_ptr<Device> device_;
   Engines engines_;
+  Stopwatch watch_;
   int batch_;
   Precision precision_;
   bool training_;

@@ -10,8 +10,8 @@
 
 namespace rackmark::worker::cuda {
 
-// Each with the engine that a plan would choose, alone, without an epilogue, on values unlike zero.
-// Throws OutOfMemory.
+// Each with the engine that a plan of the same device has chosen, alone, without an epilogue, on
+// values unlike zero. Throws OutOfMemory.
 std::unique_ptr<BoundMeter> make_convolution_bound(std::shared_ptr<Device> device, const Net& net,
                                                    int batch, const Precision& precision,
                                                    bool training);

@@ -18,8 +18,10 @@ Ms sum_of(std::initializer_list<Ms> parts) {
   return sum;
 }
 
+// An engine that could not be timed may not even run: it is taken only where nothing was timed.
 bool pays(const Ms& merged, const Ms& separate) {
-  return !merged || !separate || *merged < *separate;
+  if (!merged || !separate) return !separate;
+  return *merged < *separate;
 }
 
 class Choice {
@@ -42,10 +44,7 @@ class Choice {
     ConvolutionTask task = tasks_.forward;
     task.statistics = true;
     const auto with = engines_.find_if_served(task);
-    const Ms without_ms = chosen_.forward->ms();
-    const bool compared = without_ms && (!with || with->ms());
-    const Ms afterwards_ms = compared ? norm_sums_ms(engines_.device(), y_) : std::nullopt;
-    forward_ms_ = sum_of({without_ms, afterwards_ms});
+    if (forward_ms_) forward_ms_ = sum_of({forward_ms_, norm_sums_ms(engines_.device(), y_)});
     after_->made = with && pays(with->ms(), forward_ms_);
     if (!after_->made) return;
     forward_ms_ = with->ms();
@@ -57,11 +56,10 @@ class Choice {
     task.norm_sums = true;
     const auto with = engines_.find_if_served(task);
     if (!with) return;
-    const bool compared = with->ms() && chosen_.data->ms();
-    const Ms separate_ms =
-        compared
-            ? sum_of({chosen_.data->ms(), norm_backward_sums_ms(engines_.device(), before_->x)})
-            : std::nullopt;
+    Ms separate_ms = chosen_.data->ms();
+    if (separate_ms) {
+      separate_ms = sum_of({separate_ms, norm_backward_sums_ms(engines_.device(), before_->x)});
+    }
     before_->sums = pays(with->ms(), separate_ms);
     choose_norming(with->ms(), before_->sums ? with->ms() : separate_ms);
     if (before_->sums) chosen_.data = with;
@@ -77,12 +75,11 @@ class Choice {
                weights = engines_.find_if_served(weights_task);
     if (!forward || !weights) return;
     const Ms merged_ms = sum_of({forward->ms(), weights->ms(), summing_ms});
-    const Ms apply_ms =
-        merged_ms && forward_ms_ ? norm_apply_ms(engines_.device(), before_->x) : std::nullopt;
-    if (!pays(merged_ms,
-              sum_of({forward_ms_, apply_ms, chosen_.weights->ms(), backward_data_ms}))) {
-      return;
+    Ms separate_ms = sum_of({forward_ms_, chosen_.weights->ms(), backward_data_ms});
+    if (separate_ms) {
+      separate_ms = sum_of({separate_ms, norm_apply_ms(engines_.device(), before_->x)});
     }
+    if (!pays(merged_ms, separate_ms)) return;
     before_->applies = before_->sums = after_->made = true;
     chosen_.forward = forward;
     chosen_.weights = weights;

@@ -20,7 +20,8 @@ struct ConvolutionEngines {
 
 // Settles `after`, the sums of y, and `before`, the batch norm that x comes from; both may be null.
 // Merged work costs an engine something, work of its own is a pass over memory: what takes less is
-// taken. What was not timed is done as it was asked for; what no engine serves is not.
+// taken. Where nothing was timed it is done as it was asked for; what no engine serves, or none
+// that could be tried, is not.
 ConvolutionEngines choose_engines(Engines& engines, const ConvolutionTasks& tasks, const Place& y,
                                   ChannelSums* after, NormInConvolution* before);
 

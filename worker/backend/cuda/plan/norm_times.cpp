@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "worker/backend/cuda/device/random_values.hpp"
+
 namespace rackmark::worker::cuda {
 namespace {
 
@@ -12,18 +14,27 @@ class Room {
  public:
   Room(Device& device, const Place& x) : device_(device), x_(x) {}
   Matrix matrix() {
-    return {take(x_.rows * x_.channels * width(x_.type)), x_.rows, x_.channels, x_.channels};
+    return {drawn(x_.type, x_.rows * x_.channels * width(x_.type)), x_.rows, x_.channels,
+            x_.channels};
   }
-  float* by_channel() { return floats(x_.channels); }
+  float* by_channel() {
+    return reinterpret_cast<float*>(drawn(Type::kFloat, std::int64_t{x_.channels} * 4));
+  }
   float* partial() {
     return floats(std::int64_t{2} * x_.channels * sum_blocks(x_.rows, x_.channels));
   }
   std::uint8_t* mask() {
-    return reinterpret_cast<std::uint8_t*>(take(mask_bytes(x_.rows, x_.channels)));
+    const std::int64_t bytes = mask_bytes(x_.rows, x_.channels);
+    return reinterpret_cast<std::uint8_t*>(drawn(Type::kInteger, bytes));
   }
 
  private:
   float* floats(std::int64_t count) { return reinterpret_cast<float*>(take(count * 4)); }
+  std::byte* drawn(Type type, std::int64_t bytes) {
+    std::byte* at = take(bytes);
+    fill_randomly(device_, type, at, bytes);
+    return at;
+  }
   std::byte* take(std::int64_t bytes) { return held_.emplace_back(device_.allocate(bytes)).get(); }
 
   Device& device_;
