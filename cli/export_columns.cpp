@@ -106,6 +106,7 @@ const auto kColumns = std::to_array<ExportColumn>({
     MEMBER(joules_per_image, joules_per_image),
     MEMBER(images_per_second_per_watt, images_per_second_per_watt),
     MEMBER(pictures_broken, pictures_broken),
+    MEMBER(pictures_left_to_cpu, pictures_left_to_cpu),
     MEMBER(fingerprint, fingerprint),
 });
 #undef AGREEMENT

@@ -74,7 +74,8 @@ struct InputSpec {
   std::optional<std::string> path;  // inside one of the agent's data_roots
   std::map<std::string, bool> augment;
   std::optional<std::int64_t> decode_threads, queue_depth;
-  bool cache = false;  // keep decoded pictures in memory after their first use
+  Device decode_device = Device::kCpu;  // gpu: images on gpu only
+  bool cache = false;                   // keep decoded pictures in memory after their first use
   bool compare_synthetic = false;
 };
 struct StepsSpec {

@@ -41,6 +41,9 @@ Row&& accuracy(Row&& row) {
   return std::move(row).when("mode is accuracy", {"mode"}, measures_accuracy);
 }
 
+bool decodes_beside_a_gpu(const JobSpec& s) {
+  return s.input.kind == InputKind::kImages && on_gpu(s);
+}
 bool trains_on_pictures(const JobSpec& s) { return trains(s) && needs_host_path(s); }
 
 Row augment(const std::string& name, const std::string& sentence) {
@@ -224,6 +227,12 @@ void add_input_rows(std::vector<Row>& rows) {
           .defaults_to_text("cpu: one for eight computing threads; gpu: the worker's cores "
                             "but one; at least 1")
           .help("Threads of one worker that read pictures, and decode JPEG files."));
+  rows.push_back(
+      Row("input.decode_device", AT(input.decode_device))
+          .when("input.kind is images and resources.device is gpu",
+                {"input.kind", "resources.device"}, decodes_beside_a_gpu)
+          .help("What decodes JPEG files: the CPU, or the GPU beside its training, by nvJPEG; "
+                "the CPU resizes, and decodes what nvJPEG does not take."));
   rows.push_back(pictures(Row("input.queue_depth", AT(input.queue_depth)))
                      .range(1, 1024, "batches")
                      .defaults_to_text("3")

@@ -81,6 +81,8 @@ struct ResultView {  // only of a run that succeeded
       images_per_second_per_watt;  // null: no power counter
   std::int64_t pictures_broken = 0;
   std::vector<std::string> broken_pictures;
+  // Files that the GPU did not decode; null unless input.decode_device is gpu.
+  std::optional<std::int64_t> pictures_left_to_cpu;
   std::vector<RankTime> rank_times;
   std::vector<AllReduceTime> all_reduce_times;  // of the network; empty unless the spec asks for it
   std::optional<InferenceView> inference;       // null in other modes
@@ -94,7 +96,8 @@ BOOST_DESCRIBE_STRUCT(ResultView, (),
                        validity, first_loss, final_loss, mfu, setup_s, matrix_peak_gflops,
                        convolution_bound_share, batch_search, peak_rss_bytes, peak_gpu_memory_bytes,
                        power_w, joules_per_image, images_per_second_per_watt, pictures_broken,
-                       broken_pictures, rank_times, all_reduce_times, inference, environment))
+                       broken_pictures, pictures_left_to_cpu, rank_times, all_reduce_times,
+                       inference, environment))
 
 struct RunHostView {  // one agent of a run and what is on it
   std::int64_t agent_id = 0;

@@ -185,6 +185,7 @@ struct SummaryEvent {                  // type "summary", last line of a rank th
   std::optional<double> matrix_peak_gflops;
   std::int64_t pictures_read = 0, pictures_broken = 0;
   std::vector<std::string> broken_pictures;  // the first 20, by path inside input.path
+  std::int64_t pictures_left_to_cpu = 0;     // files, with input.decode_device gpu
   std::optional<Agreement> agreement;        // int8, rank 0
   // Parameter server: how often the variables of a shard came so many steps (the index) behind this
   // worker. Of all steps, warm-up included; the last entry counts all that were further behind.
@@ -198,6 +199,7 @@ struct SummaryEvent {                  // type "summary", last line of a rank th
 BOOST_DESCRIBE_STRUCT(SummaryEvent, (),
                       (images, steps, start_ns, end_ns, first_loss, final_loss, skipped_steps,
                        peak_rss_bytes, setup_s, matrix_peak_gflops, pictures_read, pictures_broken,
-                       broken_pictures, agreement, staleness, all_reduce_times, host, gpu))
+                       broken_pictures, pictures_left_to_cpu, agreement, staleness,
+                       all_reduce_times, host, gpu))
 
 }  // namespace rackmark::protocol

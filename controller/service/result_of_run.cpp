@@ -202,8 +202,12 @@ void describe(protocol::ResultView& r, const Evidence& e, const JobSpec& spec,
   r.attempt = e.run.attempt;
 }
 
-void take_pictures(protocol::ResultView& r, const Summaries& summaries) {
+void take_pictures(protocol::ResultView& r, const JobSpec& spec, const Summaries& summaries) {
+  const bool gpu_decodes = spec.input.decode_device == Device::kGpu;
   for (const auto& [rank, summary] : summaries) {
+    if (gpu_decodes) {
+      r.pictures_left_to_cpu = r.pictures_left_to_cpu.value_or(0) + summary.pictures_left_to_cpu;
+    }
     r.pictures_broken += summary.pictures_broken;
     for (const std::string& path : summary.broken_pictures) {
       if (r.broken_pictures.size() < kBrokenPicturesKept) r.broken_pictures.push_back(path);
@@ -375,7 +379,7 @@ std::variant<protocol::ResultView, Failure> result_of_run(const Evidence& e) {
   for (const auto& [rank, summary] : summaries) {
     if (!summary.all_reduce_times.empty()) r.all_reduce_times = summary.all_reduce_times;
   }
-  take_pictures(r, summaries);
+  take_pictures(r, *spec, summaries);
   take_inference(r, e, *spec, hello, summaries);
   std::vector<HostSeen> hosts;
   if (std::ssize(servers) == dedicated_server_count(*spec)) hosts = hosts_seen(summaries, servers);

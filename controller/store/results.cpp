@@ -13,7 +13,7 @@ const std::string kMeasured =
     "step, verdict, causes, first_loss, final_loss, mfu, setup_s, peak_rss_bytes, power_w, "
     "joules_per_image, images_per_second_per_watt, pictures_broken, broken_pictures, rank_times, "
     "inference, environment, matrix_peak_gflops, convolution_bound_share, batch_search, "
-    "all_reduce_times, peak_gpu_memory_bytes, exchange, not_checked";
+    "all_reduce_times, peak_gpu_memory_bytes, exchange, not_checked, pictures_left_to_cpu";
 const std::string kResultColumns = "id, " + kMeasured;
 
 protocol::ResultView read_result(Query& q) {
@@ -27,7 +27,7 @@ protocol::ResultView read_result(Query& q) {
          r.power_w, r.joules_per_image, r.images_per_second_per_watt, r.pictures_broken,
          r.broken_pictures, r.rank_times, r.inference, r.environment, r.matrix_peak_gflops,
          r.convolution_bound_share, r.batch_search, r.all_reduce_times, r.peak_gpu_memory_bytes,
-         r.exchange, r.validity.not_checked);
+         r.exchange, r.validity.not_checked, r.pictures_left_to_cpu);
   r.created_at = rfc3339(created_us);
   return r;
 }
@@ -43,7 +43,7 @@ std::vector<protocol::ResultView> read_results(Query&& q) {
 const std::string kInsertResult =
     "INSERT INTO results (" + kMeasured +
     ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 std::int64_t insert_result(Transaction& tx, const protocol::ResultView& r) {
   Query(tx.db(), kInsertResult, r.run_id, r.job_id, r.agent_id, r.job_name, r.agent, r.device_class,
@@ -54,7 +54,7 @@ std::int64_t insert_result(Transaction& tx, const protocol::ResultView& r) {
         r.peak_rss_bytes, r.power_w, r.joules_per_image, r.images_per_second_per_watt,
         r.pictures_broken, r.broken_pictures, r.rank_times, r.inference, r.environment,
         r.matrix_peak_gflops, r.convolution_bound_share, r.batch_search, r.all_reduce_times,
-        r.peak_gpu_memory_bytes, r.exchange, r.validity.not_checked)
+        r.peak_gpu_memory_bytes, r.exchange, r.validity.not_checked, r.pictures_left_to_cpu)
       .run();
   return tx.db().last_id();
 }

@@ -3,10 +3,10 @@
 // What computes is nothing (there is no usable CUDA backend here), or under the name of that backend the
 // plain loops, or all of its plans with convolutions as plain loops.
 import assert from "node:assert/strict";
-import { copyFile, cp, mkdir, mkdtemp, writeFile } from "node:fs/promises";
+import { copyFile, cp, mkdir, mkdtemp, truncate, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import { binDir, startFleet } from "../support/fleet.mjs";
+import { binDir, sourceDir, startFleet } from "../support/fleet.mjs";
 
 const testsDir = path.join(binDir, "../tests");
 const cards = (more = "") =>
@@ -98,6 +98,20 @@ test("int8 on a GPU says which layers it is, and how far it agrees with fp32", a
   const { body, status } = await fleet.api("POST", "/api/v1/jobs", job({ precision: "int8" }));
   assert.equal(status, 422);
   assert.deepEqual(body.errors.map((e) => [e.field, e.allowed]), [["precision", "fp32, tf32, bf16, fp16 in training"]]);
+});
+
+test("JPEG files are decoded beside the CPU where the job says so; a broken one is the CPU's to name", async () => {
+  const tree = path.join(fleet.dir, "data", "pictures");
+  await cp(path.join(sourceDir, "tests/golden/pictures"), tree, { recursive: true });
+  await truncate(path.join(tree, "waves/3.jpg"), 300);
+  const input = { kind: "images", path: tree, decode_device: "gpu" };
+  const done = await fleet.waitForJob((await fleet.submit(job({ input, batch_size: 4, steps: { warmup: 2, measured: 8 }, resources: { selector: { name: "plans" }, workers_per_agent: 1 } }))).id);
+  assert.equal(done.state, "succeeded", JSON.stringify(done.runs.at(-1)));
+  const { result } = done.runs.at(-1);
+  assert.equal(result.environment.worker.notes["pictures decoded by"], "libjpeg of a test");
+  assert.deepEqual([result.pictures_left_to_cpu, result.broken_pictures], [0, ["waves/3.jpg"]]);
+  const { body, status } = await fleet.api("POST", "/api/v1/jobs", job({ input, resources: { device: "cpu" } }));
+  assert.deepEqual([status, body.errors?.[0].field], [422, "input.decode_device"]);
 });
 
 test("a profile on a GPU says which share convolutions alone would take, and what they do of the batch norms", async () => {

@@ -39,8 +39,9 @@ std::set<ConvolutionTask> convolutions_of(const Net& net, int batch, const Convo
     if (task.type == kind.type) tasks.insert(task);  // calibration is in float32
     return std::nullopt;
   };
-  const auto backend = make_cuda_backend(
-      {[] { return std::string(); }, [&] { return test::make_host_device(device); }});
+  const auto backend = make_cuda_backend({.why_none = [] { return std::string(); },
+                                          .open = [&] { return test::make_host_device(device); },
+                                          .open_file_decoder = {}});
   if (kind.type != Type::kInteger) note_training(*backend, net, kind.name);
   note_inference(*backend, net, kind.name);
   return tasks;

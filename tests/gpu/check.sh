@@ -9,9 +9,10 @@
 #                   bench   the comparison with PyTorch, six works (580 s)
 #                   checks  verification of the rest, faults, sanitizer, memory, losses, pictures (560 s)
 #                   extra   a job through the service, fusion levels, bf16 against PyTorch (200 s)
-#                   int8    int8 inference: agreement with fp32, rate beside fp16 (200 s)
+#                   int8    int8 inference: agreement with fp32, rate beside fp16; JPEG files decoded by the
+#                           CPU and by nvJPEG, where carry was given some (260 s)
 #   --only          these steps: preflight facts roofline device verify-small verify-rest verify faults
-#                   memcheck ours run bench bench-bf16 memory pictures profile cache fusion int8 losses service
+#                   memcheck ours run bench bench-bf16 memory pictures profile cache fusion int8 jpeg losses service
 #   --limit         seconds for everything; what does not fit is "not run"
 #   --tiny          small batches and pictures: tries this script, measures nothing of interest
 #   --dry-run       says what would run
@@ -40,7 +41,7 @@ set_of() { # NAME: steps in $steps, seconds in $seconds
     bench) steps="preflight facts bench" seconds=580 ;;
     checks) steps="preflight facts verify-rest faults memcheck run memory losses cache pictures" seconds=560 ;;
     extra) steps="preflight facts service bench-bf16 fusion" seconds=200 ;;
-    int8) steps="preflight facts int8" seconds=200 ;;
+    int8) steps="preflight facts int8 jpeg" seconds=260 ;;
     *) usage "--set is '$1'; allowed: all smoke bench checks extra int8" ;;
   esac
 }
@@ -458,6 +459,25 @@ step_int8() {
     for precision in $precisions; do
       attempt int8 "rate/$precision" 90 0 "${ours[@]}" "$bin/rackmark-bench-infer" "$model" "$precision" "$batch" \
         --backend "$backend" --steps 1 --warmup 1 --image-size "$size" --json "${lengths[@]}" && keep int8_rate "$precision"
+    done
+  done
+}
+
+# Files decoded by the CPU's threads and by nvJPEG, in turns.
+step_jpeg() {
+  local net=$model precision=fp16 device devices='cpu gpu' decoder
+  [ "$backend" = cuda ] || devices=cpu
+  [ -d "$prebuilt/photos" ] || { not_run jpeg files "none were carried"; return; }
+  [ -z "$tiny" ] || { net=cifar10 precision=fp32; }
+  for _ in 1 2; do
+    for device in $devices; do
+      decoder=', "decode_device": "'$device'"'
+      [ "$backend" = cuda ] || decoder=
+      spec "$net" $precision "$batch" '"measured_seconds": 5' \
+        '"input": {"kind": "images", "path": "'"$(realpath "$prebuilt/photos")"'", "augment": {"crop": true, "flip": true}'"$decoder"'}'
+      attempt jpeg $device 60 0 "${ours[@]}" "$bin/rackmark-worker" run --backend "$backend" --spec "$work/spec.json" || continue
+      python3 "$here/events.py" "$last"
+      python3 "$here/events.py" "$last" --json >"$work/line" && cp "$work/line" "$last" && keep jpeg_rate $device
     done
   done
 }

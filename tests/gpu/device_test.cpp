@@ -12,10 +12,13 @@
 
 #include "asked_convolutions.hpp"
 #include "tests/worker/cuda/host_device.hpp"
+#include "tests/worker/input/jpeg_writer.hpp"
+#include "tests/worker/input/whole_decoder.hpp"
 #include "worker/backend/backend.hpp"
 #include "worker/backend/cuda/device/ceilings.hpp"
 #include "worker/backend/cuda/device/convolution_graph.hpp"
 #include "worker/backend/cuda/device/cublas_product.hpp"
+#include "worker/backend/cuda/device/nvjpeg_decoder.hpp"
 
 namespace rackmark::worker::cuda {
 namespace {
@@ -194,7 +197,7 @@ double terms_of(const ConvolutionTask& t) {
   return static_cast<double>(t.images) * t.out_height() * t.out_width();
 }
 
-class CudaDeviceTest : public testing::TestWithParam<ConvolutionKind> {
+class CudaDeviceTest : public ::testing::TestWithParam<ConvolutionKind> {
  protected:
   void SetUp() override {
     if (const std::string why = why_no_cuda_device(); !why.empty()) GTEST_SKIP() << why;
@@ -462,6 +465,43 @@ TEST_P(CudaDeviceTest, AGroupOfOneKeepsItsValues) {
   EXPECT_TRUE(values.bits() == before) << group->library();
 }
 
+// Decoders round differently, by a level or two.
+TEST_P(CudaDeviceTest, NvjpegDecodesWhatLibjpegDecodes) {
+  if (GetParam().type != Type::kHalf) return;  // once is enough
+  std::shared_ptr<FileDecoder> nvjpeg;
+  try {
+    nvjpeg = open_nvjpeg();
+  } catch (const std::runtime_error& error) {
+    std::printf("%s\n", error.what());
+    return;
+  }
+  const auto paint = [](int x, int y, int c) {
+    return static_cast<std::uint8_t>(x * 2 + y + 60 * c);
+  };
+  testing::WholeDecoder libjpeg;
+  for (const int channels : {1, 3, 4}) {
+    for (const bool progressive : {false, true}) {
+      const auto file = testing::encode_jpeg(200, 150, channels, paint, progressive);
+      std::vector<std::uint8_t> ours, truth;
+      const auto kept_in = [](std::vector<std::uint8_t>& pixels) {
+        return [&](const WholePicture& picture) {
+          EXPECT_EQ(picture.width, 200);
+          EXPECT_EQ(picture.height, 150);
+          pixels.assign(picture.rgb.begin(), picture.rgb.end());
+        };
+      };
+      const bool decoded = nvjpeg->decode(file, kept_in(ours));
+      EXPECT_EQ(decoded, libjpeg.decode(file, kept_in(truth))) << channels << progressive;
+      ASSERT_EQ(ours.size(), truth.size());
+      double difference = 0;
+      for (std::size_t i = 0; i < ours.size(); ++i) difference += std::abs(ours[i] - truth[i]);
+      EXPECT_LE(difference, 2.0 * static_cast<double>(ours.size())) << channels << progressive;
+    }
+  }
+  const std::vector<std::uint8_t> no_picture(1000, 0x41);
+  EXPECT_FALSE(nvjpeg->decode(no_picture, [](const WholePicture&) { FAIL(); }));
+}
+
 TEST_P(CudaDeviceTest, CeilingsAreMeasured) {
   const auto rate = fastest_product(*gpu_, GetParam().type, GetParam().arithmetic, 0.2);
   EXPECT_GT(rate.gflops.best, 1000) << rate.what << " " << rate.implementation;
@@ -469,7 +509,7 @@ TEST_P(CudaDeviceTest, CeilingsAreMeasured) {
   EXPECT_GT(copy_rate(*gpu_, std::int64_t{256} << 20, 0.1).median, 50);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, CudaDeviceTest, testing::ValuesIn(kConvolutionKinds),
+INSTANTIATE_TEST_SUITE_P(Kinds, CudaDeviceTest, ::testing::ValuesIn(kConvolutionKinds),
                          [](const auto& kind) { return std::string(kind.param.name); });
 
 }  // namespace

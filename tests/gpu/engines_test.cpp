@@ -15,6 +15,7 @@
 #include "worker/backend/backend.hpp"
 #include "worker/backend/cuda/device/convolution_planner.hpp"
 #include "worker/backend/cuda/device/errors.hpp"
+#include "worker/backend/cuda/device/nvjpeg_decoder.hpp"
 #include "worker/models/registry.hpp"
 
 namespace rackmark::worker::cuda {
@@ -327,6 +328,17 @@ TEST(CudaDevice, SaysWhyThereIsNone) {
   if (why.empty()) return;  // there is one: device_test
   EXPECT_THAT(why, HasSubstr("CUDA: cudaGetDeviceCount: "));
   EXPECT_THROW(open_cuda_device(), std::runtime_error);
+}
+
+TEST(CudaDevice, WithoutNvjpegSaysWhatItLookedFor) {
+  if (dlopen("libnvjpeg.so.13", RTLD_NOW) != nullptr) return;  // there is one: device_test
+  try {
+    open_nvjpeg();
+    FAIL() << "decoded by nothing";
+  } catch (const std::runtime_error& error) {
+    EXPECT_STREQ(error.what(),
+                 "no nvJPEG here; looked for libnvjpeg.so.13, libnvjpeg.so.12, libnvjpeg.so.11");
+  }
 }
 
 }  // namespace

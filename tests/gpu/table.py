@@ -15,7 +15,7 @@ import sys
 INCEPTION_ROOFLINE = 10617  # img/s at fusion level B, operation by operation
 NOT_MEASURED = "not measured"
 CHECKS = ("preflight", "device", "verify", "faults", "memcheck", "run", "memory", "pictures", "comparison",
-          "profile", "fusion", "int8", "cache", "losses", "service")
+          "profile", "fusion", "int8", "jpeg", "cache", "losses", "service")
 # Of the loss at the start: how far means over 20 steps may be from those of fp32. Rounding differs and
 # grows from step to step; a wrong gradient is much further off. fp16 skips its first steps until its
 # loss scale (65,536 at first) fits: the batch and so the loss is the same again, and is left out.
@@ -120,12 +120,20 @@ def smallest_of_pytorch(facts, work):
                 if not line["variant"].endswith("graphs")), default=None)
 
 
+def in_turns(facts, name, rate, one, other):
+    """One over the other, turn by turn; no bar is set."""
+    rates = facts.all_of(rate, "images_per_s")
+    ones, others = rates.get(one, []), rates.get(other, [])
+    ratios = [a / b for a, b in zip(ones, others)] if len(ones) == len(others) else []
+    return name, span(ratios, "{:.2f}x") if ratios else NOT_MEASURED, "", ""
+
+
 def int8_over_fp16(facts):
-    """Turn by turn; no bar is set."""
-    rates = facts.all_of("int8_rate", "images_per_s")
-    ours, half = rates.get("int8", []), rates.get("fp16", [])
-    ratios = [a / b for a, b in zip(ours, half)] if len(ours) == len(half) else []
-    return "resnet50 inference int8 b256 over fp16", span(ratios, "{:.2f}x") if ratios else NOT_MEASURED, "", ""
+    return in_turns(facts, "resnet50 inference int8 b256 over fp16", "int8_rate", "int8", "fp16")
+
+
+def nvjpeg_over_cpu(facts):
+    return in_turns(facts, "resnet50 training on JPEG files, nvJPEG over CPU", "jpeg_rate", "gpu", "cpu")
 
 
 def memory_ratio(facts, work):
@@ -158,7 +166,7 @@ def bars(facts):
     rows.append(at_least("resnet50 training fp16 b256, packed pictures",
                          facts.all_of("real_pictures", "images_per_s").get("packed", []), 6500))
     rows.append(int8_over_fp16(facts))
-    rows.append(("nvJPEG", NOT_MEASURED, "", ""))  # no backend decodes pictures on a GPU
+    rows.append(nvjpeg_over_cpu(facts))
     return rows
 
 
@@ -252,6 +260,8 @@ def others(facts):
         yield f"fusion {name:44s} {span(rates, '{:.0f}')} img/s"
     for name, rates in facts.all_of("int8_rate", "images_per_s").items():
         yield f"inference {name:9s} {span(rates, '{:.0f}')} img/s"
+    for name, rates in facts.all_of("jpeg_rate", "images_per_s").items():
+        yield f"JPEG files decoded by {name} {span(rates, '{:.0f}')} img/s"
     waits = facts.all_of("real_pictures", "input_wait_ms")
     for name, rates in facts.all_of("real_pictures", "images_per_s").items():
         yield (f"pictures {name:9s} {span(rates, '{:.0f}')} img/s, "
@@ -314,7 +324,8 @@ def self_test():
               "  losses of bf16 from fp32's": "FAILED", "  losses of fp16 from fp32's": "FAILED",
               "resnet50 training fp16 b256": "ok", "resnet50 training tf32 b256 over PyTorch": "part",
               "resnet50 inference fp16 b1, p50": "ok", "device memory, training fp16 b256, over PyTorch": "miss",
-              "resnet50 training fp16 b256, packed pictures": "miss", "resnet50 inference int8 b256 over fp16": "", "nvJPEG": ""}
+              "resnet50 training fp16 b256, packed pictures": "miss", "resnet50 inference int8 b256 over fp16": "",
+              "resnet50 training on JPEG files, nvJPEG over CPU": ""}
     got = {row[0]: row[3] for row in bars(facts)[3:] + checks(facts)}
     got["resnet50 training fp16 b256"] = bars(facts)[0][3]
     wrong = {name: verdict for name, verdict in got.items() if verdict != wanted.get(name, none)}

@@ -202,6 +202,7 @@ export interface ResultView {
   joules_per_image: number | null;
   images_per_second_per_watt: number | null;
   pictures_broken: number;
+  pictures_left_to_cpu: number | null; // null: the CPU decodes
   broken_pictures: string[];
   rank_times: RankTime[];
   all_reduce_times: AllReduceTime[]; // of the network; empty unless the spec asks for it

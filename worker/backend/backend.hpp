@@ -18,6 +18,7 @@
 
 #include "worker/backend/ceilings.hpp"
 #include "worker/backend/memory_limit.hpp"
+#include "worker/net/file_decoder.hpp"
 #include "worker/net/net.hpp"
 #include "worker/net/pictures.hpp"
 
@@ -220,6 +221,11 @@ class Backend {
   }                                                          // "onednn" -> "2.6.3"
   virtual bool usable(std::string* why_not) const = 0;       // this host has what it needs
   virtual bool takes_raw_pictures() const { return false; }  // raw_side of options may be set
+  // What decodes pictures beside the CPU, for any number of threads. Throws std::runtime_error
+  // saying what is missing.
+  virtual std::shared_ptr<FileDecoder> open_file_decoder() {
+    throw std::runtime_error("backend " + name() + " decodes no pictures");
+  }
   // Memory of the device that plans lie in, where that is not the host's; null: it is.
   virtual std::optional<MemoryLimit> device_memory() { return std::nullopt; }
   // Throws OutOfMemory when what the plan is predicted to take is not free: in the device's memory

@@ -76,11 +76,13 @@ void InferenceSession::set_up() {
       build_model(spec.model, static_cast<int>(spec.image_size), static_cast<int>(spec.classes));
   backend_ = choose_backend(spec, options_.backend);
   if (backend_->takes_raw_pictures()) raw_side_ = static_cast<int>(raw_side(spec, pictures_));
+  const auto decoder = open_decoder(spec, *backend_);
   // While there is room for it: a plan may take all that a device has.
   matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, spec);
   compile(net);
   protocol::HelloEvent hello = hello_of(spec, plan_->facts(), net, *ranks_, pictures_.has_value());
   hello.notes.merge(input_facts(spec, pictures_));
+  if (decoder) hello.notes["pictures decoded by"] = decoder->name();
   hello.batch_size = options_.spec.batch_size;
   hello.batch_search = batch_search_;
   events_.hello(hello);
@@ -89,7 +91,8 @@ void InferenceSession::set_up() {
                        {.shard = ranks_->rank(),
                         .shards = ranks_->size(),
                         .raw = raw_side_ > 0,
-                        .cache_bytes = cache_bytes(spec, pictures_, options_.memory)});
+                        .cache_bytes = cache_bytes(spec, pictures_, options_.memory),
+                        .decoder = decoder});
   ranks_->barrier();  // not after warm-up: a rank that waits for the comparison would look stalled
 }
 

@@ -24,6 +24,7 @@ struct InputBatch {
 struct InputReport {                         // whole life of the source
   std::int64_t pictures_read = 0;            // put into batches, again in each epoch, cached or not
   std::int64_t pictures_broken = 0;          // files, each counted once
+  std::int64_t left_to_cpu = 0;              // files that a decoder beside it did not take
   std::vector<std::string> broken_pictures;  // the first 20, by path inside the input path
 };
 

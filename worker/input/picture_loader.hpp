@@ -6,10 +6,12 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "worker/input/picture_list.hpp"
 #include "worker/input/pixels.hpp"
+#include "worker/net/file_decoder.hpp"
 
 namespace rackmark::worker {
 
@@ -19,19 +21,28 @@ class PictureLoader {
   virtual ~PictureLoader() = default;
   // Fills `pixels`, side x side x 3 bytes.
   virtual void load(std::int64_t index, std::span<std::uint8_t> pixels) = 0;
+  // Whole files that a decoder beside the CPU left to it.
+  virtual std::int64_t left_to_cpu() const { return 0; }
 };
 
 // Reads the file and decodes it: the centre of side x side of the picture whose shortest side has
-// become `shortest`. Only regular files of at most 64 MiB.
+// become `shortest`. Only regular files of at most 64 MiB. With a `decoder` that decodes, and the
+// CPU resizes; what it leaves is decoded by the CPU.
 class FileLoader : public PictureLoader {
  public:
-  FileLoader(const PictureList& list, std::int64_t shortest, std::int64_t side)
-      : list_(list), shortest_(shortest), side_(side) {}
+  FileLoader(const PictureList& list, std::int64_t shortest, std::int64_t side,
+             std::shared_ptr<FileDecoder> decoder = nullptr)
+      : list_(list), shortest_(shortest), side_(side), decoder_(std::move(decoder)) {}
   void load(std::int64_t index, std::span<std::uint8_t> pixels) override;
+  std::int64_t left_to_cpu() const override { return left_to_cpu_; }
 
  private:
+  bool decoded_elsewhere(std::span<const std::uint8_t> file, std::span<std::uint8_t> pixels);
+
   const PictureList& list_;
   const std::int64_t shortest_, side_;
+  const std::shared_ptr<FileDecoder> decoder_;  // may be null
+  std::atomic<std::int64_t> left_to_cpu_{0};
 };
 
 // Keeps decoded pictures up to a number of bytes; later ones are loaded again each time.
@@ -39,6 +50,7 @@ class CachedLoader : public PictureLoader {
  public:
   CachedLoader(std::unique_ptr<PictureLoader> inner, std::int64_t pictures, std::int64_t max_bytes);
   void load(std::int64_t index, std::span<std::uint8_t> pixels) override;
+  std::int64_t left_to_cpu() const override { return inner_->left_to_cpu(); }
 
  private:
   std::unique_ptr<PictureLoader> inner_;

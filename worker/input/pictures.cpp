@@ -22,7 +22,7 @@ std::unique_ptr<PictureLoader> loader_of(const PictureList& list, const Pictures
   if (list.shards) {
     loader = std::make_unique<PackedLoader>(list.shards);
   } else {
-    loader = std::make_unique<FileLoader>(list, resized_side(options.size), side);
+    loader = std::make_unique<FileLoader>(list, resized_side(options.size), side, options.decoder);
   }
   if (!options.cache) return loader;
   return std::make_unique<CachedLoader>(
@@ -94,7 +94,9 @@ const InputBatch& PicturesSource::next() {
 
 InputReport PicturesSource::report() const {
   const std::lock_guard lock(mutex_);
-  return report_;
+  InputReport report = report_;
+  report.left_to_cpu = loader_->left_to_cpu();
+  return report;
 }
 
 void PicturesSource::stop_with(std::exception_ptr error) {

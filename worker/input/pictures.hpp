@@ -36,6 +36,7 @@ struct PicturesOptions {
   std::int64_t cache_bytes = std::int64_t{1} << 60;
   Augment augment;
   bool raw = false;  // batches of bytes and windows instead of normalised values
+  std::shared_ptr<FileDecoder> decoder;  // of files; null: the CPU
 };
 
 // Batches that a source holds at most: prepared ahead, being made, in use, and with files, which

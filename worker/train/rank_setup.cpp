@@ -142,7 +142,20 @@ std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
   options.cache_bytes = of_rank.cache_bytes;
   options.augment = augment_of(spec);
   options.raw = of_rank.raw;
+  options.decoder = of_rank.decoder;
   return std::make_unique<PicturesSource>(*pictures, options);
+}
+
+std::shared_ptr<FileDecoder> open_decoder(const JobSpec& spec, Backend& backend) {
+  if (spec.input.kind != InputKind::kImages || spec.input.decode_device != Device::kGpu) {
+    return nullptr;
+  }
+  try {
+    return backend.open_file_decoder();
+  } catch (const std::runtime_error& error) {
+    throw Failure(Reason::kSpecUnsupported,
+                  std::string("input.decode_device is gpu: ") + error.what());
+  }
 }
 
 Batch batch_of(const InputBatch& input) {
@@ -237,6 +250,7 @@ LoopOptions loop_of(const JobSpec& spec) {
 void add_report(protocol::SummaryEvent& summary, const InputReport& report) {
   summary.pictures_read += report.pictures_read;
   summary.pictures_broken += report.pictures_broken;
+  summary.pictures_left_to_cpu += report.left_to_cpu;
   for (const std::string& path : report.broken_pictures) {
     if (summary.broken_pictures.size() < kBrokenPicturesNamed) {
       summary.broken_pictures.push_back(path);

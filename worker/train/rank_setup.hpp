@@ -47,11 +47,16 @@ struct SourceOptions {
   std::int64_t shard = 0, shards = 1;  // of the data set
   bool raw = false;  // bytes and windows instead of normalised values; synthetic are always values
   std::int64_t cache_bytes = 0;
+  std::shared_ptr<FileDecoder> decoder;  // null: the CPU
 };
 // Batches of the spec's size, augmented as the spec says, which only training can.
 std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
                                          const std::optional<PictureList>& pictures,
                                          const SourceOptions& of_rank);
+
+// What decodes the spec's pictures instead of the CPU; null: nothing does.
+// Failure(spec_unsupported) saying what is missing.
+std::shared_ptr<FileDecoder> open_decoder(const JobSpec& spec, Backend& backend);
 
 // What a plan reads of it, while it is kept.
 Batch batch_of(const InputBatch& input);

@@ -45,6 +45,7 @@ void Session::set_up() {
   if (backend_->takes_raw_pictures()) {
     plan_options_.raw_side = static_cast<int>(raw_side(spec, pictures_));
   }
+  decoder_ = open_decoder(spec, *backend_);
   // While there is room for it: a plan may take all that a device has.
   matrix_peak_gflops_ = measure_matrix_peak(*backend_, *ranks_, spec);
   fit_memory(net);
@@ -105,6 +106,7 @@ void Session::open_input() {
   source.shards = ranks_->size() * options_.micro_batches;
   source.raw = plan_options_.raw_side > 0;
   source.cache_bytes = cache_bytes(spec, pictures_, options_.memory) / options_.micro_batches;
+  source.decoder = decoder_;
   for (std::int64_t m = 0; m < options_.micro_batches; ++m) {
     source.shard = ranks_->rank() * options_.micro_batches + m;
     inputs_.push_back(open_source(spec, pictures_, source));
@@ -134,6 +136,7 @@ void Session::send_hello() {
   protocol::HelloEvent hello =
       hello_of(spec, plan_->facts(), plan_->net(), *ranks_, pictures_.has_value());
   hello.notes.merge(input_facts(spec, pictures_));
+  if (decoder_) hello.notes["pictures decoded by"] = decoder_->name();
   hello.variable_update = exchange_->label();
   if (const std::string way = exchange_->way();
       spec.resources.device == Device::kGpu && !way.empty()) {
@@ -195,6 +198,7 @@ void Session::profile() {
   }
   ranks_->barrier();
   const Batch batch = batch_of(inputs_.front()->next());
+  plan_->finish();  // of the measured steps
   protocol::ProfileEvent event = profile_steps(training_work(*plan_, batch), bound.get());
   event.window_step_ms = measure::median(compute_ms_);
   if (ranks_->rank() != 0) return;

@@ -79,6 +79,7 @@ class Session final : public RankSession {  // trains
   std::unique_ptr<Backend> backend_;
   PlanOptions plan_options_;
   std::unique_ptr<TrainPlan> plan_;
+  std::shared_ptr<FileDecoder> decoder_;              // of pictures; null: the CPU
   std::vector<std::unique_ptr<BatchSource>> inputs_;  // one a micro-batch
   std::unique_ptr<GradientExchange> exchange_;
   std::optional<TfOutput> tf_;

@@ -115,6 +115,11 @@ const Bad kBad[] = {
     {R"("input": {"kind": "packed", "path": "/d", "cache": true})", "input.cache",
      "false with input.kind packed"},
     {R"("input": {"decode_threads": 2})", "input.decode_threads", "input.kind is not synthetic"},
+    {R"("input": {"kind": "images", "path": "/d", "decode_device": "gpu"})", "input.decode_device",
+     "input.kind is images and resources.device is gpu"},
+    {R"("input": {"kind": "packed", "path": "/d", "decode_device": "gpu"},
+         "resources": {"device": "gpu"})",
+     "input.decode_device", "input.kind is images and resources.device is gpu"},
     {R"("input": {"kind": "images"})", "input.path", "absolute"},
     {R"("input": {"kind": "images", "path": "data"})", "input.path", "absolute"},
     {R"("input": {"kind": "images", "path": ""})", "input.path", "absolute"},
@@ -366,6 +371,8 @@ TEST(SpecParse, RoundTrip) {
        R"("precision": "fp16", "loss_scale": "dynamic", "fusion": "bn-relu-add",
            "resources": {"device": "gpu", "gpus_per_worker": 1})",
        R"("precision": "tf32", "mode": "inference", "resources": {"device": "gpu"})",
+       R"("input": {"kind": "images", "path": "/d", "decode_device": "gpu"},
+           "resources": {"device": "gpu"})",
        R"("batch_size": 16.0, "image_size": 32, "classes": 2, "profile": false, "priority": 0)"}) {
     SCOPED_TRACE(text);
     const auto first = parse_spec(spec_of(text));

@@ -1,5 +1,6 @@
 // The GPU backend on the host device, as a plug-in that the worker loads as it loads any other.
 #include "host_device.hpp"
+#include "tests/worker/input/whole_decoder.hpp"
 #include "worker/backend/cuda/cuda_backend.hpp"
 
 namespace rackmark::worker {
@@ -13,6 +14,7 @@ class BackendOnHost final : public Backend {
   std::map<std::string, std::string> libraries() const override { return inner_->libraries(); }
   bool usable(std::string* why_not) const override { return inner_->usable(why_not); }
   bool takes_raw_pictures() const override { return inner_->takes_raw_pictures(); }
+  std::shared_ptr<FileDecoder> open_file_decoder() override { return inner_->open_file_decoder(); }
   std::optional<MemoryLimit> device_memory() override { return inner_->device_memory(); }
   std::unique_ptr<TrainPlan> compile(const Net& net, const PlanOptions& options) override {
     return inner_->compile(net, options);
@@ -39,7 +41,8 @@ class BackendOnHost final : public Backend {
  private:
   std::unique_ptr<Backend> inner_ = make_cuda_backend(
       {[] { return std::string(); },
-       [] { return cuda::test::make_host_device({.memory_bytes = std::int64_t{16} << 30}); }});
+       [] { return cuda::test::make_host_device({.memory_bytes = std::int64_t{16} << 30}); },
+       [] { return std::make_shared<testing::WholeDecoder>(); }});
 };
 
 }  // namespace

@@ -14,8 +14,9 @@ namespace rackmark::worker::test {
 
 inline std::unique_ptr<Backend> host_cuda_backend(
     const cuda::test::HostDeviceOptions& options = {}) {
-  return make_cuda_backend(
-      {[] { return std::string(); }, [=] { return cuda::test::make_host_device(options); }});
+  return make_cuda_backend({.why_none = [] { return std::string(); },
+                            .open = [=] { return cuda::test::make_host_device(options); },
+                            .open_file_decoder = {}});
 }
 
 inline std::unique_ptr<TrainPlan> cuda_plan(const Net& net, PlanOptions options) {

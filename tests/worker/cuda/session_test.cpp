@@ -50,9 +50,11 @@ class CudaSession : public PictureTree {
   }
 
   // Parameters and running statistics after two steps.
-  std::vector<double> trained_on(const std::string& backend) {
+  std::vector<double> trained_on(const std::string& backend,
+                                 rackmark::Device decode_device = rackmark::Device::kCpu) {
     SessionOptions options;
     options.spec = spec_of("training", "fp32", {{"crop", true}, {"flip", true}});
+    options.spec.input.decode_device = decode_device;
     options.backend = backend;
     options.dump_path = root_ + "/dump";
     options.memory = {std::int64_t{1} << 40, "testing host"};
@@ -74,6 +76,19 @@ TEST_F(CudaSession, BytesTrainWhatFloatsTrain) {
   const auto bytes = trained_on("cuda-on-host"), floats = trained_on("reference");
   ASSERT_GT(floats.size(), 10000U);
   EXPECT_LT(test::relative_distance(bytes, floats), 1e-5);
+}
+
+TEST_F(CudaSession, DecodesBesideTheCpuWhereTheBackendCan) {
+  const auto beside = trained_on("cuda-on-host", rackmark::Device::kGpu);
+  EXPECT_EQ(beside, trained_on("cuda-on-host"));
+  try {
+    trained_on("reference", rackmark::Device::kGpu);
+    FAIL() << "decoded by nobody";
+  } catch (const Failure& failure) {
+    EXPECT_EQ(failure.reason, Reason::kSpecUnsupported);
+    EXPECT_STREQ(failure.what(),
+                 "input.decode_device is gpu: backend reference decodes no pictures");
+  }
 }
 
 // Narrow numbers are compared with fp32 ones, over bytes as well.

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "tests/worker/input/picture_tree.hpp"
+#include "tests/worker/input/whole_decoder.hpp"
 #include "worker/failure.hpp"
 #include "worker/input/augment.hpp"
 #include "worker/input/picture_order.hpp"
@@ -144,6 +145,35 @@ TEST_F(PictureTree, ManyThreadsGiveTheSameBatchesAsOne) {
     ASSERT_EQ(x.images, y.images) << "step " << step;
   }
   ::testing::internal::GetCapturedStderr();
+}
+
+// The same pictures come out: a whole one is resized as one that the CPU decodes.
+TEST_F(PictureTree, WhatADecoderBesideTheCpuLeavesIsDecodedByTheCpu) {
+  for (int i = 0; i < 5; ++i) {
+    add_pattern("a/" + std::to_string(i) + ".jpg", i, 40 + 7 * i, 61 - 4 * i);
+  }
+  const auto paint = [](int x, int y, int c) { return static_cast<std::uint8_t>(x + y + 9 * c); };
+  testing::write_bytes(root_ + "/b/cmyk.jpg", testing::encode_jpeg(40, 44, 4, paint));
+  testing::write_bytes(root_ + "/b/grey.jpg", testing::encode_jpeg(40, 44, 1, paint));
+  auto cut = testing::encode_jpeg(200, 200, 3, paint);
+  cut.resize(cut.size() * 2 / 3);
+  testing::write_bytes(root_ + "/b/cut.jpg", cut);
+  auto trailed = testing::encode_jpeg(40, 41, 3, paint);
+  trailed.insert(trailed.end(), 20, 0);  // as some cameras write them
+  testing::write_bytes(root_ + "/b/trailed.jpg", trailed);
+
+  PicturesOptions of_cpu = options(8);
+  of_cpu.shuffle = false;
+  of_cpu.raw = true;
+  PicturesOptions beside = of_cpu;
+  const auto decoder = std::make_shared<testing::WholeDecoder>();
+  beside.decoder = decoder;
+  PicturesSource one(list_pictures(root_), of_cpu), other(list_pictures(root_), beside);
+  for (int batch = 0; batch < 2; ++batch) EXPECT_EQ(one.next().pixels, other.next().pixels);
+  EXPECT_EQ(one.report().left_to_cpu, 0);
+  EXPECT_GE(other.report().left_to_cpu, 2);  // the CMYK one, in two epochs
+  EXPECT_GE(decoder->decoded(), 7 * 2);
+  EXPECT_EQ(other.report().broken_pictures, std::vector<std::string>{"b/cut.jpg"});
 }
 
 TEST_F(PictureTree, ABatchOfAllPicturesHoldsTheSameOnesEveryStep) {

@@ -166,6 +166,7 @@ export function Measured({ result }: { result: ResultView }) {
   for (const [name, text] of Object.entries(notesOf(result))) rows.push(["notes", name, String(text)]);
   if (result.input_kind !== "synthetic") {
     rows.push(["pictures_broken", "broken pictures", result.pictures_broken ? `${result.pictures_broken}: ${result.broken_pictures.join(", ")}` : "none"]);
+    if (result.pictures_left_to_cpu !== null) rows.push(["pictures_left_to_cpu", "files that the GPU left to the CPU", String(result.pictures_left_to_cpu)]);
   }
   return (
     <section class="panel" aria-label="Measured numbers">

@@ -32,6 +32,7 @@ class CudaBackend final : public Backend {
     return why.empty();
   }
   bool takes_raw_pictures() const override { return true; }
+  std::shared_ptr<FileDecoder> open_file_decoder() override { return source_.open_file_decoder(); }
   std::optional<MemoryLimit> device_memory() override {
     const std::int64_t free = device()->free_bytes();
     return MemoryLimit{.free_bytes = free - reserve_of(free),

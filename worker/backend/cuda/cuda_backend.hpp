@@ -14,6 +14,8 @@ namespace rackmark::worker {
 struct DeviceSource {
   std::function<std::string()> why_none;  // "" when there is a device
   std::function<std::unique_ptr<cuda::Device>()> open;
+  // As Backend::open_file_decoder.
+  std::function<std::shared_ptr<FileDecoder>()> open_file_decoder;
 };
 std::unique_ptr<Backend> make_cuda_backend(DeviceSource source);
 
