@@ -394,6 +394,9 @@ const std::map<std::string, std::string>& definitions() {
       {"first_loss", "Loss of the first measured step, mean over ranks."},
       {"final_loss", "Loss of the last measured step, mean over ranks."},
       {"pictures_broken", "Pictures that could not be decoded and were left out."},
+      {"pictures_left_to_cpu",
+       "With input.decode_device gpu: files that the CPU decoded after all, each counted once a "
+       "rank."},
       {"latency",
        "Inference: time of one batch from having its pictures to having its logits, over the "
        "batches "

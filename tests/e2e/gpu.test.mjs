@@ -104,12 +104,15 @@ test("JPEG files are decoded beside the CPU where the job says so; a broken one 
   const tree = path.join(fleet.dir, "data", "pictures");
   await cp(path.join(sourceDir, "tests/golden/pictures"), tree, { recursive: true });
   await truncate(path.join(tree, "waves/3.jpg"), 300);
+  await copyFile(path.join(sourceDir, "tests/support/cmyk.jpg"), path.join(tree, "waves/cmyk.jpg"));
   const input = { kind: "images", path: tree, decode_device: "gpu" };
   const done = await fleet.waitForJob((await fleet.submit(job({ input, batch_size: 4, steps: { warmup: 2, measured: 8 }, resources: { selector: { name: "plans" }, workers_per_agent: 1 } }))).id);
   assert.equal(done.state, "succeeded", JSON.stringify(done.runs.at(-1)));
   const { result } = done.runs.at(-1);
-  assert.equal(result.environment.worker.notes["pictures decoded by"], "libjpeg of a test");
-  assert.deepEqual([result.pictures_left_to_cpu, result.broken_pictures], [0, ["waves/3.jpg"]]);
+  const { environment } = result;
+  assert.equal(environment.worker.notes["pictures decoded by"], "whole_decoder 1");
+  assert.equal(environment.worker.libraries.whole_decoder, "1");
+  assert.deepEqual([result.pictures_left_to_cpu, result.broken_pictures], [1, ["waves/3.jpg"]]);
   const { body, status } = await fleet.api("POST", "/api/v1/jobs", job({ input, resources: { device: "cpu" } }));
   assert.deepEqual([status, body.errors?.[0].field], [422, "input.decode_device"]);
 });

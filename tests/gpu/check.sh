@@ -79,7 +79,7 @@ left() { printf '%d' $((deadline - SECONDS)); }
 # Folders of the libraries that come with the machine, colon after each.
 library_folders() {
   local name folder
-  for name in libcudnn.so.9 libcublasLt.so.1[23] libnccl.so.2 libnvrtc.so.1[23]; do
+  for name in libcudnn.so.9 libcublasLt.so.1[23] libnccl.so.2 libnvrtc.so.1[23] libnvjpeg.so.1[23]; do
     folder=$({
       # shellcheck disable=SC2086
       ls -d /usr/local/cuda/lib64/$name /usr/local/cuda/lib/$name /usr/local/cuda/targets/*/lib/$name
@@ -173,8 +173,9 @@ not_run() { # STEP NAME WHY, without quotes
   fact "$(printf '{"step": "%s", "name": "%s", "error": "not run: %s"}' "$@")"
   printf '%-9s %-40s not run: %s\n' "$@"
 }
-# Why an attempt under compute-sanitizer ($sanitizing) checked nothing, and failed at nothing.
+# Why an attempt checked nothing, and failed at nothing: what it needs is not here.
 excuse() { # STATUS
+  [ "$1" != 0 ] && grep -q 'no nvJPEG here' "$last" && printf 'no nvJPEG here' && return
   [ -n "${sanitizing:-}" ] && [ "$1" != 0 ] || return 1
   case $1 in 124 | 137) printf 'not done in time' && return ;; esac
   grep -qE 'Device not supported|not supported on this' "$last" && printf 'compute-sanitizer does not work here'

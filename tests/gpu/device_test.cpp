@@ -476,7 +476,7 @@ TEST_P(CudaDeviceTest, NvjpegDecodesWhatLibjpegDecodes) {
     return;
   }
   const auto paint = [](int x, int y, int c) {
-    return static_cast<std::uint8_t>(x * 2 + y + 60 * c);
+    return static_cast<std::uint8_t>(x / 2 + y / 3 + 40 * c);
   };
   testing::WholeDecoder libjpeg;
   for (const int channels : {1, 3, 4}) {
@@ -498,6 +498,10 @@ TEST_P(CudaDeviceTest, NvjpegDecodesWhatLibjpegDecodes) {
       EXPECT_LE(difference, 2.0 * static_cast<double>(ours.size())) << channels << progressive;
     }
   }
+  auto holed = testing::encode_jpeg(200, 150, 3, paint);
+  const auto middle = holed.begin() + static_cast<std::ptrdiff_t>(holed.size() / 2);
+  holed.erase(middle, middle + static_cast<std::ptrdiff_t>(holed.size() / 4));
+  EXPECT_FALSE(nvjpeg->decode(holed, [](const WholePicture&) { FAIL() << "decoded a hole"; }));
   const std::vector<std::uint8_t> no_picture(1000, 0x41);
   EXPECT_FALSE(nvjpeg->decode(no_picture, [](const WholePicture&) { FAIL(); }));
 }

@@ -331,13 +331,14 @@ TEST(CudaDevice, SaysWhyThereIsNone) {
 }
 
 TEST(CudaDevice, WithoutNvjpegSaysWhatItLookedFor) {
-  if (dlopen("libnvjpeg.so.13", RTLD_NOW) != nullptr) return;  // there is one: device_test
+  for (const char* name : {"libnvjpeg.so.13", "libnvjpeg.so.12"}) {
+    if (dlopen(name, RTLD_NOW) != nullptr) return;  // there is one: device_test
+  }
   try {
     open_nvjpeg();
     FAIL() << "decoded by nothing";
   } catch (const std::runtime_error& error) {
-    EXPECT_STREQ(error.what(),
-                 "no nvJPEG here; looked for libnvjpeg.so.13, libnvjpeg.so.12, libnvjpeg.so.11");
+    EXPECT_STREQ(error.what(), "no nvJPEG here; looked for libnvjpeg.so.13, libnvjpeg.so.12");
   }
 }
 

@@ -82,7 +82,7 @@ void InferenceSession::set_up() {
   compile(net);
   protocol::HelloEvent hello = hello_of(spec, plan_->facts(), net, *ranks_, pictures_.has_value());
   hello.notes.merge(input_facts(spec, pictures_));
-  if (decoder) hello.notes["pictures decoded by"] = decoder->name();
+  note_decoder(decoder.get(), hello);
   hello.batch_size = options_.spec.batch_size;
   hello.batch_search = batch_search_;
   events_.hello(hello);

@@ -11,12 +11,11 @@
 #include <optional>
 
 #include "worker/input/crop_resampler.hpp"
+#include "worker/input/plain_jpeg.hpp"
 
 namespace rackmark::worker {
 
 namespace {
-
-constexpr int kMaxScans = 500;  // a progressive file with more is made to keep decoders busy
 
 // libjpeg reports errors by longjmp. Every function that sets the jump holds only trivial locals,
 // so that no destructor is jumped over; C++ objects live in the callers.

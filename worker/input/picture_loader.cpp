@@ -1,11 +1,11 @@
 #include "worker/input/picture_loader.hpp"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "worker/input/crop_resampler.hpp"
 #include "worker/input/jpeg.hpp"
+#include "worker/input/plain_jpeg.hpp"
 #include "worker/input/regular_file.hpp"
 
 namespace rackmark::worker {
@@ -24,14 +24,6 @@ std::vector<std::uint8_t> read_picture_file(const std::string& path) try {
   throw BrokenPicture(file.what());
 }
 
-// A file that was cut may still decode, into a picture whose rest is gray.
-bool ends_as_a_picture(std::span<const std::uint8_t> file) {
-  constexpr std::size_t kTail = 64;  // some programs write a few bytes behind the end marker
-  constexpr std::array<std::uint8_t, 2> kEnd{0xFF, 0xD9};
-  const auto tail = file.last(std::min(file.size(), kTail));
-  return std::search(tail.begin(), tail.end(), kEnd.begin(), kEnd.end()) != tail.end();
-}
-
 }  // namespace
 
 void FileLoader::load(std::int64_t index, std::span<std::uint8_t> pixels) {
@@ -40,13 +32,14 @@ void FileLoader::load(std::int64_t index, std::span<std::uint8_t> pixels) {
   if (decoder_ && decoded_elsewhere(file, pixels)) return;
   const auto decoded = decode_jpeg(file, shortest_, side_);
   std::copy(decoded.begin(), decoded.end(), pixels.begin());
-  if (decoder_) ++left_to_cpu_;  // and not broken
+  const bool counts = decoder_ && !left_[static_cast<std::size_t>(index)].exchange(true);
+  if (counts) ++left_to_cpu_;  // and is not broken
 }
 
 bool FileLoader::decoded_elsewhere(std::span<const std::uint8_t> file,
                                    std::span<std::uint8_t> pixels) {
-  if (!ends_as_a_picture(file)) return false;
-  return decoder_->decode(file, [&](const WholePicture& picture) {
+  const auto plain = plain_jpeg(file);
+  return plain && decoder_->decode(*plain, [&](const WholePicture& picture) {
     CropResampler resampler(picture.width, picture.height, shortest_, side_);
     const auto row_bytes = static_cast<std::size_t>(3 * picture.width);
     for (std::int64_t row = resampler.first_row(); row < resampler.end_row(); ++row) {

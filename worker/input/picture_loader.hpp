@@ -21,18 +21,22 @@ class PictureLoader {
   virtual ~PictureLoader() = default;
   // Fills `pixels`, side x side x 3 bytes.
   virtual void load(std::int64_t index, std::span<std::uint8_t> pixels) = 0;
-  // Whole files that a decoder beside the CPU left to it.
+  // Files that a decoder beside the CPU left to it, each counted once.
   virtual std::int64_t left_to_cpu() const { return 0; }
 };
 
 // Reads the file and decodes it: the centre of side x side of the picture whose shortest side has
-// become `shortest`. Only regular files of at most 64 MiB. With a `decoder` that decodes, and the
-// CPU resizes; what it leaves is decoded by the CPU.
+// become `shortest`. Only regular files of at most 64 MiB. With a `decoder` that decodes files of
+// the usual sort (plain_jpeg), and the CPU resizes; what it leaves is decoded by the CPU.
 class FileLoader : public PictureLoader {
  public:
   FileLoader(const PictureList& list, std::int64_t shortest, std::int64_t side,
              std::shared_ptr<FileDecoder> decoder = nullptr)
-      : list_(list), shortest_(shortest), side_(side), decoder_(std::move(decoder)) {}
+      : list_(list),
+        shortest_(shortest),
+        side_(side),
+        decoder_(std::move(decoder)),
+        left_(decoder_ ? list.pictures.size() : 0) {}
   void load(std::int64_t index, std::span<std::uint8_t> pixels) override;
   std::int64_t left_to_cpu() const override { return left_to_cpu_; }
 
@@ -42,6 +46,7 @@ class FileLoader : public PictureLoader {
   const PictureList& list_;
   const std::int64_t shortest_, side_;
   const std::shared_ptr<FileDecoder> decoder_;  // may be null
+  std::vector<std::atomic<bool>> left_;         // by it, to the CPU
   std::atomic<std::int64_t> left_to_cpu_{0};
 };
 

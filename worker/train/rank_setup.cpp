@@ -158,6 +158,12 @@ std::shared_ptr<FileDecoder> open_decoder(const JobSpec& spec, Backend& backend)
   }
 }
 
+void note_decoder(const FileDecoder* decoder, protocol::HelloEvent& hello) {
+  if (decoder == nullptr) return;
+  hello.libraries[decoder->library()] = decoder->version();
+  hello.notes["pictures decoded by"] = decoder->library() + " " + decoder->version();
+}
+
 Batch batch_of(const InputBatch& input) {
   return {.images = input.images,
           .labels = input.labels,

@@ -57,6 +57,8 @@ std::unique_ptr<BatchSource> open_source(const JobSpec& spec,
 // What decodes the spec's pictures instead of the CPU; null: nothing does.
 // Failure(spec_unsupported) saying what is missing.
 std::shared_ptr<FileDecoder> open_decoder(const JobSpec& spec, Backend& backend);
+// What decides pictures is among the libraries of a run. `decoder` may be null.
+void note_decoder(const FileDecoder* decoder, protocol::HelloEvent& hello);
 
 // What a plan reads of it, while it is kept.
 Batch batch_of(const InputBatch& input);

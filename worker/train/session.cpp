@@ -136,7 +136,7 @@ void Session::send_hello() {
   protocol::HelloEvent hello =
       hello_of(spec, plan_->facts(), plan_->net(), *ranks_, pictures_.has_value());
   hello.notes.merge(input_facts(spec, pictures_));
-  if (decoder_) hello.notes["pictures decoded by"] = decoder_->name();
+  note_decoder(decoder_.get(), hello);
   hello.variable_update = exchange_->label();
   if (const std::string way = exchange_->way();
       spec.resources.device == Device::kGpu && !way.empty()) {

@@ -290,8 +290,9 @@ class HostQueue {
     const auto work = std::move(given_.front());
     given_.pop_front();
     is_running_ = true;
+    const std::unique_ptr<bool, void (*)(bool*)> ended(&is_running_,
+                                                       [](bool* runs) { *runs = false; });
     work();
-    is_running_ = false;
   }
   void run() {
     if (is_running_) return;  // what runs asks for the queue as well
@@ -430,15 +431,22 @@ class HostCollective final : public Collective {
       throw std::logic_error("a mean outside the memory that was offered");
     }
     queue_.run();
-    group_->mean(rank_, values, count);
+    std::vector<float> of_all(values, values + count);
+    group_->mean(rank_, of_all.data(), count);
+    made_.emplace_back(values, std::move(of_all));
   }
-  void join() override {}
+  void join() override {  // not before it may they be read
+    for (const auto& [values, of_all] : std::exchange(made_, {})) {
+      std::copy(of_all.begin(), of_all.end(), values);
+    }
+  }
 
  private:
   HostQueue& queue_;
   int rank_;
   std::shared_ptr<HostGroup> group_;
   std::span<float> offered_;
+  std::vector<std::pair<float*, std::vector<float>>> made_;
 };
 
 class HostDevice final : public Device {

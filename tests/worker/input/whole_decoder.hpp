@@ -1,5 +1,5 @@
-// A decoder of whole files for tests, in the place of one that is a GPU's: libjpeg, which leaves
-// CMYK to the CPU, and what is broken.
+// A decoder of whole files for tests, in the place of one that is a GPU's: libjpeg, as lenient as
+// it is. Refuses CMYK.
 #pragma once
 
 #include <atomic>
@@ -11,7 +11,8 @@ namespace rackmark::worker::testing {
 
 class WholeDecoder : public FileDecoder {
  public:
-  std::string name() const override { return "libjpeg of a test"; }
+  std::string library() const override { return "whole_decoder"; }
+  std::string version() const override { return "1"; }
   bool decode(std::span<const std::uint8_t> file, const Use& use) override;
   std::int64_t decoded() const { return decoded_; }
 

@@ -39,6 +39,7 @@ std::vector<double> times_of(Device& device, double seconds, const std::function
     end->wait();
     return std::max(end->ms_since(*begin), kLeastMs) / runs;
   };
+  time_of(1);  // its kernels are loaded
   double one = time_of(1);
   for (double warm = one; warm < kWarmUpMs; warm += one) one = time_of(1);
   const int together = std::clamp(static_cast<int>(kTogetherMs / one), 1, kMostTogether);

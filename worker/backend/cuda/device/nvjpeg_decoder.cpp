@@ -3,12 +3,15 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <array>
 #include <mutex>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
+#include "worker/backend/backend.hpp"
+#include "worker/backend/cuda/device/cuda_handles.hpp"
 #include "worker/backend/cuda/device/cuda_memory.hpp"
 #include "worker/backend/cuda/device/errors.hpp"
 
@@ -18,10 +21,14 @@ namespace {
 constexpr std::int64_t kMostPixels = 16'000'000;
 constexpr int kFirstGpu = 0;  // of those that CUDA_VISIBLE_DEVICES leaves
 
-// Of nvjpeg.h, as of nvJPEG 11 to 13: what is used here
+// Of nvjpeg.h, as of nvJPEG 12 and 13: what is used here
 // (https://docs.nvidia.com/cuda/nvjpeg/index.html).
-constexpr int kSuccess = 0, kExecutionFailed = 6;
+constexpr int kSuccess = 0;
+constexpr std::array kRefusals{3, 4, 9, 10};  // bad, not supported (also so built), incomplete
 constexpr int kInterleavedRgb = 5;
+constexpr int kDefaultBackend = 0;
+constexpr unsigned kStrict = 4;         // what breaks the specification is an error, not a guess
+constexpr unsigned kInterpolated = 32;  // colours are upsampled as libjpeg does; since 12.1
 constexpr std::size_t kComponents = 4;
 using Handle = void*;
 using State = void*;
@@ -34,14 +41,14 @@ class Library {
  public:
   Library() {
     std::string tried;
-    for (const char* name : {"libnvjpeg.so.13", "libnvjpeg.so.12", "libnvjpeg.so.11"}) {
+    for (const char* name : {"libnvjpeg.so.13", "libnvjpeg.so.12"}) {
       library_ = dlopen(name, RTLD_NOW | RTLD_LOCAL);
       if (library_ != nullptr) break;
       tried += (tried.empty() ? "" : ", ") + std::string(name);
     }
     if (library_ == nullptr) throw std::runtime_error("no nvJPEG here; looked for " + tried);
     find("nvjpegGetProperty", get_property);
-    find("nvjpegCreateSimple", create);
+    find("nvjpegCreateEx", create);
     find("nvjpegDestroy", destroy);
     find("nvjpegJpegStateCreate", create_state);
     find("nvjpegJpegStateDestroy", destroy_state);
@@ -59,7 +66,8 @@ class Library {
   }
 
   int (*get_property)(int property, int* value) = nullptr;
-  int (*create)(Handle* handle) = nullptr;
+  int (*create)(int backend, void* device_allocator, void* pinned_allocator, unsigned flags,
+                Handle* handle) = nullptr;
   int (*destroy)(Handle handle) = nullptr;
   int (*create_state)(Handle handle, State* state) = nullptr;
   int (*destroy_state)(State state) = nullptr;
@@ -83,21 +91,24 @@ void check(int code, const char* call) {
   throw std::runtime_error("nvJPEG: " + std::string(call) + ": " + std::to_string(code));
 }
 
+// Threads that wait for it sleep: others decode meanwhile.
+Event make_sleeping_event() {
+  cudaEvent_t event = nullptr;
+  RM_CUDA(cudaEventCreateWithFlags(&event, cudaEventBlockingSync | cudaEventDisableTiming));
+  return Event(event);
+}
+
 // What one thread decodes with.
 class Lane {
  public:
-  Lane(const Library& library, Handle handle) : library_(library), handle_(handle) {
-    RM_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    // Threads that wait sleep: others decode meanwhile.
-    RM_CUDA(cudaEventCreateWithFlags(&done_, cudaEventBlockingSync | cudaEventDisableTiming));
+  Lane(const Library& library, Handle handle)
+      : library_(library), handle_(handle), stream_(make_stream()), done_(make_sleeping_event()) {
     check(library_.create_state(handle_, &state_), "nvjpegJpegStateCreate");
   }
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
   ~Lane() {
     if (state_ != nullptr) library_.destroy_state(state_);
-    if (done_ != nullptr) cudaEventDestroy(done_);
-    if (stream_ != nullptr) cudaStreamDestroy(stream_);
   }
 
   bool decode(std::span<const std::uint8_t> file, const FileDecoder::Use& use) {
@@ -111,18 +122,18 @@ class Lane {
     const bool has_colours = components == 1 || components == 3;
     if (!has_colours || width < 1 || height < 1 || width * height > kMostPixels) return false;
     const std::int64_t bytes = 3 * width * height;
-    grow(bytes);
+    if (!has_room(bytes)) return false;
     Image image;
     image.channel[0] = reinterpret_cast<unsigned char*>(device_.get());
     image.pitch[0] = static_cast<std::size_t>(3 * width);
     const int code = library_.decode(handle_, state_, file.data(), file.size(), kInterleavedRgb,
-                                     &image, stream_);
+                                     &image, stream_.get());
     if (code != kSuccess) {
-      start_anew(code);
+      if (std::find(kRefusals.begin(), kRefusals.end(), code) == kRefusals.end()) start_anew();
       return false;
     }
     RM_CUDA(cudaMemcpyAsync(host_.get(), device_.get(), static_cast<std::size_t>(bytes),
-                            cudaMemcpyDeviceToHost, stream_));
+                            cudaMemcpyDeviceToHost, stream_.get()));
     wait();
     use({width,
          height,
@@ -131,32 +142,35 @@ class Lane {
   }
 
  private:
-  void grow(std::int64_t bytes) {
-    if (bytes <= bytes_) return;
+  // Where a plan has taken the memory the CPU decodes.
+  bool has_room(std::int64_t bytes) try {
+    if (bytes <= bytes_) return true;
     bytes_ = 0;
     device_ = nullptr;
     host_ = nullptr;
     device_ = device_memory(bytes);
     host_ = pinned_memory(bytes);
     bytes_ = bytes;
+    return true;
+  } catch (const OutOfMemory&) {
+    return false;
   }
   void wait() {
-    RM_CUDA(cudaEventRecord(done_, stream_));
-    RM_CUDA(cudaEventSynchronize(done_));
+    RM_CUDA(cudaEventRecord(done_.get(), stream_.get()));
+    RM_CUDA(cudaEventSynchronize(done_.get()));
   }
-  // After a picture that it could not decode nothing is said of the state. A device that is broken
-  // fails the wait.
-  void start_anew(int code) {
+  // After a failure on the device nothing is said of the state. A device that is broken fails the
+  // wait.
+  void start_anew() {
     wait();
     library_.destroy_state(std::exchange(state_, nullptr));
     check(library_.create_state(handle_, &state_), "nvjpegJpegStateCreate");
-    if (code == kExecutionFailed) RM_CUDA(cudaGetLastError());
   }
 
   const Library& library_;
   Handle handle_;
-  cudaStream_t stream_ = nullptr;
-  cudaEvent_t done_ = nullptr;
+  Stream stream_;
+  Event done_;
   State state_ = nullptr;
   std::int64_t bytes_ = 0;
   std::shared_ptr<std::byte> device_, host_;
@@ -166,7 +180,8 @@ class NvjpegDecoder final : public FileDecoder {
  public:
   NvjpegDecoder() {
     RM_CUDA(cudaSetDevice(kFirstGpu));
-    check(library_.create(&handle_), "nvjpegCreateSimple");
+    check(library_.create(kDefaultBackend, nullptr, nullptr, kStrict | kInterpolated, &handle_),
+          "nvjpegCreateEx");
   }
   NvjpegDecoder(const NvjpegDecoder&) = delete;
   NvjpegDecoder& operator=(const NvjpegDecoder&) = delete;
@@ -174,7 +189,8 @@ class NvjpegDecoder final : public FileDecoder {
     lanes_.clear();
     library_.destroy(handle_);
   }
-  std::string name() const override { return "nvJPEG " + library_.version(); }
+  std::string library() const override { return "nvjpeg"; }
+  std::string version() const override { return library_.version(); }
 
   bool decode(std::span<const std::uint8_t> file, const Use& use) override {
     RM_CUDA(cudaSetDevice(kFirstGpu));  // of this thread

@@ -11,7 +11,9 @@ namespace rackmark::worker::cuda {
 // On the first GPU that this process may use. Every thread that decodes has a stream and memory for
 // the largest picture that it has met, on the device and pinned on the host. CMYK and whatever
 // nvJPEG refuses are left to the CPU, as are pictures of more than 16 megapixels, for which threads
-// together would take too much. Throws std::runtime_error naming what was looked for.
+// together would take too much, and what there is no memory for beside a plan. nvJPEG 12.1 or
+// newer: files that break the specification are errors there, and colours are upsampled as libjpeg
+// does. Throws std::runtime_error naming what was looked for.
 std::shared_ptr<FileDecoder> open_nvjpeg();
 
 }  // namespace rackmark::worker::cuda

@@ -1,5 +1,6 @@
 #include "worker/backend/cuda/plan/convolution_choice.hpp"
 
+#include <algorithm>
 #include <initializer_list>
 
 #include "worker/backend/cuda/plan/norm_times.hpp"
@@ -18,10 +19,11 @@ Ms sum_of(std::initializer_list<Ms> parts) {
   return sum;
 }
 
-// An engine that could not be timed may not even run: it is taken only where nothing was timed.
-bool pays(const Ms& merged, const Ms& separate) {
-  if (!merged || !separate) return !separate;
-  return *merged < *separate;
+// Engines that could not be timed may not even run: they replace none that was.
+bool pays(const Ms& merged, const Ms& separate, std::initializer_list<Ms> replaced) {
+  const auto was_timed = [](const Ms& ms) { return ms.has_value(); };
+  if (!merged) return std::none_of(replaced.begin(), replaced.end(), was_timed);
+  return !separate || *merged < *separate;
 }
 
 class Choice {
@@ -44,8 +46,9 @@ class Choice {
     ConvolutionTask task = tasks_.forward;
     task.statistics = true;
     const auto with = engines_.find_if_served(task);
-    if (forward_ms_) forward_ms_ = sum_of({forward_ms_, norm_sums_ms(engines_.device(), y_)});
-    after_->made = with && pays(with->ms(), forward_ms_);
+    const Ms without_ms = forward_ms_;
+    if (without_ms) forward_ms_ = sum_of({without_ms, norm_sums_ms(engines_.device(), y_)});
+    after_->made = with && pays(with->ms(), forward_ms_, {without_ms});
     if (!after_->made) return;
     forward_ms_ = with->ms();
     chosen_.forward = with;
@@ -60,7 +63,7 @@ class Choice {
     if (separate_ms) {
       separate_ms = sum_of({separate_ms, norm_backward_sums_ms(engines_.device(), before_->x)});
     }
-    before_->sums = pays(with->ms(), separate_ms);
+    before_->sums = pays(with->ms(), separate_ms, {chosen_.data->ms()});
     choose_norming(with->ms(), before_->sums ? with->ms() : separate_ms);
     if (before_->sums) chosen_.data = with;
   }
@@ -79,7 +82,10 @@ class Choice {
     if (separate_ms) {
       separate_ms = sum_of({separate_ms, norm_apply_ms(engines_.device(), before_->x)});
     }
-    if (!pays(merged_ms, separate_ms)) return;
+    if (!pays(merged_ms, separate_ms,
+              {chosen_.forward->ms(), chosen_.weights->ms(), chosen_.data->ms()})) {
+      return;
+    }
     before_->applies = before_->sums = after_->made = true;
     chosen_.forward = forward;
     chosen_.weights = weights;
