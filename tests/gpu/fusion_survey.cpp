@@ -1,6 +1,6 @@
-// Which of cuDNN's fused training patterns have engines on a device that is only described: for the
-// shapes of ResNet-50 at batch 256. What is offered and whether a plan can be built, nothing is
-// run.
+// Which of cuDNN's fused training patterns that plans do not use (convolution_survey has the
+// others) have engines on a device that is only described: for the shapes of ResNet-50 at batch
+// 256. What is offered and whether a plan can be built, nothing is run.
 //   fusion_survey DEVICE.json
 // Engines that are compiled at run time need libcuda.so.1; its stand-in (tests/support) is enough
 // to see them compile.
@@ -84,15 +84,6 @@ class Pattern {
         .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0F);
     graph.operation(std::move(op));
   }
-  void statistics(const Layer& l, const Descriptor& y) {
-    Descriptor op(CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR);
-    op.set(CUDNN_ATTR_OPERATION_GENSTATS_MODE, CUDNN_GENSTATS_SUM_SQSUM)
-        .set(CUDNN_ATTR_OPERATION_GENSTATS_MATH_PREC, CUDNN_DATA_FLOAT)
-        .set(CUDNN_ATTR_OPERATION_GENSTATS_XDESC, y)
-        .set(CUDNN_ATTR_OPERATION_GENSTATS_SUMDESC, by_channel(l.out))
-        .set(CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC, by_channel(l.out));
-    graph.operation(std::move(op));
-  }
 
  private:
   const Descriptor& value(int channels, int size, bool is_virtual, cudnnDataType_t type) {
@@ -103,18 +94,6 @@ class Pattern {
   cudnnDataType_t type_;
   std::int64_t next_ = 1;
 };
-
-void conv_statistics(Pattern& p, const Layer& l) {
-  const Descriptor& y = p.picture(l.out, l.out_size());
-  p.forward(l, p.picture(l.channels, l.size), y);
-  p.statistics(l, y);
-}
-
-void normalised_conv_statistics(Pattern& p, const Layer& l) {
-  const Descriptor& y = p.picture(l.out, l.out_size());
-  p.forward(l, p.normalised(p.picture(l.channels, l.size), l.channels, l.size), y);
-  p.statistics(l, y);
-}
 
 void normalised_conv(Pattern& p, const Layer& l) {
   const Descriptor& y = p.picture(l.out, l.out_size());
@@ -172,61 +151,6 @@ void norm_backward(Pattern& p, const Layer& l, bool fork) {
   p.graph.operation(std::move(op));
 }
 
-void normalised_weight_gradient(Pattern& p, const Layer& l) {
-  const Descriptor& x = p.normalised(p.picture(l.channels, l.size), l.channels, l.size);
-  Descriptor op(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR);
-  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, p.geometry(l))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, x)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, p.picture(l.out, l.out_size()))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, p.weights(l))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, 1.0F)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA, 0.0F);
-  p.graph.operation(std::move(op));
-}
-
-// dx through ReLU of the batch norm before this layer, and that batch norm's weight gradients.
-void data_gradient_statistics(Pattern& p, const Layer& l) {
-  const int size = l.size, channels = l.channels;
-  const Descriptor& dx = p.picture(channels, size, true);
-  Descriptor dgrad(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR);
-  dgrad.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC, p.geometry(l))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, p.weights(l))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, p.picture(l.out, l.out_size()))
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, dx)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, 1.0F)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, 0.0F);
-  p.graph.operation(std::move(dgrad));
-
-  const Descriptor &x = p.picture(channels, size), &mean = p.by_channel(channels),
-                   &deviation = p.by_channel(channels), &scale = p.by_channel(channels);
-  const Descriptor* value = &x;
-  const auto then = [&](cudnnPointwiseMode_t mode, const Descriptor& by) {
-    const Descriptor& result = p.picture(channels, size, true);
-    p.graph.pointwise(mode, *value, &by, result);
-    value = &result;
-  };
-  then(CUDNN_POINTWISE_SUB, mean);  // an addition of the negative mean is another pattern
-  then(CUDNN_POINTWISE_MUL, deviation);
-  then(CUDNN_POINTWISE_MUL, scale);
-  then(CUDNN_POINTWISE_ADD, p.by_channel(channels));
-  const Descriptor& masked = p.picture(channels, size);
-  p.graph.pointwise_backward(CUDNN_POINTWISE_RELU_BWD, *value, dx, masked);
-
-  Descriptor op(CUDNN_BACKEND_OPERATION_BN_BWD_WEIGHTS_DESCRIPTOR);
-  op.set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_MATH_PREC, CUDNN_DATA_FLOAT)
-      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_X_DESC, x)
-      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_MEAN_DESC, mean)
-      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_INVSTD_DESC, deviation)
-      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_BN_SCALE_DESC, scale)
-      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_DY_DESC, masked)
-      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_DBN_SCALE_DESC, p.by_channel(channels))
-      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_DBN_BIAS_DESC, p.by_channel(channels))
-      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_EQ_DY_SCALE_DESC, p.by_channel(channels))
-      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_EQ_X_SCALE_DESC, p.by_channel(channels))
-      .set(CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_EQ_BIAS, p.by_channel(channels));
-  p.graph.operation(std::move(op));
-}
-
 std::string proof(const Graph& graph, const EngineTarget& target, const EngineOffer& offer) {
   try {
     const EnginePlan plan(graph, target, offer.choice);
@@ -281,13 +205,7 @@ int main(int count, char** words) {
                                                            {"bfloat", CUDNN_DATA_BFLOAT16}};
   for (const auto& [type_name, type] : types) {
     for (const auto& l : layers) {
-      survey("conv+statistics", type_name, type, l, target, conv_statistics);
       survey("norm+relu+conv", type_name, type, l, target, normalised_conv);
-      survey("norm+relu+conv+statistics", type_name, type, l, target, normalised_conv_statistics);
-      survey("norm+relu+conv weight gradient", type_name, type, l, target,
-             normalised_weight_gradient);
-      survey("data gradient+drelu+norm weights", type_name, type, l, target,
-             data_gradient_statistics);
       for (const bool add : {false, true}) {
         survey(add ? "norm+add+relu+mask" : "norm+relu+mask", type_name, type, l, target,
                [add](Pattern& p, const Layer& layer) { norm_forward(p, layer, add, true); });

@@ -4,6 +4,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "worker/net/text_hash.hpp"
+
 namespace rackmark::worker {
 namespace {
 
@@ -40,12 +42,6 @@ void check_pool_pad(const std::string& node, int kernel, int pad) {
     does_not_fit(node, "padding " + std::to_string(pad) + " is more than half of kernel " +
                            std::to_string(kernel));
   }
-}
-
-constexpr std::uint64_t fnv1a64(const std::string& name) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return hash;
 }
 
 std::int64_t fan_in(const Parameter& parameter) {
@@ -280,7 +276,7 @@ std::uint64_t splitmix64(std::uint64_t x) {
 }
 
 std::vector<float> uniform(const std::string& name, std::int64_t count) {
-  const std::uint64_t base = fnv1a64(name);
+  const std::uint64_t base = text_hash(name);
   std::vector<float> values(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double top24 = static_cast<double>(splitmix64(base + i) >> 40);

@@ -9,6 +9,7 @@
 #include "worker/backend/memory_limit.hpp"
 #include "worker/backend/onednn/threads.hpp"
 #include "worker/backend/onednn/winograd.hpp"
+#include "worker/net/text_hash.hpp"
 
 namespace rackmark::worker::onednn {
 namespace {
@@ -28,12 +29,6 @@ bool has_equal_windows(const Net& net, const NodeInfo& pool) {
 Desc plain_desc(const Parameter& parameter) {
   const Dims dims(parameter.dims.begin(), parameter.dims.end());
   return make_desc(dims, dims.size() == 4 ? Tag::oihw : dims.size() == 2 ? Tag::ab : Tag::a);
-}
-
-std::uint64_t fnv1a64(const std::string& text) {
-  std::uint64_t hash = 0xcbf29ce484222325U;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-  return hash;
 }
 
 }  // namespace
@@ -246,9 +241,7 @@ void Plan::set_layout_key() {
             std::to_string(extents_[i].count) + ':' + layout_text(assembly_.parameter_layouts[i]) +
             '\n';
   }
-  char hex[17];
-  std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(fnv1a64(text)));
-  layout_key_ = std::string("onednn-") + hex;
+  layout_key_ = "onednn-" + text_hash_digits(text);
 }
 
 PlanFacts Plan::facts() const {

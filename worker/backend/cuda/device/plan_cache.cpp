@@ -12,6 +12,10 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "worker/net/text_hash.hpp"
+
+#include "worker/net/text_hash.hpp"
+
 namespace rackmark::worker::cuda {
 namespace {
 
@@ -57,15 +61,6 @@ void replace_file(const fs::path& file, const std::string& text) {
     throw std::runtime_error("cannot write " + fresh.string());
   }
   fs::rename(fresh, file);
-}
-
-// FNV-1a, for names of files, which say themselves whose they are.
-std::string hash_text(const std::string& text) {
-  std::uint64_t hash = 0xcbf29ce484222325U;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-  char digits[17];
-  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(hash));
-  return digits;
 }
 
 std::string folder_from(const char* variable, const char* below) {
@@ -161,7 +156,7 @@ void PlanCache::write(const Entries& entries) const {
 }
 
 fs::path PlanCache::plan_file(const std::string& task) const {
-  return folder_ / (file_.stem().string() + "-" + hash_text(task) + ".compiled");
+  return folder_ / (file_.stem().string() + "-" + text_hash_digits(task) + ".compiled");
 }
 
 fs::path plan_cache_folder() {

@@ -78,8 +78,12 @@ class ConvolutionOp final : public Op {
   }
 
   void forward(Pass& pass) override {
-    const ConvolutionOperands operands{
-        .x = x_, .w = w_, .y = y_, .sums = sum_values_, .x_scale = x_scale_, .x_shift = x_shift_};
+    const ConvolutionOperands operands{.x = x_,
+                                       .w = w_,
+                                       .y = y_,
+                                       .sums = sum_values_,
+                                       .x_scale = narrow_.scale,
+                                       .x_shift = narrow_.shift};
     pass.run(name_, "forward", engines_.forward->implementation(), task_.flop(),
              static_cast<double>(x_place_.bytes() + y_place_.bytes()),
              [&] { engines_.forward->run(operands, pass.workspace); });
@@ -89,8 +93,11 @@ class ConvolutionOp final : public Op {
   void backward(Pass& pass) override {
     output_.backward(pass);
     const double bytes = static_cast<double>(x_place_.bytes() + dy_place_.bytes());
-    const ConvolutionOperands of_weights{
-        .x = x_, .y = dy_, .gradient = gradient_, .x_scale = x_scale_, .x_shift = x_shift_};
+    const ConvolutionOperands of_weights{.x = x_,
+                                         .y = dy_,
+                                         .gradient = gradient_,
+                                         .x_scale = narrow_.scale,
+                                         .x_shift = narrow_.shift};
     pass.run(name_, "backward_weights", engines_.weights->implementation(), task_.flop(), bytes,
              [&] { engines_.weights->run(of_weights, pass.workspace); });
     pass.ready(weight_);
@@ -111,8 +118,7 @@ class ConvolutionOp final : public Op {
     void* input = where.matrix(norm_->x).data;
     if (norm_->applies) {
       x_ = input;
-      x_scale_ = where.address(norm_->narrow_slot);
-      x_shift_ = where.mask(norm_->narrow_slot) + channels * width(norm_->x.type);
+      narrow_ = narrow_norm(where, *norm_);
     }
     if (!norm_->sums) return;
     const float* kept = where.floats(norm_->kept_slot);
@@ -137,7 +143,7 @@ class ConvolutionOp final : public Op {
   float *gradient_ = nullptr, *sum_values_ = nullptr;
   std::shared_ptr<ChannelSums> sums_;        // null: not wanted
   std::shared_ptr<NormInConvolution> norm_;  // that x comes from; may be null
-  const void *x_scale_ = nullptr, *x_shift_ = nullptr;
+  NarrowNorm narrow_;                        // where it norms x
   NormOperands norm_operands_;
 };
 

@@ -9,10 +9,10 @@ namespace rackmark::worker::cuda {
 struct Fusion {
   bool norm = false;  // batch norm + residual add + ReLU, bias + ReLU, values made inside concats
   bool pool = false;  // batch norm + ReLU + max pool
-  // fp16 only: sums of a batch norm made by the convolution before it, those of its way back by the
-  // one after it;
+  // fp16 only. Sums of a batch norm are made by the convolution before it, those of its way back by
+  // the one after it; batch norm + ReLU by the convolution that alone reads them.
   bool statistics = false;
-  bool in_convolution = false;  // and batch norm + ReLU by the convolution that alone reads them
+  bool in_convolution = false;  // with statistics
 };
 // "" is bn-relu-add+pool. `precision` as in PlanOptions. Throws std::invalid_argument naming what
 // is known.

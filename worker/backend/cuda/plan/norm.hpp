@@ -58,10 +58,7 @@ class Norm {
     mean_values_ = where.floats(kept_slot_);
     scale_ = where.floats(applied_slot_);
     a_ = where.floats(coefficients_slot_);
-    if (applied_by_reader()) {
-      narrow_scale_ = where.address(shared_->narrow_slot);
-      narrow_shift_ = where.mask(shared_->narrow_slot) + channels() * width(x_place_.type);
-    }
+    if (applied_by_reader()) narrow_ = narrow_norm(where, *shared_);
     if (summed_by_reader()) partial_back_ = where.floats(shared_->sums_slot);
   }
   bool applied_by_reader() const { return shared_ && shared_->applies; }
@@ -71,8 +68,8 @@ class Norm {
     if (!pass.training) {
       pass.run(name_, "forward", "norm_from_running", pass.kernels.norm_from_running, 0,
                {channels(), binding_.weight, binding_.bias, binding_.running_mean,
-                binding_.running_variance, layer_.epsilon, scale_, shift(), narrow_scale_,
-                narrow_shift_});
+                binding_.running_variance, layer_.epsilon, scale_, shift(), narrow_.scale,
+                narrow_.shift});
       return;
     }
     if (summed_ == nullptr) {
@@ -81,8 +78,8 @@ class Norm {
     pass.run(name_, "forward", "norm_statistics", pass.kernels.norm_statistics, 0,
              {summed_ == nullptr ? partial_ : summed_, summed_ != nullptr, x_, binding_.weight,
               binding_.bias, binding_.running_mean, binding_.running_variance, layer_.momentum,
-              layer_.epsilon, mean_values_, inverse_deviation(), scale_, shift(), narrow_scale_,
-              narrow_shift_});
+              layer_.epsilon, mean_values_, inverse_deviation(), scale_, shift(), narrow_.scale,
+              narrow_.shift});
   }
 
   // From the sums of the group: which of how many is of g * (x - mean).
@@ -139,7 +136,7 @@ class Norm {
   const float* summed_ = nullptr;  // by the convolution before; null: own sums
   float *partial_ = nullptr, *mean_values_ = nullptr, *scale_ = nullptr, *a_ = nullptr;
   const float* partial_back_ = nullptr;  // by the convolution after
-  void *narrow_scale_ = nullptr, *narrow_shift_ = nullptr;
+  NarrowNorm narrow_;
 };
 
 }  // namespace rackmark::worker::cuda

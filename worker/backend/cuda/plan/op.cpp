@@ -28,6 +28,11 @@ Matrix Binding::matrix(const Place& place) const {
           place.rows, place.channels, place.stride};
 }
 
+NarrowNorm narrow_norm(const Binding& where, const NormInConvolution& norm) {
+  auto* scale = static_cast<std::byte*>(where.address(norm.narrow_slot));
+  return {scale, scale + norm.x.channels * width(norm.x.type)};
+}
+
 Stopwatch::Stopwatch(Device& device)
     : device_(device),
       from_(device.allocate_host(kOccupyingBytes)),

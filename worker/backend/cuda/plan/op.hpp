@@ -38,6 +38,12 @@ struct Binding {
   Matrix matrix(const Place& place) const;
 };
 
+// Scale and shift of a batch norm in the stored type, where a convolution norms what it reads.
+struct NarrowNorm {
+  void *scale = nullptr, *shift = nullptr;
+};
+NarrowNorm narrow_norm(const Binding& where, const NormInConvolution& norm);
+
 // Times of operations, one after the other. Before each the queue is given some 50 us of other
 // work, so that the host has given the operation before its turn comes: what that takes the host is
 // then not in its time. That work copies little memory: an operation finds the caches as the one

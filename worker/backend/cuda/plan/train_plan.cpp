@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "worker/backend/cuda/plan/offsets.hpp"
+#include "worker/net/text_hash.hpp"
 
 namespace rackmark::worker::cuda {
 namespace {
@@ -13,12 +14,6 @@ constexpr std::int64_t kParameterAlignment = 16;  // floats
 constexpr float kFirstDynamicScale = 65536;
 
 std::int64_t rounded(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
-
-std::uint64_t hash_of(const std::string& text) {  // FNV-1a
-  std::uint64_t hash = 0xcbf29ce484222325U;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-  return hash;
-}
 
 void require_size(std::size_t got, std::int64_t wanted, const std::string& what) {
   if (static_cast<std::int64_t>(got) == wanted) return;
@@ -196,9 +191,7 @@ std::string Plan::layout_key() const {
     text += net_.parameters()[i].name + '@' + std::to_string(extents_[i].offset) + '+' +
             std::to_string(extents_[i].count) + ':' + assembly_.layouts[i].text() + '\n';
   }
-  char hex[17];
-  std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(hash_of(text)));
-  return std::string("cuda-") + hex;
+  return "cuda-" + text_hash_digits(text);
 }
 
 void Plan::replay(std::unique_ptr<Recording>& recording, const std::function<void()>& work) {
