@@ -14,8 +14,6 @@
 
 #include "worker/net/text_hash.hpp"
 
-#include "worker/net/text_hash.hpp"
-
 namespace rackmark::worker::cuda {
 namespace {
 
