@@ -8,7 +8,7 @@
 #                   smoke   does it work, how fast are we alone, where does the time go (285 s)
 #                   bench   the comparison with PyTorch, six works (580 s)
 #                   checks  verification of the rest, faults, sanitizer, memory, losses, pictures (560 s)
-#                   extra   a job through the service, fusion levels, bf16 against PyTorch (200 s)
+#                   extra   a job through the service, bf16 against PyTorch, fusion levels (200 s)
 #                   int8    int8 inference: agreement with fp32, rate beside fp16; JPEG files decoded by the
 #                           CPU and by nvJPEG, where carry was given some (260 s)
 #   --only          these steps: preflight facts roofline device verify-small verify-rest verify faults

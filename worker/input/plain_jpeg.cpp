@@ -40,13 +40,10 @@ bool is_usual_frame(Bytes frame) {
   if (frame.size() < kHead || frame[0] != 8) return false;
   const std::size_t components = frame[5];
   if (frame.size() != kHead + kEach * components) return false;
-  if (components == 1) return true;
+  if (components != 3) return components == 1;
   // Named so, they are no YCbCr.
-  constexpr std::array<std::uint8_t, 3> kRgb{'R', 'G', 'B'};
-  const auto name = [&](std::size_t i) { return frame[kHead + kEach * i]; };
-  const bool rgb =
-      components == 3 && name(0) == kRgb[0] && name(1) == kRgb[1] && name(2) == kRgb[2];
-  return components == 3 && !rgb;
+  const std::array names{frame[kHead], frame[kHead + kEach], frame[kHead + 2 * kEach]};
+  return names != std::array<std::uint8_t, 3>{'R', 'G', 'B'};
 }
 
 // "Adobe", version, two flags, and the transform: 1 is YCbCr.
@@ -79,7 +76,10 @@ class Walk {
   bool step() {
     if (at_ + 1 >= file_.size() || file_[at_] != 0xFF) return false;
     const std::uint8_t marker = file_[at_ + 1];
-    if (marker == 0xFF) return ++at_ > 0;  // fill bytes
+    if (marker == 0xFF) {  // a fill byte
+      ++at_;
+      return true;
+    }
     if (marker == kEnd) {
       keep(at_, at_ + 2);
       ended_ = true;
