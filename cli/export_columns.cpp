@@ -30,17 +30,13 @@ Json in_one_cell(const std::vector<std::string>& texts) {
 #name, [](const ResultView& r) { return plain(r.member); } \
   }
 
-// Empty in other modes, and without int8.
-#define INFERENCE(name, member)                                                                  \
-  ExportColumn {                                                                                 \
-#name, [](const ResultView& r) { return r.inference ? plain(r.inference->member) : Json(); } \
-  }
-#define AGREEMENT(name, member)                                                   \
-  ExportColumn {                                                                  \
-#name, [](const ResultView& r) {                                                \
-      return r.inference && r.inference->agreement                               \
-                 ? plain(r.inference->agreement->member)                         \
-                 : Json();                                                       \
+// Empty in other modes, and where it was not measured.
+#define INFERENCE(name, part, member)                                   \
+  ExportColumn {                                                        \
+#name, [](const ResultView& r) {                                      \
+      return r.inference && r.inference->part                          \
+                 ? plain(r.inference->part->member)                    \
+                 : Json();                                             \
     } \
   }
 
@@ -86,14 +82,14 @@ const auto kColumns = std::to_array<ExportColumn>({
                  [](const ResultView& r) { return in_one_cell(r.validity.causes); }},
     ExportColumn{"verdict_not_checked",
                  [](const ResultView& r) { return in_one_cell(r.validity.not_checked); }},
-    INFERENCE(latency_mean_ms, latency.mean_ms),
-    INFERENCE(latency_p50_ms, latency.p50_ms),
-    INFERENCE(latency_p90_ms, latency.p90_ms),
-    INFERENCE(latency_p95_ms, latency.p95_ms),
-    INFERENCE(latency_p99_ms, latency.p99_ms),
-    INFERENCE(latency_max_ms, latency.max_ms),
-    AGREEMENT(agreement_top1_fraction, top1),
-    AGREEMENT(agreement_cosine, cosine),
+    INFERENCE(latency_mean_ms, latency, mean_ms),
+    INFERENCE(latency_p50_ms, latency, p50_ms),
+    INFERENCE(latency_p90_ms, latency, p90_ms),
+    INFERENCE(latency_p95_ms, latency, p95_ms),
+    INFERENCE(latency_p99_ms, latency, p99_ms),
+    INFERENCE(latency_max_ms, latency, max_ms),
+    INFERENCE(agreement_top1_fraction, agreement, top1),
+    INFERENCE(agreement_cosine, agreement, cosine),
     MEMBER(first_loss, first_loss),
     MEMBER(final_loss, final_loss),
     MEMBER(mfu_fraction, mfu),
@@ -109,7 +105,6 @@ const auto kColumns = std::to_array<ExportColumn>({
     MEMBER(pictures_left_to_cpu, pictures_left_to_cpu),
     MEMBER(fingerprint, fingerprint),
 });
-#undef AGREEMENT
 #undef INFERENCE
 #undef MEMBER
 

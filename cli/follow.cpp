@@ -67,12 +67,15 @@ class Progress {
 
 void print_inference(std::ostream& out, const std::string& precision,
                      const protocol::InferenceView& inference) {
-  const auto& latency = inference.latency;
-  out << "  latency of a batch: p50 " << milliseconds_text(latency.p50_ms) << ", p90 "
-      << milliseconds_text(latency.p90_ms) << ", p95 " << milliseconds_text(latency.p95_ms)
-      << ", p99 " << milliseconds_text(latency.p99_ms) << ", longest "
-      << milliseconds_text(latency.max_ms) << ", " << latency.count << " batches of "
-      << inference.instances << (inference.instances == 1 ? " instance" : " instances") << '\n';
+  if (const auto& latency = inference.latency) {
+    out << "  latency of a batch: p50 " << milliseconds_text(latency->p50_ms) << ", p90 "
+        << milliseconds_text(latency->p90_ms) << ", p95 " << milliseconds_text(latency->p95_ms)
+        << ", p99 " << milliseconds_text(latency->p99_ms) << ", longest "
+        << milliseconds_text(latency->max_ms) << ", " << latency->count << " batches of "
+        << inference.instances << (inference.instances == 1 ? " instance" : " instances") << '\n';
+  } else {
+    out << "  latency of a batch: not measured, as batches overlap (input.overlap true)\n";
+  }
   if (const auto& agreement = inference.agreement) {
     out << "  " << precision << " agrees with fp32: cosine "
         << fmt::format("{:.4f}", agreement->cosine) << " (at least "

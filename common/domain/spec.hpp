@@ -74,6 +74,7 @@ struct InputSpec {
   std::optional<std::string> path;  // inside one of the agent's data_roots
   std::map<std::string, bool> augment;
   std::optional<std::int64_t> decode_threads, queue_depth;
+  std::optional<bool> overlap;          // inference of files on gpu only, see overlaps_input()
   Device decode_device = Device::kCpu;  // gpu: images on gpu only
   bool cache = false;                   // keep decoded pictures in memory after their first use
   bool compare_synthetic = false;
@@ -175,6 +176,10 @@ struct HostShape {
 };
 // kInvalid when the host cannot run it (more threads than cores, no GPU).
 Result<JobSpec> resolve_for_host(JobSpec spec, const HostShape& host);
+
+// Whether inference brings the next batch to the GPU while one is answered; false where
+// input.overlap does not apply.
+bool overlaps_input(const JobSpec& spec);
 
 // The spec as JSON: every field that applies, with its value. parse_spec(to_json(s)) gives s again.
 nlohmann::json to_json(const JobSpec& spec);

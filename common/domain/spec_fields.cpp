@@ -238,6 +238,13 @@ void add_input_rows(std::vector<Row>& rows) {
                      .defaults_to_text("3")
                      .help("Batches that are prepared ahead."));
   rows.push_back(
+      Row("input.overlap", AT(input.overlap))
+          .when("mode is inference and input.kind is not synthetic and resources.device is gpu",
+                {"mode", "input.kind", "resources.device"}, infers_from_files_on_gpu)
+          .defaults_to_text("true, but at batch_size 1 false")
+          .help("Bring the next batch to the GPU while one is answered, for throughput; false: one "
+                "after the other, so that the latency of a batch is measured."));
+  rows.push_back(
       pictures(Row("input.cache", AT(input.cache)))
           .help("Keep decoded pictures in memory after their first use, as far as a quarter of "
                 "the free memory holds them; not with packed ones."));

@@ -127,6 +127,7 @@ class Parser {
     }
     if (const ModelFacts* model = facts()) {
       if (spec_.batch_size == 0 && !spec_.batch_max) spec_.batch_size = model->default_batch;
+      if (infers_from_files_on_gpu(spec_)) spec_.input.overlap = overlaps_input(spec_);
       if (spec_.image_size == 0) spec_.image_size = model->image_size;
       // With pictures the folders are the classes: 0 here, counted by the worker.
       if (spec_.classes == 0 && !needs_host_path(spec_)) spec_.classes = model->classes;

@@ -205,6 +205,15 @@ const SpecRow* find_spec_row(std::string_view path) {
 
 bool needs_host_path(const JobSpec& spec) { return spec.input.kind != InputKind::kSynthetic; }
 bool trains(const JobSpec& spec) { return spec.mode != Mode::kInference; }
+bool infers_from_files_on_gpu(const JobSpec& spec) {
+  return spec.mode == Mode::kInference && needs_host_path(spec) &&
+         spec.resources.device == Device::kGpu;
+}
+
+bool overlaps_input(const JobSpec& spec) {
+  if (!infers_from_files_on_gpu(spec)) return false;
+  return spec.input.overlap.value_or(spec.batch_max || spec.batch_size > 1);
+}
 
 // --- members that one JSON value of more than one form sets
 

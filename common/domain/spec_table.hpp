@@ -37,5 +37,6 @@ FieldProblem spec_problem(const std::string& path, const nlohmann::json& value,
 
 bool needs_host_path(const JobSpec& spec);  // the input reads files
 bool trains(const JobSpec& spec);           // training or accuracy
+bool infers_from_files_on_gpu(const JobSpec& spec);
 
 }  // namespace rackmark

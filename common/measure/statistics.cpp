@@ -400,7 +400,8 @@ const std::map<std::string, std::string>& definitions() {
       {"latency",
        "Inference: time of one batch from having its pictures to having its logits, over the "
        "batches "
-       "of all instances. Percentiles are nearest-rank: a latency that was observed."},
+       "of all instances. Percentiles are nearest-rank: a latency that was observed. Null with "
+       "input.overlap: batches then overlap."},
       {"agreement_top1",
        "Share of pictures for which int8 or bf16 gives the same first class as fp32, after the "
        "fp32 mean "

@@ -49,11 +49,11 @@ BOOST_DESCRIBE_STRUCT(RankTime, (),
                       (rank, host, step_ms, input_wait_ms, compute_ms, exposed_communication_ms,
                        server_wait_ms, share_last, staleness, skipped_steps, gpu))
 
-struct InferenceView {         // of a result in mode inference
-  std::int64_t instances = 1;  // on each host
-  measure::LatencyStatistics latency;
-  std::optional<Agreement> agreement;        // int8 with fp32
-  std::map<std::string, std::string> notes;  // of the plan: which layers are int8, and how
+struct InferenceView {                                // of a result in mode inference
+  std::int64_t instances = 1;                         // on each host
+  std::optional<measure::LatencyStatistics> latency;  // null where batches overlap: input.overlap
+  std::optional<Agreement> agreement;                 // int8 with fp32
+  std::map<std::string, std::string> notes;           // of the plan: which layers are int8, and how
 };
 BOOST_DESCRIBE_STRUCT(InferenceView, (), (instances, latency, agreement, notes))
 

@@ -233,7 +233,9 @@ void take_inference(protocol::ResultView& r, const Evidence& e, const JobSpec& s
   if (r.mode != json::enum_name(Mode::kInference)) return;
   protocol::InferenceView& inference = r.inference.emplace();
   inference.instances = spec.inference_instances.value_or(r.ranks);
-  inference.latency = measure::latency_statistics(latencies(e.samples));
+  if (!overlaps_input(spec)) {
+    inference.latency = measure::latency_statistics(latencies(e.samples));
+  }
   inference.notes = hello.notes;
   for (const auto& [rank, summary] : summaries) {
     if (summary.agreement) inference.agreement = summary.agreement;

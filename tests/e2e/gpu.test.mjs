@@ -117,6 +117,22 @@ test("JPEG files are decoded beside the CPU where the job says so; a broken one 
   assert.deepEqual([status, body.errors?.[0].field], [422, "input.decode_device"]);
 });
 
+test("inference brings the next batch to the GPU while one is answered, unless latency is what is wanted", async () => {
+  const tree = path.join(fleet.dir, "data", "whole");
+  await cp(path.join(sourceDir, "tests/golden/pictures"), tree, { recursive: true });
+  const infer = async (batch_size, overlap) => {
+    const spec = { mode: "inference", batch_size, input: { kind: "images", path: tree, ...overlap }, steps: { warmup: 2, measured: 6 } };
+    const done = await fleet.waitForJob((await fleet.submit(job({ ...spec, resources: { selector: { name: "plans" }, workers_per_agent: 1 } }))).id);
+    assert.equal(done.state, "succeeded", JSON.stringify(done.runs.at(-1)));
+    const { images_per_second, inference } = done.runs.at(-1).result;
+    assert.ok(images_per_second > 0);
+    return [done.spec_resolved.input.overlap, inference.latency?.count ?? null];
+  };
+  assert.deepEqual(await infer(4, {}), [true, null]);
+  assert.deepEqual(await infer(4, { overlap: false }), [false, 6]);
+  assert.deepEqual(await infer(1, {}), [false, 6]);
+});
+
 test("a profile on a GPU says which share convolutions alone would take, and what they do of the batch norms", async () => {
   const spec = { model: "resnet50", image_size: 64, classes: 10, batch_size: 4, precision: "fp16", loss_scale: 8, profile: true, steps: { warmup: 1, measured: 1 } };
   const fusion = "bn-relu-add+pool+conv-statistics+bn-in-conv";

@@ -398,10 +398,15 @@ step_pictures() {
     done
     kinds='packed synthetic'
   done
-  spec $net $precision "$batch" '"measured_seconds": 4' '"mode": "inference", "input": {"kind": "packed", "path": "'$work'/packed"}'
-  if attempt pictures inference 60 0 "${run[@]}"; then
-    python3 "$here/events.py" "$last" --json >"$work/line" && cp "$work/line" "$last" && keep real_pictures inference
-  fi
+  for round in 1 2; do
+    for kind in inference answered-in-turn; do  # the next batch travels meanwhile, or not
+      input='"input": {"kind": "packed", "path": "'$work'/packed"'
+      [ "$backend" != cuda ] || input+=', "overlap": '$([ $kind = inference ] && echo true || echo false)
+      spec $net $precision "$batch" '"measured_seconds": 3' '"mode": "inference", '"$input}"
+      attempt pictures "$kind/$round" 60 0 "${run[@]}" || continue
+      python3 "$here/events.py" "$last" --json >"$work/line" && cp "$work/line" "$last" && keep real_pictures "$kind"
+    done
+  done
   rm -rf "$work/packed"
 }
 

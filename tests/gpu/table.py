@@ -264,7 +264,7 @@ def others(facts):
         yield f"JPEG files decoded by {name} {span(rates, '{:.0f}')} img/s"
     waits = facts.all_of("real_pictures", "input_wait_ms")
     for name, rates in facts.all_of("real_pictures", "images_per_s").items():
-        yield (f"pictures {name:9s} {span(rates, '{:.0f}')} img/s, "
+        yield (f"pictures {name:16s} {span(rates, '{:.0f}')} img/s, "
                f"a step waits {span(waits[name], '{:.2f}')} ms for them")
     first = facts.all_of("cache_time", "first_step_s")
     for name, seconds in facts.all_of("cache_time", "compile_s").items():

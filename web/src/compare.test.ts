@@ -124,7 +124,9 @@ test("sides by latency and per watt: what is better leads, one run tells no spre
   const sides = sidesByClass([result(10, "slow", served(30)), result(20, "fast", served(15))], false, p50);
   const text = "fast runs ResNet-50 at 0.500× the p50 latency of slow at batch 16, fp32, with too few samples to say how sure that is.";
   assert.equal(sentence(sides, { ...what, mode: "inference" }, p50), text);
-  assert.deepEqual(sidesByClass([result(10, "a")], false, p50).map((s) => s.why), ["no latency: not inference"]);
+  assert.deepEqual(sidesByClass([result(10, "a")], false, p50).map((s) => s.why), ["no latency: not inference, or batches overlapped (input.overlap)"]);
+  const overlapped = { mode: "inference", inference: { latency: null } } as Partial<ResultView>;
+  assert.equal(sidesByClass([result(10, "a", overlapped)], false, p50)[0]!.interval, null);
   const watts = result(20, "a", { images_per_second_per_watt: 4, inference: null, peak_gpu_memory_bytes: null });
   assert.deepEqual(metricsOf([watts]).map((m) => m.short), ["Throughput", "Per watt"]);
   assert.equal(metrics[1]!.show(4), "4.00 img/s/W");

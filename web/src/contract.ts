@@ -123,7 +123,7 @@ export interface Agreement {
 }
 export interface InferenceView {
   instances: number;
-  latency: LatencyStatistics;
+  latency: LatencyStatistics | null;
   agreement: Agreement | null; // int8 and bf16 only
   notes: Record<string, string>;
 }

@@ -39,14 +39,14 @@ const latency = (name: "p50_ms" | "p99_ms", word: string): Metric => ({
   title: `Latency of a batch, ${word}`,
   short: `Latency, ${word}`,
   term: "latency",
-  of: (r) => r.inference?.latency[name] ?? null,
+  of: (r) => r.inference?.latency?.[name] ?? null,
   show: milliseconds,
   unit: "ms",
   perUnit: 1,
   relation: `the ${word} latency of`,
   preposition: "at ",
   lessIsBetter: true,
-  missing: "no latency: not inference",
+  missing: "no latency: not inference, or batches overlapped (input.overlap)",
   ofSteps: false,
 });
 

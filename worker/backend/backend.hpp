@@ -6,6 +6,7 @@
 // in the text.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -196,6 +197,9 @@ struct InferOptions {
   std::vector<std::vector<float>> calibration;
 };
 
+// Gives a batch that is valid until the next call.
+using NextBatch = std::function<Batch()>;
+
 // A net that only answers: running statistics, no dropout, no auxiliary heads. Owns its memory;
 // used by one thread.
 class InferPlan {
@@ -206,6 +210,16 @@ class InferPlan {
   // Needs no labels. Throws std::invalid_argument for pictures of another size or sort than the
   // plan was compiled for.
   virtual void run(const Batch& batch) = 0;
+  // Answers the batch that the call before has brought (the first one: that `next` gives) and,
+  // while a device is at it, brings the one that `next` gives. Returns the milliseconds in which
+  // the device had nothing to do but to wait for `next`. Without a device of its own: run(next()).
+  virtual double run_and_bring(const NextBatch& next) {
+    const auto start = std::chrono::steady_clock::now();
+    const Batch batch = next();
+    const auto waited = std::chrono::steady_clock::now() - start;
+    run(batch);
+    return std::chrono::duration<double, std::milli>(waited).count();
+  }
   virtual std::vector<double> logits() const = 0;  // of the last run: batch x classes, row major
   // Times of every operation of one run, in a separate pass.
   virtual std::vector<OpTime> profile(const Batch& batch) = 0;

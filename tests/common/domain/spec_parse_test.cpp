@@ -120,6 +120,8 @@ const Bad kBad[] = {
     {R"("input": {"kind": "packed", "path": "/d", "decode_device": "gpu"},
          "resources": {"device": "gpu"})",
      "input.decode_device", "input.kind is images and resources.device is gpu"},
+    {R"("mode": "inference", "input": {"kind": "packed", "path": "/d", "overlap": true})",
+     "input.overlap", "input.kind is not synthetic and resources.device is gpu"},
     {R"("input": {"kind": "images"})", "input.path", "absolute"},
     {R"("input": {"kind": "images", "path": "data"})", "input.path", "absolute"},
     {R"("input": {"kind": "images", "path": ""})", "input.path", "absolute"},
@@ -372,6 +374,8 @@ TEST(SpecParse, RoundTrip) {
            "resources": {"device": "gpu", "gpus_per_worker": 1})",
        R"("precision": "tf32", "mode": "inference", "resources": {"device": "gpu"})",
        R"("input": {"kind": "images", "path": "/d", "decode_device": "gpu"},
+           "resources": {"device": "gpu"})",
+       R"("mode": "inference", "batch_size": 1, "input": {"kind": "packed", "path": "/d", "overlap": true},
            "resources": {"device": "gpu"})",
        R"("batch_size": 16.0, "image_size": 32, "classes": 2, "profile": false, "priority": 0)"}) {
     SCOPED_TRACE(text);

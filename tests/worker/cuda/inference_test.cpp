@@ -130,6 +130,42 @@ TEST(CudaInference, AnswersBytesAsFloatsMadeOfThem) {
   }
 }
 
+// Each batch is overwritten by the next one while it is answered.
+TEST(CudaInference, BringsTheNextBatchWhileOneIsAnswered) {
+  const Net net = residual_net();
+  for (const int side : {0, 13}) {
+    SCOPED_TRACE(side);
+    const InferOptions options{.batch = 3, .raw_side = side};
+    const auto one_by_one = host_cuda_backend()->compile_inference(net, options, make_values(net));
+    const auto ahead = host_cuda_backend()->compile_inference(net, options, make_values(net));
+    RawData raw;
+    std::vector<float> images;
+    int given = 0;
+    const auto batch = [&](int seed) {
+      raw = make_raw_data(net, 3, std::max(side, 9), seed);
+      images = make_images(net, 3, seed);
+      return side > 0 ? Batch{.raw = raw.raw()} : Batch{.images = images};
+    };
+    const NextBatch next = [&] { return batch(given++); };
+    const auto expect_answers_of = [&](int seed) {
+      one_by_one->run(batch(seed));
+      EXPECT_EQ(ahead->logits(), one_by_one->logits()) << seed;
+    };
+    for (int i = 0; i < 4; ++i) {
+      EXPECT_GE(ahead->run_and_bring(next), 0);
+      expect_answers_of(i);
+    }
+    EXPECT_EQ(given, 5);
+    ahead->run(batch(11));  // instead of the one that was brought
+    expect_answers_of(11);
+    EXPECT_FALSE(ahead->profile(batch(12)).empty());
+    ahead->run_and_bring(next);
+    expect_answers_of(5);
+    EXPECT_THROW(ahead->run_and_bring([]() -> Batch { throw std::runtime_error("broken"); }),
+                 std::runtime_error);
+  }
+}
+
 // How far integers of 8 bits are from the true answers, in pictures that ranges were not taken
 // from.
 void expect_close_answers(const Net& net, int batch, double tolerance, const std::string& layers) {

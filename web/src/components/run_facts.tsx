@@ -1,6 +1,6 @@
 // What a run measured, where, and every attempt of the job.
 import type { ComponentChildren } from "preact";
-import type { AgentView, JobView, Json, ResultView, RunView } from "../contract";
+import type { AgentView, JobView, Json, LatencyStatistics, ResultView, RunView } from "../contract";
 import { flat, notesOf } from "../compare";
 import { bytes, duration, milliseconds, number, percent, plural, rate, reasonWords, words } from "../format";
 import { gpusOf, overGpus, type OverGpus } from "../gpus";
@@ -190,11 +190,7 @@ export function Measured({ result }: { result: ResultView }) {
   );
 }
 
-// What a batch took in inference, and how far int8 and bf16 may be trusted.
-export function InferenceFacts({ result }: { result: ResultView }) {
-  const facts = result.inference;
-  if (!facts) return null;
-  const { latency, agreement } = facts;
+function LatencyTable({ latency }: { latency: LatencyStatistics }) {
   const cells: [string, number | null][] = [
     ["mean", latency.mean_ms],
     ["p50", latency.p50_ms],
@@ -204,35 +200,46 @@ export function InferenceFacts({ result }: { result: ResultView }) {
     ["longest", latency.max_ms],
   ];
   return (
+    <div class="scroll" tabIndex={0} role="region" aria-label="Latency, table">
+      <table class="plain">
+        <thead>
+          <tr>
+            {cells.map(([name]) => (
+              <th scope="col" class="num">
+                {name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          <tr>
+            {cells.map(([, value]) => (
+              <td class="num">{ms(value)}</td>
+            ))}
+          </tr>
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+// What a batch took in inference, and how far int8 and bf16 may be trusted.
+export function InferenceFacts({ result }: { result: ResultView }) {
+  const facts = result.inference;
+  if (!facts) return null;
+  const { latency, agreement } = facts;
+  return (
     <section class="panel" aria-label="Latency">
       <div class="panel-head">
         <h3>
           <Term name="latency">Latency</Term>
         </h3>
         <span class="muted">
-          of {latency.count.toLocaleString("en-US")} batches of {result.batch_size}, {facts.instances} {facts.instances === 1 ? "instance" : "instances"}
+          {latency ? `of ${latency.count.toLocaleString("en-US")} batches of ${result.batch_size}` : "not measured: batches overlap (input.overlap)"}, {facts.instances}{" "}
+          {facts.instances === 1 ? "instance" : "instances"}
         </span>
       </div>
-      <div class="scroll" tabIndex={0} role="region" aria-label="Latency, table">
-        <table class="plain">
-          <thead>
-            <tr>
-              {cells.map(([name]) => (
-                <th scope="col" class="num">
-                  {name}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            <tr>
-              {cells.map(([, value]) => (
-                <td class="num">{ms(value)}</td>
-              ))}
-            </tr>
-          </tbody>
-        </table>
-      </div>
+      {latency && <LatencyTable latency={latency} />}
       {agreement && (
         <dl class="facts">
           <div>

@@ -1,8 +1,10 @@
 #include "worker/backend/cuda/plan/inference_plan.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <stdexcept>
+#include <utility>
 
 #include "worker/backend/cuda/plan/integer_choice.hpp"
 #include "worker/backend/cuda/plan/operations.hpp"
@@ -235,20 +237,57 @@ void InferencePlan::give(Pass& pass) {
   for (const auto& op : ops_) op->forward(pass);
 }
 
+std::unique_ptr<Recording> InferencePlan::recording_of(OpIterator first, OpIterator last) {
+  return record(*device_, [this, first, last] {
+    Pass pass = make_pass();
+    std::for_each(first, last, [&](const auto& op) { op->forward(pass); });
+  });
+}
+
+void InferencePlan::forget_brought() {
+  if (std::exchange(brought_, false)) input_.release();
+}
+
 void InferencePlan::run(const Batch& batch) {
+  forget_brought();
   input_.load(batch);
-  if (!recording_) {
-    recording_ = record(*device_, [this] {
-      Pass pass = make_pass();
-      give(pass);
-    });
-  }
-  recording_->replay();
+  if (!whole_) whole_ = recording_of(ops_.begin(), ops_.end());
+  whole_->replay();
   input_.release();
   device_->wait();
 }
 
+// The first operation alone reads the batch: the next one takes its place while the others run.
+double InferencePlan::run_and_bring(const NextBatch& next) {
+  using Clock = std::chrono::steady_clock;
+  const auto ms_since = [](Clock::time_point start) {
+    return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+  };
+  if (!halves_.end) {
+    halves_ = {recording_of(ops_.begin(), ops_.begin() + 1),
+               recording_of(ops_.begin() + 1, ops_.end()), device_->make_mark(),
+               device_->make_mark()};
+  }
+  const auto start = Clock::now();
+  if (!brought_) input_.load(next());
+  const double waited_ms = ms_since(start);
+  brought_ = false;
+  const auto given = Clock::now();
+  halves_.begin->set();
+  halves_.reading->replay();
+  input_.release();
+  halves_.answering->replay();
+  halves_.end->set();
+  input_.load(next());
+  brought_ = true;
+  const double until_brought_ms = ms_since(given);
+  halves_.end->wait();
+  const double at_work_ms = halves_.end->ms_since(*halves_.begin);
+  return waited_ms + std::max(0.0, until_brought_ms - at_work_ms);
+}
+
 std::vector<OpTime> InferencePlan::profile(const Batch& batch) {
+  forget_brought();
   input_.load(batch);
   Stopwatch stopwatch(*device_);
   Pass pass = make_pass(&stopwatch);

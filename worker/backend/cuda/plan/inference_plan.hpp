@@ -29,6 +29,7 @@ class InferencePlan final : public InferPlan, private PlanParts {
   const Net& net() const override { return net_; }
   PlanFacts facts() const override;
   void run(const Batch& batch) override;
+  double run_and_bring(const NextBatch& next) override;
   std::vector<double> logits() const override {
     return read_logits(memory_.get() + regions_.arena);
   }
@@ -57,6 +58,9 @@ class InferencePlan final : public InferPlan, private PlanParts {
   void allocate();
   Pass make_pass(Stopwatch* stopwatch = nullptr);
   void give(Pass& pass);
+  using OpIterator = std::vector<std::unique_ptr<Op>>::const_iterator;
+  std::unique_ptr<Recording> recording_of(OpIterator first, OpIterator last);
+  void forget_brought();
 
   BatchInput input_;  // what is on its way goes into the plan's memory
   std::vector<std::unique_ptr<Op>> ops_;
@@ -64,7 +68,13 @@ class InferencePlan final : public InferPlan, private PlanParts {
   std::map<std::string, std::string> notes_;
   std::int64_t constant_bytes_ = 0;
   Regions regions_;
-  std::unique_ptr<Recording> recording_;
+  std::unique_ptr<Recording> whole_;
+  // Where the next batch comes meanwhile: what reads the batch, and the rest.
+  struct Halves {
+    std::unique_ptr<Recording> reading, answering;
+    std::unique_ptr<Mark> begin, end;
+  } halves_;
+  bool brought_ = false;  // the batch of the next run_and_bring() is on its way
 };
 
 }  // namespace rackmark::worker::cuda
