@@ -57,6 +57,29 @@ TEST_F(PlanCacheTest, WhatWasCompiledHasAFileOfItsOwn) {
   }
 }
 
+// Of drivers and libraries that are gone, mostly. An hour lies between uses here.
+TEST_F(PlanCacheTest, RemovesThePlansThatWereNotUsedForLongest) {
+  PlanEntry compiled = entry_;
+  compiled.compiled = true;
+  compiled.plan = std::string(1000, 'x');
+  const auto put = [&](const std::string& device, const char* task) {
+    PlanCache(folder_, device, 3500).put(task, compiled);
+    for (const auto& file : fs::directory_iterator(folder_)) {
+      fs::last_write_time(file, fs::last_write_time(file) - std::chrono::hours(1));
+    }
+  };
+  const auto has_plan = [&](const std::string& device, const char* task) {
+    return !PlanCache(folder_, device).find(task)->plan.empty();
+  };
+  put("an older driver", "conv a");
+  for (const char* task : {"conv a", "conv b"}) put(device_, task);
+  EXPECT_TRUE(has_plan("an older driver", "conv a"));  // which is a use
+  put(device_, "conv c");
+  EXPECT_FALSE(has_plan(device_, "conv a"));
+  EXPECT_TRUE(has_plan("an older driver", "conv a"));
+  for (const char* task : {"conv b", "conv c"}) EXPECT_TRUE(has_plan(device_, task)) << task;
+}
+
 TEST_F(PlanCacheTest, TwoWritersLoseNothing) {
   PlanCache first(folder_, device_), second(folder_, device_);
   first.put("conv a", entry_);

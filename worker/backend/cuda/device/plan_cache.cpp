@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -20,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
+constexpr const char* kPlanExtension = ".compiled";
 constexpr std::size_t kSaveEvery = 16;  // entries; a process that is killed loses fewer
 
 std::string as_file_name(const std::string& device) {
@@ -66,6 +68,35 @@ std::string folder_from(const char* variable, const char* below) {
   return set != nullptr && *set != '\0' ? std::string(set) + below : std::string();
 }
 
+struct PlanFile {
+  fs::path path;
+  fs::file_time_type used;
+  std::uintmax_t bytes = 0;
+};
+
+std::vector<PlanFile> plan_files(const fs::path& folder) {
+  std::vector<PlanFile> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    std::error_code gone;  // removed meanwhile: left out
+    const PlanFile file{entry.path(), entry.last_write_time(gone), entry.file_size(gone)};
+    if (!gone && file.path.extension() == kPlanExtension) files.push_back(file);
+  }
+  return files;
+}
+
+// Other devices' and other libraries' too: those are the ones that nobody uses any more.
+void remove_least_used(const fs::path& folder, std::uintmax_t most_bytes) {
+  std::vector<PlanFile> files = plan_files(folder);
+  std::sort(files.begin(), files.end(),
+            [](const PlanFile& a, const PlanFile& b) { return a.used > b.used; });
+  std::uintmax_t kept = 0;
+  for (const PlanFile& file : files) {
+    kept += file.bytes;
+    std::error_code ignored;
+    if (kept > most_bytes) fs::remove(file.path, ignored);
+  }
+}
+
 // Held while the file is read, added to and replaced, so that nobody's entries are lost in between.
 // Where the folder cannot be locked they may be.
 class FolderLock {
@@ -86,7 +117,8 @@ class FolderLock {
 
 }  // namespace
 
-PlanCache::PlanCache(fs::path folder, const std::string& device) : folder_(std::move(folder)) {
+PlanCache::PlanCache(fs::path folder, const std::string& device, std::uintmax_t most_plan_bytes)
+    : folder_(std::move(folder)), most_plan_bytes_(most_plan_bytes) {
   if (folder_.empty()) return;
   file_ = folder_ / as_file_name(device);
   entries_ = read();
@@ -103,6 +135,8 @@ std::optional<PlanEntry> PlanCache::find(const std::string& task) const {
     std::string whose;
     std::getline(stream, whose);
     if (whose == task) entry.plan.assign(std::istreambuf_iterator<char>(stream), {});
+    std::error_code ignored;
+    fs::last_write_time(plan_file(task), fs::file_time_type::clock::now(), ignored);  // used now
   }
   return entry;
 }
@@ -124,6 +158,7 @@ void PlanCache::save() {
       if (!entry.plan.empty()) replace_file(plan_file(task), task + "\n" + entry.plan);
     }
     write(all);
+    remove_least_used(folder_, most_plan_bytes_);
   } catch (const std::exception& error) {
     if (trouble_.empty()) {
       trouble_ = error.what();
@@ -154,7 +189,7 @@ void PlanCache::write(const Entries& entries) const {
 }
 
 fs::path PlanCache::plan_file(const std::string& task) const {
-  return folder_ / (file_.stem().string() + "-" + text_hash_digits(task) + ".compiled");
+  return folder_ / (file_.stem().string() + "-" + text_hash_digits(task) + kPlanExtension);
 }
 
 fs::path plan_cache_folder() {

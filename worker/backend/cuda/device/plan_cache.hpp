@@ -27,9 +27,12 @@ struct PlanEntry {
 
 class PlanCache {
  public:
+  static constexpr std::uintmax_t kMostPlanBytes = std::uintmax_t{1} << 30;
   // `device` names what entries hold for ("NVIDIA H200 sm_90 cudnn 9.19.0"); an empty folder: keeps
-  // nothing.
-  PlanCache(std::filesystem::path folder, const std::string& device);
+  // nothing. Plans of a folder that are more bytes together are removed, least recently used first;
+  // they are then built again.
+  PlanCache(std::filesystem::path folder, const std::string& device,
+            std::uintmax_t most_plan_bytes = kMostPlanBytes);
   PlanCache(const PlanCache&) = delete;
   PlanCache& operator=(const PlanCache&) = delete;
   ~PlanCache();  // saves
@@ -47,6 +50,7 @@ class PlanCache {
   std::filesystem::path plan_file(const std::string& task) const;
 
   std::filesystem::path folder_, file_;
+  std::uintmax_t most_plan_bytes_;
   Entries entries_, added_;
   std::string trouble_;
 };
