@@ -375,6 +375,22 @@ TEST_P(CudaDeviceTest, ProductsAreThoseOfTheHost) {
   }
 }
 
+TEST_P(CudaDeviceTest, ProductsOfIntegersAreThoseOfTheHost) {
+  const ProductTask t{
+      .type = Type::kInteger, .rows = 32, .columns = 48, .inner = 64, .transpose_b = true};
+  const auto result = [&](Device& device) {
+    const Values a(device, t.type, t.rows * t.inner, 1), b(device, t.type, t.inner * t.columns, 2);
+    const auto c = device.allocate(t.result_bytes());
+    const auto product = device.prepare(t);
+    const auto workspace = device.allocate(product->workspace_bytes());
+    product->run({.a = a.data(), .b = b.data(), .c = c.get()}, workspace.get());
+    std::vector<std::int32_t> sums(static_cast<std::size_t>(t.rows * t.columns));
+    device.download(sums.data(), c.get(), t.result_bytes());
+    return sums;
+  };
+  EXPECT_EQ(result(*gpu_), result(*host_));
+}
+
 TEST_P(CudaDeviceTest, RecordedWorkRunsAgain) {
   const Values x(*gpu_, Type::kFloat, 64, 1);
   const Matrix matrix{.data = x.data(), .rows = 1, .channels = 64, .stride = 64};
@@ -510,6 +526,8 @@ TEST_P(CudaDeviceTest, CeilingsAreMeasured) {
   const auto rate = fastest_product(*gpu_, GetParam().type, GetParam().arithmetic, 0.2);
   EXPECT_GT(rate.gflops.best, 1000) << rate.what << " " << rate.implementation;
   EXPECT_GE(rate.gflops.best, rate.gflops.median);
+  const auto integers = fastest_product(*gpu_, Type::kInteger, Arithmetic::kTensor, 0.2);
+  EXPECT_GT(integers.gflops.best, 1000) << integers.what << " " << integers.implementation;
   EXPECT_GT(copy_rate(*gpu_, std::int64_t{256} << 20, 0.1).median, 50);
 }
 

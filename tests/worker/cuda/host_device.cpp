@@ -253,7 +253,11 @@ class HostProduct final : public Product {
         for (std::int64_t k = 0; k < t_.columns; ++k) to[k] += value * from[k];
       }
     }
-    store(t_.float_result ? Type::kFloat : t_.type, c, o.c);
+    if (t_.is_integer()) {
+      std::copy(c.begin(), c.end(), static_cast<std::int32_t*>(o.c));  // sums are below 2^24
+    } else {
+      store(t_.float_result ? Type::kFloat : t_.type, c, o.c);
+    }
   }
 
  private:

@@ -43,7 +43,9 @@ class CudaBackend final : public Backend {
   std::vector<Ceiling> ceilings(int /*threads*/) override {
     constexpr double kSecondsEach = 0.5;
     std::vector<Ceiling> all;
-    for (const std::string& name : precision_names()) all.push_back(products(name, kSecondsEach));
+    for (const std::string& name : inference_precision_names()) {
+      all.push_back(products(name, kSecondsEach));
+    }
     constexpr std::int64_t kCopied = std::int64_t{1} << 30;
     Ceiling memory{.kind = "memory", .what = "copy of 1 GiB", .unit = "GB/s"};
     put(copy_rate(*device(), kCopied, kSecondsEach), memory);
@@ -59,7 +61,6 @@ class CudaBackend final : public Backend {
   }
   std::optional<double> matrix_peak(const std::string& precision, int /*threads*/,
                                     double seconds) override {
-    if (parse_inference_precision(precision).integers) return std::nullopt;  // not measured
     try {
       return products(precision, seconds).best;
     } catch (const OutOfMemory&) {  // others have the memory: no peak, and no reason to fail
@@ -86,12 +87,23 @@ class CudaBackend final : public Backend {
 
  private:
   Ceiling products(const std::string& name, double seconds) {
-    const Precision precision = parse_precision(name);
-    const ProductRate rate =
-        fastest_product(*device(), precision.type, precision.arithmetic, seconds);
-    Ceiling ceiling{.kind = "matrix", .what = rate.what, .precision = name, .unit = "GFLOP/s"};
-    put(rate.gflops, ceiling);
-    ceiling.implementation = rate.implementation;
+    const Precision precision = parse_inference_precision(name);
+    Ceiling ceiling{
+        .kind = "matrix", .precision = name, .unit = precision.integers ? "GOP/s" : "GFLOP/s"};
+    try {
+      const ProductRate rate =
+          fastest_product(*device(), precision.integers ? Type::kInteger : precision.type,
+                          precision.arithmetic, seconds);
+      ceiling.what = rate.what;
+      put(rate.gflops, ceiling);
+      ceiling.implementation = rate.implementation;
+    } catch (const OutOfMemory&) {
+      throw;
+    } catch (const std::runtime_error& error) {
+      // Runs multiply no matrices of integers: what cannot measure a peak of them fails no run.
+      if (!precision.integers) throw;
+      ceiling.why_not = error.what();
+    }
     return ceiling;
   }
   static void put(const Rates& rates, Ceiling& ceiling) {

@@ -64,7 +64,7 @@ ProductRate product_rate(Device& device, Type type, Arithmetic arithmetic, const
   const auto product = device.prepare(task);
   const auto a = device.allocate(rows * inner * width(type)),
              b = device.allocate(inner * columns * width(type)),
-             c = device.allocate(rows * columns * width(type)),
+             c = device.allocate(task.result_bytes()),
              workspace = device.allocate(product->workspace_bytes());
   fill_randomly(device, type, a.get(), rows * inner * width(type));
   fill_randomly(device, type, b.get(), inner * columns * width(type));

@@ -26,12 +26,18 @@ cudaDataType_t cublas_type(Type type) {
     case Type::kBfloat:
       return CUDA_R_16BF;
     case Type::kInteger:
-      throw std::logic_error("cuBLASLt: products of integers are not asked for");
+      return CUDA_R_8I;
   }
   return CUDA_R_32F;
 }
 
+cudaDataType_t result_type(const ProductTask& task) {
+  if (task.is_integer()) return CUDA_R_32I;
+  return task.float_result ? CUDA_R_32F : cublas_type(task.type);
+}
+
 cublasComputeType_t compute_type(const ProductTask& task) {
+  if (task.is_integer()) return CUBLAS_COMPUTE_32I;
   const bool tf32 = task.type == Type::kFloat && task.arithmetic == Arithmetic::kTensor;
   return tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
 }
@@ -60,8 +66,10 @@ class ProductShape {
                t.transpose_b ? t.columns : t.inner),
         second_(cublas_type(t.type), t.transpose_a ? t.rows : t.inner,
                 t.transpose_a ? t.inner : t.rows),
-        result_(t.float_result ? CUDA_R_32F : cublas_type(t.type), t.columns, t.rows) {
-    RM_CUBLAS(cublasLtMatmulDescCreate(&operation_, compute_type(t), CUDA_R_32F));
+        result_(result_type(t), t.columns, t.rows),
+        is_integer_(t.is_integer()) {
+    RM_CUBLAS(cublasLtMatmulDescCreate(&operation_, compute_type(t),
+                                       is_integer_ ? CUDA_R_32I : CUDA_R_32F));
     transpose(CUBLASLT_MATMUL_DESC_TRANSA, t.transpose_b);
     transpose(CUBLASLT_MATMUL_DESC_TRANSB, t.transpose_a);
   }
@@ -82,6 +90,7 @@ class ProductShape {
     RM_CUBLAS(cublasLtMatmulDescSetAttribute(operation_, which, &operation, sizeof operation));
   }
   Layout first_, second_, result_;
+  bool is_integer_;
   cublasLtMatmulDesc_t operation_ = nullptr;
 };
 
@@ -143,10 +152,15 @@ void ProductShape::multiply(cublasLtHandle_t handle,
                             const ProductOperands& operands, void* workspace,
                             cudaStream_t stream) const {
   const float one = 1, zero = 0;
-  RM_CUBLAS(cublasLtMatmul(handle, operation_, &one, operands.b, first_.raw(), operands.a,
-                           second_.raw(), &zero, operands.c, result_.raw(), operands.c,
-                           result_.raw(), &algorithm.algo, workspace, algorithm.workspaceSize,
-                           stream));
+  const std::int32_t integer_one = 1, integer_zero = 0;
+  const auto factor = [this](const float& value, const std::int32_t& integer) -> const void* {
+    if (is_integer_) return &integer;
+    return &value;
+  };
+  RM_CUBLAS(cublasLtMatmul(handle, operation_, factor(one, integer_one), operands.b, first_.raw(),
+                           operands.a, second_.raw(), factor(zero, integer_zero), operands.c,
+                           result_.raw(), operands.c, result_.raw(), &algorithm.algo, workspace,
+                           algorithm.workspaceSize, stream));
 }
 
 std::string name_of(const cublasLtMatmulAlgo_t& algo) {
@@ -184,7 +198,7 @@ struct ProductTrial {
   ProductTrial(const ProductTask& t, cudaStream_t stream)
       : a(random_memory(t.type, t.rows * t.inner * width(t.type), stream)),
         b(random_memory(t.type, t.inner * t.columns * width(t.type), stream)),
-        c(device_memory(t.rows * t.columns * width(Type::kFloat))),
+        c(device_memory(t.result_bytes())),
         workspace(device_memory(kProductWorkspaceLimit)) {}
   std::shared_ptr<std::byte> a, b, c, workspace;
 };

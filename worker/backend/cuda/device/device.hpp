@@ -113,6 +113,11 @@ struct ProductTask {
   std::int64_t rows = 0, columns = 0, inner = 0;
   bool transpose_a = false, transpose_b = false;  // stored as inner x rows, columns x inner
   bool float_result = false;
+  // Products of integers of 8 bits are integers of 32: of a transposed b and an a that is not.
+  bool is_integer() const { return type == Type::kInteger; }
+  std::int64_t result_bytes() const {
+    return rows * columns * (float_result || is_integer() ? 4 : width(type));
+  }
   double flop() const {
     return 2.0 * static_cast<double>(rows) * static_cast<double>(columns) *
            static_cast<double>(inner);
