@@ -29,8 +29,8 @@ void CudaInlet::bring(const std::vector<Piece>& pieces) {
   }
   if (!is_read_) release();
   is_read_ = false;
-  // The host's copy of the batch before is free when that has arrived, which it has: a step has
-  // waited for it. The device's is free when the queue has read it.
+  // The host's copy of the batch before is free when that has arrived, as it mostly has: the step
+  // before was waited for. The device's is free when the queue has read it.
   RM_CUDA(cudaEventSynchronize(arrived_.get()));
   RM_CUDA(cudaStreamWaitEvent(stream_.get(), free_.get(), 0));
   std::byte* through = pinned_.get();
