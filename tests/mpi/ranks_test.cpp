@@ -32,6 +32,25 @@ TEST_P(MicroBatches, OfOneRankAreTwoRanks) {
     EXPECT_EQ(summary.at("images"), 6);
   }
 }
+// Else worker/sched_yield.cpp would be there for nothing.
+TEST_F(Ranks, TheMpiLibraryYieldsAsTheWorkerSays) {
+  const Outcome outcome =
+      run("env LD_BIND_NOW=1 LD_DEBUG=bindings LD_DEBUG_OUTPUT=" + path("bound") + " " + kMpirun +
+          "-n 2 " + kWorker + "--spec " + spec("two.json", 2, {{"steps", {{"measured", 1}}}}));
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  int bound = 0;
+  for (const auto& file : fs::directory_iterator(folder_)) {
+    if (!file.path().filename().string().starts_with("bound.")) continue;
+    std::istringstream lines(read(file.path().filename()));
+    for (std::string line; std::getline(lines, line);) {
+      if (line.find("`sched_yield'") == std::string::npos) continue;
+      if (line.find("libopen-pal") == std::string::npos) continue;
+      bound += line.find("/rackmark-worker [") != std::string::npos;
+    }
+  }
+  EXPECT_EQ(bound, 2);
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, MicroBatches, ::testing::Values("resnet50", "googlenet"));
 
 TEST_F(Ranks, TheServersWeightsAreThoseOfTheBackendsOwnUpdate) {
