@@ -3,9 +3,9 @@
 //
 // On Linux 6.18 a thread that yields gives up the rest of its slice for good: beside a busy one it
 // gets 0.2 % of a core; and one that yields all the time can keep another from its core for half a
-// minute, without being taken off it once. 7 ranks on 2 cores took 0.8 to 35 s to start, beside
-// other work up to a minute; with this 0.7 to 1.4 s. A thread that sleeps takes nothing. Where no
-// thread of the host wants for a core nobody sleeps.
+// minute, without being taken off it once. 7 ranks on 2 cores took 0.8 to 10 s to start, beside
+// other work up to 35; with this 0.8 to 1.6 s and up to 2.7. A thread that sleeps takes nothing.
+// Where no thread of the host wants for a core nobody sleeps.
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/syscall.h>
