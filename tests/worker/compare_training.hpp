@@ -25,6 +25,17 @@ inline Net make_net(int size, int classes, const Build& build,
   return net;
 }
 
+// One logit; a convolution of an odd number of channels.
+inline Net one_logit_net() {
+  return make_net(
+      8, 2,
+      [](Net& n) {
+        const Node x = n.relu(n.conv2d(n.input(), "a", {.out = 9, .bias = true}));
+        n.loss(n.linear(n.flatten(x), "fc", {1}));
+      },
+      LossKind::kSigmoidCrossEntropy);
+}
+
 struct Data {
   std::vector<float> images;
   std::vector<std::int32_t> labels;

@@ -153,14 +153,12 @@ void ProductShape::multiply(cublasLtHandle_t handle,
                             cudaStream_t stream) const {
   const float one = 1, zero = 0;
   const std::int32_t integer_one = 1, integer_zero = 0;
-  const auto factor = [this](const float& value, const std::int32_t& integer) -> const void* {
-    if (is_integer_) return &integer;
-    return &value;
-  };
-  RM_CUBLAS(cublasLtMatmul(handle, operation_, factor(one, integer_one), operands.b, first_.raw(),
-                           operands.a, second_.raw(), factor(zero, integer_zero), operands.c,
-                           result_.raw(), operands.c, result_.raw(), &algorithm.algo, workspace,
-                           algorithm.workspaceSize, stream));
+  const void* const product_factor = is_integer_ ? static_cast<const void*>(&integer_one) : &one;
+  const void* const result_factor = is_integer_ ? static_cast<const void*>(&integer_zero) : &zero;
+  RM_CUBLAS(cublasLtMatmul(handle, operation_, product_factor, operands.b, first_.raw(), operands.a,
+                           second_.raw(), result_factor, operands.c, result_.raw(), operands.c,
+                           result_.raw(), &algorithm.algo, workspace, algorithm.workspaceSize,
+                           stream));
 }
 
 std::string name_of(const cublasLtMatmulAlgo_t& algo) {

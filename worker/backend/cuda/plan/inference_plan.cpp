@@ -233,14 +233,14 @@ Pass InferencePlan::make_pass(Stopwatch* stopwatch) {
   return PlanParts::make_pass(memory_.get() + regions_.workspace, false, stopwatch);
 }
 
-void InferencePlan::give(Pass& pass) {
-  for (const auto& op : ops_) op->forward(pass);
+void InferencePlan::give(Pass& pass, OpIterator first, OpIterator last) {
+  std::for_each(first, last, [&pass](const auto& op) { op->forward(pass); });
 }
 
 std::unique_ptr<Recording> InferencePlan::recording_of(OpIterator first, OpIterator last) {
   return record(*device_, [this, first, last] {
     Pass pass = make_pass();
-    std::for_each(first, last, [&](const auto& op) { op->forward(pass); });
+    give(pass, first, last);
   });
 }
 
@@ -291,7 +291,7 @@ std::vector<OpTime> InferencePlan::profile(const Batch& batch) {
   input_.load(batch);
   Stopwatch stopwatch(*device_);
   Pass pass = make_pass(&stopwatch);
-  give(pass);
+  give(pass, ops_.begin(), ops_.end());
   input_.release();
   return stopwatch.take();
 }

@@ -57,8 +57,8 @@ class InferencePlan final : public InferPlan, private PlanParts {
   std::int64_t most_bytes() const;  // with as much workspace as an engine may want
   void allocate();
   Pass make_pass(Stopwatch* stopwatch = nullptr);
-  void give(Pass& pass);
   using OpIterator = std::vector<std::unique_ptr<Op>>::const_iterator;
+  void give(Pass& pass, OpIterator first, OpIterator last);
   std::unique_ptr<Recording> recording_of(OpIterator first, OpIterator last);
   void forget_brought();
 
